@@ -1,0 +1,252 @@
+package personality
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
+)
+
+// Wait is how far an event must have come before it is answered.
+type Wait int
+
+const (
+	// Integrated: in the published tree; the answer has a receipt. The default.
+	Integrated Wait = iota
+	// Durable: on stable storage under its final index (I1). No signature covers
+	// it yet.
+	Durable
+	// Witnessed: the receipt's checkpoint meets the witnesses' quorum. With no
+	// witnesses configured, the same as Integrated.
+	Witnessed
+)
+
+// ParseWait reads the wait parameter; empty means Integrated.
+func ParseWait(s string) (Wait, error) {
+	switch s {
+	case "", "integrated":
+		return Integrated, nil
+	case "durable":
+		return Durable, nil
+	case "witnessed":
+		return Witnessed, nil
+	}
+	return 0, &InvalidError{Field: "wait", Expected: "durable, integrated or witnessed"}
+}
+
+// Status is what became of an event.
+type Status string
+
+// The statuses of a Result.
+const (
+	StatusAccepted  Status = "accepted"  // stored under a new index
+	StatusDuplicate Status = "duplicate" // it was there: the same index and leaf
+	StatusConflict  Status = "conflict"  // its id names another event; that one stays
+	StatusRejected  Status = "rejected"  // it was never admitted
+)
+
+// Result answers one event.
+type Result struct {
+	Status        Status // empty where Err says that it isn't known
+	Index         uint64 // of the entry; of the first one for duplicate and conflict
+	LeafHash      [32]byte
+	Receipt       []byte // the .tlog-proof; nil when the event is only durable
+	ConflictIndex uint64 // of the audit.conflict entry
+	Err           error
+}
+
+// Pending is an event that has been admitted: it is sealed and in the queue.
+type Pending struct {
+	s        *Service
+	caller   Caller
+	fields   event.Fields
+	id       [32]byte
+	sealed   *seal.Commitment
+	size     int // bytes it adds to a batch, about
+	admitted time.Time
+
+	// Set by the sequencer before it closes ready.
+	ready     chan struct{}
+	err       error
+	index     uint64
+	duplicate bool
+	leafHash  [32]byte
+	opening   []byte // of a new entry
+	batch     *batch // nil where the entry had been published before
+}
+
+// Admit takes one event as its source sent it: checks the credential and the
+// event, stamps and seals it, and queues it. It returns *event.Error for a
+// malformed event, ErrForbidden, ErrBusy when ctx ends before there is room,
+// ErrClosing, or ErrRefusing. raw may be used again when it returns.
+func (s *Service) Admit(ctx context.Context, from Caller, raw []byte) (*Pending, error) {
+	p, err := s.admit(ctx, from, raw)
+	if err != nil {
+		s.cfg.Metrics.refused.WithLabelValues(refusedReason(err)).Inc()
+	}
+	return p, err
+}
+
+func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending, error) {
+	if err := s.refusing(); err != nil {
+		return nil, err
+	}
+	if !from.Token.Has(RoleSubmit) {
+		return nil, fmt.Errorf("%w: it lacks the role %s", ErrForbidden, RoleSubmit)
+	}
+	submitted, err := event.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if !from.Token.MaySpeakFor(submitted.Text("/source")) {
+		return nil, fmt.Errorf("%w: it may not speak for this source", ErrForbidden)
+	}
+	stamp := event.Stamp{Tenant: from.Token.Tenant, ReceivedAt: s.cfg.Now(), Principal: from.Token.Principal()}
+	if from.PeerIP.IsValid() {
+		stamp.PeerIP = from.PeerIP.String()
+	}
+	fields, err := submitted.Stamp(stamp)
+	if err != nil {
+		return nil, err
+	}
+	return s.enqueue(ctx, from, fields)
+}
+
+// enqueue seals a stamped event and puts it in the queue.
+func (s *Service) enqueue(ctx context.Context, from Caller, fields event.Fields) (*Pending, error) {
+	began := time.Now()
+	sealed, err := seal.Commit(fields, nil)
+	if err != nil {
+		return nil, fmt.Errorf("seal event: %w", err)
+	}
+	s.cfg.Metrics.since("seal", began)
+	p := &Pending{
+		s: s, caller: from, fields: fields, sealed: sealed, admitted: began, ready: make(chan struct{}),
+		id: seal.IdentityHash(s.params.IDSecret, fields.Text("/tenant"), fields.Text("/source"), fields.Text("/id")),
+	}
+	for _, f := range fields {
+		p.size += len(f.Pointer) + len(f.Value) + 40
+	}
+	s.admitting.RLock()
+	defer s.admitting.RUnlock()
+	if s.closing {
+		return nil, ErrClosing
+	}
+	select {
+	case s.queue <- p:
+		return p, nil
+	default:
+	}
+	select {
+	case s.queue <- p:
+		return p, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
+	}
+}
+
+// refusedReason names why an event was refused, from a closed list.
+func refusedReason(err error) string {
+	var bad *event.Error
+	switch {
+	case errors.As(err, &bad):
+		return bad.Code
+	case errors.Is(err, ErrForbidden):
+		return "forbidden"
+	case errors.Is(err, ErrBusy):
+		return "busy"
+	case errors.Is(err, ErrClosing):
+		return "closing"
+	case errors.Is(err, ErrRefusing):
+		return "refusing"
+	}
+	return "internal"
+}
+
+// Wait waits until the event has come as far as w asks, or ctx ends: then the
+// result has what is known, with ctx's error if even the index isn't.
+func (p *Pending) Wait(ctx context.Context, w Wait) Result {
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		return Result{Err: context.Cause(ctx)}
+	}
+	if p.err != nil {
+		return Result{Err: p.err}
+	}
+	r := Result{Status: StatusAccepted, Index: p.index, LeafHash: p.leafHash}
+	if p.duplicate {
+		if r = p.compare(ctx); r.Err != nil || r.Status == StatusConflict {
+			return r
+		}
+	}
+	// A duplicate of an entry in flight may be of one that a failed write left
+	// behind: readable, but durable for sure only once it is published.
+	if w == Durable && (!p.duplicate || p.batch == nil) {
+		return r
+	}
+	return p.receipt(ctx, r)
+}
+
+// receipt waits for the event's publication and adds the receipt.
+func (p *Pending) receipt(ctx context.Context, r Result) Result {
+	at := p.s.published.Load()
+	if p.batch != nil {
+		select {
+		case <-p.batch.published:
+		case <-ctx.Done():
+			if p.duplicate {
+				return Result{Err: context.Cause(ctx)}
+			}
+			return r
+		}
+		if p.batch.err != nil {
+			r.Err = p.batch.err
+			return r
+		}
+		at = p.batch.head
+	}
+	r.Receipt, r.Err = p.s.makeReceipt(ctx, r.Index, at, p.opening)
+	return r
+}
+
+// compare decides between duplicate and conflict (I5): the entry that has the
+// identity already must hold the same submitted fields.
+func (p *Pending) compare(ctx context.Context) Result {
+	leafHash, opening, err := p.firstOpening(ctx)
+	if err != nil {
+		return Result{Err: fmt.Errorf("%w: compare with entry %d: %w", ErrUnavailable, p.index, err)}
+	}
+	first, err := seal.ParseOpening(opening)
+	if err != nil {
+		return Result{Err: fmt.Errorf("compare with entry %d: %w", p.index, err)}
+	}
+	if first.SameSubmission(p.fields.Submitted()) {
+		p.s.cfg.Metrics.duplicates.Inc()
+		p.opening = opening
+		return Result{Status: StatusDuplicate, Index: p.index, LeafHash: leafHash}
+	}
+	p.s.cfg.Metrics.refused.WithLabelValues(string(StatusConflict)).Inc()
+	r := Result{Status: StatusConflict, Index: p.index, LeafHash: leafHash}
+	r.ConflictIndex, r.Err = p.s.logConflict(ctx, p)
+	return r
+}
+
+// firstOpening returns the opening of the entry that had the identity first.
+func (p *Pending) firstOpening(ctx context.Context) (leafHash [32]byte, opening []byte, err error) {
+	leafHash = p.leafHash
+	if p.batch == nil {
+		if leafHash, err = p.s.leafHash(ctx, p.index); err != nil {
+			return leafHash, nil, err
+		}
+	}
+	opening, err = p.s.store.Opening(ctx, leafHash)
+	if errors.Is(err, pubstore.ErrNotFound) {
+		err = notAMiss(err)
+	}
+	return leafHash, opening, err
+}

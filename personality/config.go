@@ -1,0 +1,76 @@
+package personality
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Config is how a log is opened. The zero value of every field but Dir has a
+// meaning, given with it.
+type Config struct {
+	// Dir is the data directory, made by Create. One process at a time.
+	Dir string
+	// Anchor is the file that keeps the newest signed head (I3). It must not be
+	// part of any backup that Dir is part of, and belongs on another volume in
+	// production. Default: Dir with ".anchor" appended, beside the directory.
+	Anchor string
+	// QueueEvents bounds the events admitted and not yet sequenced; past it,
+	// Admit waits. Default 4096.
+	QueueEvents int
+	// MaxBatch bounds the events of one group commit, 1..1000. Greater batches
+	// cost latency under load, smaller ones throughput. Default 500.
+	MaxBatch int
+	// CacheBytes is the block cache of the embedded database. Default 64 MiB.
+	CacheBytes int64
+	// Logger gets what an operator should know. Default: nothing is logged.
+	Logger *slog.Logger
+	// Metrics gets counts and times. Default: none are kept.
+	Metrics *Metrics
+	// Now is the sequencer's clock. Default time.Now.
+	Now func() time.Time
+
+	fs vfs.FS // of the embedded database; tests lose power with it
+}
+
+// maxBatchBytes bounds the openings of one group commit. A single event's may
+// exceed it and is then a batch of its own.
+const maxBatchBytes = 8 << 20
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Dir == "" {
+		return c, errors.New("the data directory is not given")
+	}
+	c.Dir = filepath.Clean(c.Dir)
+	if c.Anchor == "" {
+		c.Anchor = c.Dir + ".anchor"
+	}
+	if c.QueueEvents == 0 {
+		c.QueueEvents = 4096
+	}
+	if c.MaxBatch == 0 {
+		c.MaxBatch = 500
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.QueueEvents < 1 || c.MaxBatch < 1 || c.MaxBatch > 1000 || c.CacheBytes < 0 {
+		return c, errors.New("a limit of the configuration is out of range")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.fs == nil {
+		c.fs = vfs.Default
+	}
+	return c, nil
+}

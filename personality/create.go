@@ -1,0 +1,263 @@
+package personality
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/prooftrail/prooftrail/personality/pebblestore"
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/personality/tree"
+	"github.com/prooftrail/prooftrail/verifier/event"
+)
+
+// Files of a data directory. Directories have mode 0700, files 0600.
+const (
+	storeDir  = "store"      // the database: Trillian's part and ours
+	keyFile   = "signer.key" // the log's private key, c2sp.org/signed-note skey
+	policyFmt = "log %s\nquorum none\n"
+
+	// PolicyFile is the c2sp.org/tlog-policy for those who verify the log.
+	PolicyFile = "policy.txt"
+)
+
+// CreateConfig is what a new log is made with.
+type CreateConfig struct {
+	Config
+	// Origin is the log's name for ever, the first line of its checkpoints: a
+	// URL without scheme, such as example.com/audit. 1..128 bytes without spaces,
+	// control characters or '+'.
+	Origin string
+	// Log is the short name in URLs, lower-case letters, digits and dashes.
+	// Default "audit".
+	Log string
+}
+
+// Created is what Create made.
+type Created struct {
+	VKey       string // the log's public key
+	PolicyFile string // path
+}
+
+var logName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+func (c CreateConfig) check() error {
+	if !logName.MatchString(c.Log) {
+		return &InvalidError{Field: "log", Expected: "1 to 32 lower-case letters, digits and dashes"}
+	}
+	if c.Origin == "" || len(c.Origin) > 128 || strings.ContainsFunc(c.Origin, badInOrigin) || !event.ValidSource(ownScheme+c.Origin) {
+		return &InvalidError{Field: "origin", Expected: "1 to 128 characters that a URL may have, without spaces or '+', such as example.com/audit"}
+	}
+	return nil
+}
+
+func badInOrigin(r rune) bool { return r <= ' ' || r > '~' || r == '+' }
+
+// Create makes a log: an act of its own, never a side effect of opening one. It
+// touches nothing that exists: if the data directory or the anchor does, the
+// error is fs.ErrExist. The directory appears complete or not at all.
+func Create(ctx context.Context, cfg CreateConfig) (*Created, error) {
+	if cfg.Log == "" {
+		cfg.Log = "audit"
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	c, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range []string{c.Dir, c.Anchor} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("create log: %s: %w", path, errors.Join(err, fs.ErrExist))
+		}
+	}
+	building := c.Dir + ".creating"
+	if err := os.Mkdir(building, 0o700); err != nil {
+		return nil, fmt.Errorf("create log: %w (remove what an earlier attempt left)", err)
+	}
+	vkey, err := create(ctx, cfg, c, building)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("create log: %w", err), os.RemoveAll(building))
+	}
+	return &Created{VKey: vkey, PolicyFile: filepath.Join(c.Dir, PolicyFile)}, nil
+}
+
+// create fills the directory that becomes c.Dir, then makes the anchor, and
+// gives the directory its name last.
+func create(ctx context.Context, cfg CreateConfig, c Config, building string) (vkey string, err error) {
+	skey, vkey, err := note.GenerateKey(rand.Reader, cfg.Origin)
+	if err != nil {
+		return "", fmt.Errorf("make signing key: %w", err)
+	}
+	if err := errors.Join(
+		writeNew(filepath.Join(building, keyFile), skey+"\n"),
+		writeNew(filepath.Join(building, PolicyFile), fmt.Sprintf(policyFmt, vkey)),
+	); err != nil {
+		return "", err
+	}
+	empty := pubstore.Head{Root: sha256.Sum256(nil)} // RFC 6962: the hash of nothing
+	if err := createStore(ctx, c, building, pubstore.Log{
+		Origin: cfg.Origin, Name: cfg.Log, VKey: vkey, Created: c.Now().UTC(),
+	}, empty); err != nil {
+		return "", err
+	}
+	if err := syncDir(building); err != nil {
+		return "", err
+	}
+	if err := createAnchor(c.Anchor, vkey, empty); err != nil {
+		return "", err
+	}
+	if err := os.Rename(building, c.Dir); err != nil {
+		return "", errors.Join(err, os.Remove(c.Anchor))
+	}
+	return vkey, syncDir(filepath.Dir(c.Dir))
+}
+
+func createStore(ctx context.Context, c Config, dir string, params pubstore.Log, empty pubstore.Head) (err error) {
+	db, err := openPebble(c, dir, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if params.TreeID, err = tree.CreateEmbedded(ctx, db, treeOptions(c)); err != nil {
+		return err
+	}
+	params.IDSecret = make([]byte, 32)
+	if _, err := rand.Read(params.IDSecret); err != nil {
+		return err
+	}
+	return pubstore.NewPebble(db).Create(ctx, params, empty)
+}
+
+// writeNew writes a file that must not exist, durably.
+func writeNew(path, content string) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.WriteString(content); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+func treeOptions(c Config) tree.Options {
+	return tree.Options{DeferIntegrateSync: true, Logger: c.Logger}
+}
+
+// openPebble opens the database of a data directory, which must exist unless
+// one is being created.
+func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
+	cache := pebble.NewCache(c.CacheBytes)
+	defer cache.Unref()
+	opts := &pebble.Options{
+		FS: c.fs, Cache: cache, ErrorIfNotExists: mustExist, ErrorIfExists: !mustExist,
+		Logger: pebbleLogger{c.Logger.With("component", "pebble")}, FormatMajorVersion: pebble.FormatNewest,
+	}
+	pebblestore.Configure(opts)
+	db, err := pebble.Open(filepath.Join(dir, storeDir), opts)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return db, nil
+}
+
+// pebbleLogger sends what Pebble says to slog. Its errors are fatal to Pebble's
+// state, so the process ends there: recovery starts from what is durable.
+type pebbleLogger struct{ log *slog.Logger }
+
+func (l pebbleLogger) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error(fmt.Sprintf(format, args...))
+}
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.log.Error(fmt.Sprintf(format, args...))
+	panic(fmt.Sprintf(format, args...))
+}
+
+// openParts opens what the embedded log stands on.
+func openParts(ctx context.Context, c Config) (_ parts, err error) {
+	// Pebble makes directories before it finds that there is no database in them.
+	if _, err := c.fs.Stat(filepath.Join(c.Dir, storeDir)); err != nil {
+		return parts{}, fmt.Errorf("open log: %w (a log is made by init)", err)
+	}
+	db, err := openPebble(c, c.Dir, true)
+	if err != nil {
+		return parts{}, fmt.Errorf("open log in %s: %w", c.Dir, err)
+	}
+	p := parts{store: pubstore.NewPebble(db), close: db.Close}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open log in %s: %w", c.Dir, err), db.Close())
+		}
+	}()
+	params, err := p.store.Log(ctx)
+	if err != nil {
+		return parts{}, err
+	}
+	if p.signer, err = loadSigner(filepath.Join(c.Dir, keyFile), params); err != nil {
+		return parts{}, err
+	}
+	if p.tree, err = tree.OpenEmbedded(ctx, db, params.TreeID, treeOptions(c)); err != nil {
+		return parts{}, err
+	}
+	p.anchor = openAnchorOrExplain(c.Anchor, params.VKey)
+	return p, nil
+}
+
+// loadSigner reads the signing key and checks that it is this log's.
+func loadSigner(path string, params pubstore.Log) (note.Signer, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("signing key: %s has mode %04o: others may read it; expected 0600", path, info.Mode().Perm())
+	}
+	skey, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	signer, err := note.NewSigner(strings.TrimSpace(string(skey)))
+	if err != nil {
+		return nil, fmt.Errorf("signing key %s: %w", path, err)
+	}
+	verifier, err := note.NewVerifier(params.VKey)
+	if err != nil {
+		return nil, fmt.Errorf("stored public key: %w", err)
+	}
+	if signer.Name() != verifier.Name() || signer.KeyHash() != verifier.KeyHash() {
+		return nil, fmt.Errorf("signing key %s belongs to %s+%08x, this log's is %s+%08x", path,
+			signer.Name(), signer.KeyHash(), verifier.Name(), verifier.KeyHash())
+	}
+	return signer, nil
+}
+
+// openAnchorOrExplain returns the anchor, or one whose Load says why there is
+// none: the log opens then and refuses.
+func openAnchorOrExplain(path, vkey string) Anchor {
+	a, err := openAnchor(path, vkey)
+	if err != nil {
+		return noAnchor{err}
+	}
+	return a
+}
+
+type noAnchor struct{ err error }
+
+func (a noAnchor) Load(context.Context) (pubstore.Head, error) { return pubstore.Head{}, a.err }
+func (a noAnchor) Move(context.Context, pubstore.Head) error   { return a.err }
+func (a noAnchor) Close() error                                { return nil }

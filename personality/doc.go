@@ -1,0 +1,70 @@
+// Package personality is the log service: it turns submitted events into leaves
+// of a Trillian tree, and publishes that tree under its own signature. In
+// Trillian's words it is the personality in front of the log.
+//
+// # The life of an event
+//
+//  1. Admit ([Service.Admit], admit.go): check credential and event, stamp it with
+//     tenant, time and principal, split it into fields and commit to each.
+//  2. Sequence (sequence.go): one goroutine takes whatever has queued up while it
+//     wrote the batch before, and gives each new event the next index. Openings
+//     go to the publication store, then the leaves to the tree. When both are
+//     durable, the index is final.
+//  3. Integrate, publish (publish.go): a second goroutine has Trillian extend its
+//     Merkle tree over all that is stored, reads the new leaves back, folds their
+//     hashes into its own compact range, and compares with Trillian's root. Equal:
+//     tiles, entry bundles, identities and head are written in one step; then the
+//     anchor moves; then the checkpoint is signed.
+//  4. Answer ([Pending.Wait]): the receipt has the inclusion proof at that same
+//     checkpoint, and the opening.
+//
+// While a batch is integrated and published, the next one is being stored. There
+// is no timer on this path: a lone event doesn't wait, a flood is batched.
+//
+// # Invariants
+//
+//   - I1. An answer without error to an event that waited for Durable or more means
+//     that its leaf and its opening are on stable storage.
+//   - I2. A checkpoint is signed only when the root recomputed from leaves read back
+//     equals Trillian's, it extends the head before, and its tiles are on stable storage.
+//   - I3. Before a signature leaves the process, the head is on stable storage in
+//     the anchor, outside every backup of the store. At start a store that is behind
+//     its anchor, or differs from it, makes the service refuse: it sequences, signs and
+//     shows content no more, and says why in Ready.
+//   - I4. A leaf never changes. An opening can only lose values.
+//   - I5. Tenant, source and id name one event. The same submitted fields again give the
+//     same index; others are a conflict, which is logged whole.
+//   - I6. Index order is the order. A leaf's time is the sequencer's clock.
+//   - I7. What Trillian or the database answers is input: anything but the right
+//     count, length and index is an error. An error is not a miss.
+//
+// # What a crash means
+//
+// Each step is durable before the next one begins, except where the table says
+// that the next one's sync covers it. Start-up is [Service.recover].
+//
+//	step            crash before it                  crash after it
+//	1 admit         nothing stored, nothing          the same: the queue is memory. The client
+//	                answered                         has no answer and sends the event again
+//	2a openings     as above                         openings without a leaf: harmless, found by
+//	                                                 nobody. Their sync is 2b's
+//	2b leaves       as 2a                            leaves past the head: start-up reads them
+//	                                                 back, publishes them, and an event sent
+//	                                                 again is found by its identity (I5)
+//	3a integrate    as 2b                            Trillian's root may be ahead of the head, or
+//	                                                 not (its sync is 3b's): start-up integrates
+//	                                                 again and gets the same root
+//	3b head, tiles  as 3a                            the head is ahead of the anchor: it extends
+//	                                                 it, so start-up moves the anchor and signs
+//	3c anchor       as 3b                            start-up signs the head. Ed25519 signatures
+//	                                                 are deterministic: it is the same note
+//	3d sign         as 3c                            the note may have been seen: the anchor has
+//	                                                 its head, and no other can be signed
+//	4 answer        as 3d                            the client has its receipt, or sends the
+//	                                                 event again and gets it
+//
+// A write that reports an error and may have happened all the same is treated as
+// a crash without the restart: the sequencer reads back (resync), the publisher
+// compares the stored head with the two it can be (settle). Neither answers for
+// such a write before a later sync has succeeded.
+package personality

@@ -1,0 +1,61 @@
+package personality
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the main path's Prometheus metrics. Labels have few values, none
+// of them from input.
+type Metrics struct {
+	accepted   prometheus.Counter
+	duplicates prometheus.Counter
+	refused    *prometheus.CounterVec // reason: a code of event.Error, or one of ours
+	batch      prometheus.Histogram
+	step       *prometheus.HistogramVec // step: seal, sequence, integrate, verify, publish, anchor
+	oldest     prometheus.Gauge
+	stored     prometheus.Gauge
+	published  prometheus.Gauge
+	refusing   prometheus.Gauge
+	clockBack  prometheus.Counter
+}
+
+// NewMetrics makes the metrics and registers them with r, if r isn't nil. It
+// panics if r has them already.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "prooftrail_events_accepted_total", Help: "Events stored under a new index."}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "prooftrail_events_duplicate_total", Help: "Events that were there already."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "prooftrail_events_refused_total", Help: "Events refused, by reason."}, []string{"reason"}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "prooftrail_batch_events", Help: "Events in a group commit.",
+			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}}),
+		step: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "prooftrail_step_seconds", Help: "Time of each step of the main path.",
+			Buckets: prometheus.ExponentialBuckets(10e-6, 2.5, 14)}, []string{"step"}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prooftrail_oldest_unpublished_timestamp_seconds",
+			Help: "When the oldest event that isn't published was sequenced, as a Unix time; 0 when all are published."}),
+		stored: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prooftrail_tree_size", Help: "Entries stored durably in the tree."}),
+		published: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prooftrail_published_size", Help: "Size of the published head."}),
+		refusing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prooftrail_refusing", Help: "1 when the log refuses to go on (see /readyz), else 0."}),
+		clockBack: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "prooftrail_clock_steps_back_total", Help: "Batches whose time lay before the one of the batch before."}),
+	}
+	if r != nil {
+		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack)
+	}
+	return m
+}
+
+// since observes the time of a step that began at start.
+func (m *Metrics) since(step string, start time.Time) {
+	m.step.WithLabelValues(step).Observe(time.Since(start).Seconds())
+}

@@ -1,0 +1,146 @@
+package personality
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"github.com/prooftrail/prooftrail/verifier/event"
+)
+
+// Actions of the service's own events. Only the service submits audit.*.
+const (
+	ActionStart       = "audit.start"
+	ActionStop        = "audit.stop"
+	ActionRead        = "audit.read"
+	ActionConflict    = "audit.conflict"
+	ActionTokenCreate = "audit.token.create"
+	ActionTokenRevoke = "audit.token.revoke"
+)
+
+// OperatorCaller is who holds the data directory: init and the commands that
+// work on it while no server runs.
+func OperatorCaller() Caller {
+	return Caller{Token: &Token{ID: "local", Name: "operator", Tenant: AllTenants, Roles: []Role{RoleAdmin, RoleRead}}}
+}
+
+// ownScheme is the scheme of the source of the service's own events. No token
+// may speak for it: event.Parse refuses it.
+const ownScheme = "prooftrail://"
+
+func (s *Service) ownSource() string { return ownScheme + s.params.Origin }
+
+// logOwn seals an event of the service itself, and returns its index once it is
+// durable. An empty id gets a fresh UUIDv7. An id that is taken means that the
+// event has been logged before: its index is returned.
+func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, e event.Event) (uint64, error) {
+	p, err := s.enqueueOwn(ctx, from, tenant, e)
+	if err != nil {
+		return 0, fmt.Errorf("log %s: %w", e.Action, err)
+	}
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		return 0, fmt.Errorf("log %s: %w", e.Action, context.Cause(ctx))
+	}
+	if p.err != nil {
+		return 0, fmt.Errorf("log %s: %w", e.Action, p.err)
+	}
+	return p.index, nil
+}
+
+func (s *Service) enqueueOwn(ctx context.Context, from Caller, tenant string, e event.Event) (*Pending, error) {
+	now := s.cfg.Now().UTC()
+	e.Source, e.Time, e.Tenant, e.ReceivedAt = s.ownSource(), now, tenant, now
+	e.Ingest = &event.Ingest{Principal: from.Token.Principal()}
+	if e.ID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		e.ID = id.String()
+	}
+	e.Actor = event.Actor{Type: "service", ID: from.Token.Principal(), Name: from.Token.Name, CredentialID: from.Token.ID}
+	if from.PeerIP.IsValid() {
+		e.Origin = &event.Origin{IP: from.PeerIP.String(), UserAgent: clip(from.UserAgent), RequestID: clip(from.RequestID)}
+		e.Ingest.PeerIP = from.PeerIP.String()
+	}
+	raw, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := event.ParseStamped(raw)
+	if err != nil {
+		return nil, err
+	}
+	return s.enqueue(ctx, from, fields)
+}
+
+// clip keeps what a client says of itself within the schema's limits.
+func clip(s string) string {
+	const limit = 128
+	out := make([]rune, 0, limit)
+	for _, r := range s {
+		if r >= ' ' && r != 0x7f && r != 0xfffd && len(out) < limit {
+			out = append(out, r)
+		}
+	}
+	return string(out)
+}
+
+// Announce logs that the service has started; Close then logs that it stops.
+func (s *Service) Announce(ctx context.Context) error {
+	if err := s.refusing(); err != nil {
+		return err
+	}
+	if s.announced.Swap(true) {
+		return nil
+	}
+	_, err := s.logOwn(ctx, OperatorCaller(), OwnTenant, event.Event{
+		Action: ActionStart, Outcome: "success", Target: []event.Target{{Type: "log", ID: s.params.Origin}},
+		Details: map[string]any{"published_size": strconv.FormatUint(s.published.Load().head.Size, 10)},
+	})
+	return err
+}
+
+func (s *Service) logStop(ctx context.Context) {
+	if s.refusing() != nil {
+		return
+	}
+	_, err := s.logOwn(ctx, OperatorCaller(), OwnTenant, event.Event{
+		Action: ActionStop, Outcome: "success", Target: []event.Target{{Type: "log", ID: s.params.Origin}},
+	})
+	if err != nil {
+		s.log.Error("logging the stop failed", "error", err)
+	}
+}
+
+// logRead logs a read of content, before that is shown.
+func (s *Service) logRead(ctx context.Context, from Caller, tenant, what, which string) error {
+	_, err := s.logOwn(ctx, from, tenant, event.Event{
+		Action: ActionRead, Outcome: "success", Target: []event.Target{{Type: what, ID: which}},
+	})
+	return err
+}
+
+// logConflict seals the attempt p whole (I5). Its id is an HMAC of its content,
+// so that a client that retries for ever makes one entry.
+func (s *Service) logConflict(ctx context.Context, p *Pending) (uint64, error) {
+	attempt := p.fields.Submitted().JSON()
+	mac := hmac.New(sha256.New, s.params.IDSecret)
+	fmt.Fprintf(mac, "prooftrail.conflict/1\n%d\n%s\n", p.index, p.fields.Text("/tenant"))
+	mac.Write(attempt)
+	e := event.Event{
+		ID: hex.EncodeToString(mac.Sum(nil)), Action: ActionConflict, Outcome: "denied",
+		Reason:  &event.Reason{Code: "id_taken", Text: "the id names another event of this source"},
+		Target:  []event.Target{{Type: "entry", ID: strconv.FormatUint(p.index, 10)}},
+		Details: map[string]any{"attempt": string(attempt)},
+	}
+	return s.logOwn(ctx, p.caller, p.fields.Text("/tenant"), e)
+}

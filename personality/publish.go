@@ -1,0 +1,334 @@
+package personality
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/personality/tree"
+	"github.com/prooftrail/prooftrail/verifier"
+)
+
+// publisher is what the publishing goroutine knows of the published tree.
+type publisher struct {
+	folded    *compact.Range // our own account of the published tree
+	unsettled *step          // a publication whose outcome isn't known, or that isn't announced
+}
+
+// readBack is how many leaves are read from the tree at once.
+const readBack = 1000
+
+// retryPause is how long the publisher waits after storage failed.
+const retryPause = 100 * time.Millisecond
+
+// publishAll is the publisher: whenever entries are stored it integrates and
+// publishes all of them in one step. It ends when the sequencer has and nothing
+// is left, or ctx ends.
+func (s *Service) publishAll(ctx context.Context) {
+	for range s.wake {
+		for s.publishPending(ctx) {
+			timer := time.NewTimer(retryPause)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				s.failPending(ErrUnavailable)
+			}
+		}
+	}
+}
+
+// publishPending publishes what is stored, and reports whether it should be
+// tried again.
+func (s *Service) publishPending(ctx context.Context) (again bool) {
+	size, ok := s.storedSize()
+	if !ok {
+		return false
+	}
+	err := s.refusing()
+	if err == nil {
+		err = s.publish(ctx, size)
+	}
+	switch {
+	case err == nil:
+		return false
+	case errors.Is(err, ErrRefusing):
+		s.failPending(err)
+		return false
+	default:
+		s.log.Error("publishing failed", "size", size, "error", err)
+		return true
+	}
+}
+
+// storedSize returns the size of the tree with all that is stored and unpublished.
+func (s *Service) storedSize() (size uint64, ok bool) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	if len(s.batches) == 0 {
+		return 0, false
+	}
+	return s.batches[len(s.batches)-1].end(), true
+}
+
+// publish moves the head to at least size: integrate, read back, recompute,
+// compare, write, anchor, sign. See the crash table in the package comment.
+func (s *Service) publish(ctx context.Context, size uint64) error {
+	if s.fold.unsettled != nil {
+		if err := s.settle(ctx, s.fold.unsettled); err != nil || s.published.Load().head.Size >= size {
+			return err
+		}
+	}
+	began := time.Now()
+	root, err := s.tree.Integrate(ctx, size)
+	if err != nil {
+		return fmt.Errorf("integrate up to size %d: %w", size, err)
+	}
+	s.cfg.Metrics.since("integrate", began)
+
+	began = time.Now()
+	next, err := s.recompute(ctx, root)
+	if err != nil {
+		return err
+	}
+	s.cfg.Metrics.since("verify", began)
+
+	began = time.Now()
+	s.fold.unsettled = next
+	if err := s.store.Publish(ctx, s.published.Load().head, next.pub); err != nil {
+		var moved *pubstore.HeadMovedError
+		if errors.As(err, &moved) {
+			return s.refuse("somebody else moved the head of this log: "+moved.Error(), err)
+		}
+		return fmt.Errorf("publish size %d: %w", next.pub.Head.Size, err)
+	}
+	s.cfg.Metrics.since("publish", began)
+	return s.announceHead(ctx, next)
+}
+
+// settle finds out what became of a publication that reported an error, or that
+// wasn't announced for one: it was stored, or it wasn't.
+func (s *Service) settle(ctx context.Context, st *step) error {
+	stored, err := s.store.Head(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("settle the publication of size %d: %w", st.pub.Head.Size, err)
+	case stored == st.pub.Head:
+		// Readable is not yet durable: the write may have failed in its sync.
+		if err := s.store.Sync(ctx); err != nil {
+			return fmt.Errorf("settle the publication of size %d: %w", st.pub.Head.Size, err)
+		}
+		return s.announceHead(ctx, st)
+	case stored == s.published.Load().head:
+		s.fold.unsettled = nil
+		return nil
+	}
+	return s.refuse(fmt.Sprintf("the stored head has size %d and root %x: this process put neither it nor the one before there",
+		stored.Size, stored.Root), errRoot)
+}
+
+// step is a publication in the making.
+type step struct {
+	pub    pubstore.Publication
+	folded *compact.Range
+	nodes  []node // all new complete nodes, in the order they arose
+	hashes []verifier.Hash
+}
+
+type node struct {
+	id   compact.NodeID
+	hash []byte
+}
+
+// recompute reads the leaves that the root adds to the published tree back from
+// Trillian, folds their hashes into our own compact range, and compares (I2).
+func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) {
+	old := s.published.Load().head
+	if root.Size <= old.Size {
+		return nil, s.refuse(fmt.Sprintf("Trillian's tree has %d entries, but %d are published", root.Size, old.Size), errRoot)
+	}
+	folded, err := cloneRange(s.fold.folded)
+	if err != nil {
+		return nil, fmt.Errorf("recompute the root: %w", err)
+	}
+	st := &step{folded: folded, pub: pubstore.Publication{Head: pubstore.Head{Size: root.Size, Root: root.Hash}}}
+	for next := old.Size; next < root.Size; {
+		leaves, err := s.tree.Leaves(ctx, next, int(min(readBack, root.Size-next)))
+		if err != nil {
+			return nil, fmt.Errorf("read back entries from %d: %w", next, err)
+		}
+		if len(leaves) == 0 {
+			return nil, s.refuse(fmt.Sprintf("Trillian's tree has %d entries, but entry %d can't be read back", root.Size, next), errRoot)
+		}
+		if err := st.add(leaves); err != nil {
+			return nil, fmt.Errorf("recompute the root: %w", err)
+		}
+		next += uint64(len(leaves))
+	}
+	got, err := rootOf(st.folded)
+	if err != nil {
+		return nil, fmt.Errorf("recompute the root: %w", err)
+	}
+	if got != root.Hash {
+		return nil, s.refuse(fmt.Sprintf("at size %d Trillian's root is %x, but its leaves make %x", root.Size, root.Hash, got), errRoot)
+	}
+	if err := s.sameAsSequenced(old.Size, st.hashes); err != nil {
+		return nil, err
+	}
+	st.tiles()
+	return st, nil
+}
+
+var errRoot = errors.New("the stored tree is wrong")
+
+// cloneRange copies a compact range; folding into the copy leaves the account of
+// the published tree alone until the head has moved.
+func cloneRange(r *compact.Range) (*compact.Range, error) {
+	return rangeFactory.NewRange(0, r.End(), append([][]byte(nil), r.Hashes()...))
+}
+
+// add folds leaves in, and collects their entries and identities.
+func (st *step) add(leaves []tree.Leaf) error {
+	visit := func(id compact.NodeID, hash []byte) { st.nodes = append(st.nodes, node{id, hash}) }
+	for _, l := range leaves {
+		if l.Index != st.folded.End() {
+			return fmt.Errorf("read back entry %d where %d was due", l.Index, st.folded.End())
+		}
+		h := leafHashOf(l.Value)
+		if err := st.folded.Append(h[:], visit); err != nil {
+			return err
+		}
+		st.hashes = append(st.hashes, h)
+		st.pub.IDs = append(st.pub.IDs, pubstore.ID{Hash: l.IdentityHash, Index: l.Index})
+		n := l.Index / tileWidth
+		if k := len(st.pub.Bundles); k == 0 || st.pub.Bundles[k-1].N != n {
+			st.pub.Bundles = append(st.pub.Bundles, pubstore.TileAppend{N: n, Width: int(l.Index % tileWidth)})
+		}
+		b := &st.pub.Bundles[len(st.pub.Bundles)-1]
+		b.Data = append(b.Data, byte(len(l.Value)>>8), byte(len(l.Value)))
+		b.Data = append(b.Data, l.Value...)
+	}
+	return nil
+}
+
+// tiles turns the new nodes into what they add to the tiles. A tile's hashes are
+// the complete nodes of every eighth level.
+func (st *step) tiles() {
+	last := map[uint]int{} // level of nodes -> index of its newest tile in pub.Tiles
+	for _, nd := range st.nodes {
+		if nd.id.Level%tileHeight != 0 {
+			continue
+		}
+		n := nd.id.Index / tileWidth
+		k, ok := last[nd.id.Level]
+		if !ok || st.pub.Tiles[k].N != n {
+			k = len(st.pub.Tiles)
+			last[nd.id.Level] = k
+			st.pub.Tiles = append(st.pub.Tiles, pubstore.TileAppend{
+				Level: int(nd.id.Level / tileHeight), N: n, Width: int(nd.id.Index % tileWidth)})
+		}
+		st.pub.Tiles[k].Data = append(st.pub.Tiles[k].Data, nd.hash...)
+	}
+}
+
+// sameAsSequenced compares what was read back with what the sequencer answered
+// for: a leaf that has changed in between must not be signed.
+func (s *Service) sameAsSequenced(first uint64, read []verifier.Hash) error {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	for _, b := range s.batches {
+		for i, want := range b.hashes {
+			at := b.first + uint64(i) - first
+			if at < uint64(len(read)) && read[at] != want {
+				return s.refuse(fmt.Sprintf("entry %d was stored with leaf hash %x and read back with %x", first+at, want, read[at]), errRoot)
+			}
+		}
+	}
+	return nil
+}
+
+// announceHead makes a stored head visible: anchor, signature, answers.
+func (s *Service) announceHead(ctx context.Context, st *step) error {
+	began := time.Now()
+	if err := s.parts.anchor.Move(ctx, st.pub.Head); err != nil {
+		if errors.Is(err, ErrAnchor) {
+			return s.refuse("the anchor is ahead of the head: "+err.Error(), err)
+		}
+		return err
+	}
+	s.cfg.Metrics.since("anchor", began)
+	p, err := s.sign(ctx, st.pub.Head)
+	if err != nil {
+		return err
+	}
+	s.edge.mu.Lock()
+	for _, nd := range st.nodes {
+		s.edge.put(nd.id, nd.hash)
+	}
+	s.edge.mu.Unlock()
+	s.fold.folded, s.fold.unsettled = st.folded, nil
+	s.published.Store(p)
+	s.cfg.Metrics.published.Set(float64(p.head.Size))
+	s.answer(p)
+	return nil
+}
+
+// sign signs the head, which is stored and anchored. Only this function signs.
+func (s *Service) sign(ctx context.Context, h pubstore.Head) (*publishedHead, error) {
+	cp := verifier.Checkpoint{Origin: s.params.Origin, Size: h.Size, Root: h.Root}
+	signed, err := verifier.SignCheckpoint(cp, s.parts.signer)
+	if err != nil {
+		return nil, fmt.Errorf("sign checkpoint of size %d: %w", h.Size, err)
+	}
+	if err := s.store.PutCheckpoint(ctx, signed); err != nil {
+		s.log.Warn("keeping the checkpoint failed", "error", err) // it can be signed again
+	}
+	return &publishedHead{head: h, note: signed}, nil
+}
+
+// answer wakes those who wait for batches that p covers.
+func (s *Service) answer(p *publishedHead) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	n := 0
+	for ; n < len(s.batches) && s.batches[n].end() <= p.head.Size; n++ {
+		b := s.batches[n]
+		b.head = p
+		s.forgetLocked(b)
+		close(b.published)
+	}
+	s.dropBatches(n)
+}
+
+// failPending answers all who wait for publication with err. What they sent is
+// durable all the same.
+func (s *Service) failPending(err error) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	for _, b := range s.batches {
+		b.err = err
+		s.forgetLocked(b)
+		close(b.published)
+	}
+	s.dropBatches(len(s.batches))
+}
+
+func (s *Service) dropBatches(n int) {
+	s.batches = append(s.batches[:0:0], s.batches[n:]...)
+	s.cfg.Metrics.oldest.Set(0)
+	if len(s.batches) > 0 {
+		s.cfg.Metrics.oldest.Set(float64(s.batches[0].began.UnixNano()) / 1e9)
+	}
+}
+
+// leafHashOf returns the RFC 6962 leaf hash.
+func leafHashOf(leaf []byte) verifier.Hash {
+	var buf [256]byte // leaves have about 140 bytes
+	return sha256.Sum256(append(append(buf[:0], rfc6962.RFC6962LeafHashPrefix), leaf...))
+}

@@ -1,0 +1,341 @@
+package pubstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Keys of the Pebble store. All begin with 'p', so that they share a database
+// with Trillian's (package pebblestore), which begin with 't'. Integers are big
+// endian, so that keys sort as numbers do.
+//
+//	p l                         the log's parameters, JSON
+//	p h                         the head: 1 ‖ size uint64 ‖ root
+//	p c                         the newest signed checkpoint
+//	p t level uint8 n uint64    a hash tile
+//	p e n uint64                an entry bundle
+//	p o leafhash                an opening
+//	p i identityhash            an index, uint64
+//	p k id                      a token, JSON
+//
+// Tiles grow by Pebble's merge operator, which concatenates: publishing a lone
+// event writes its own 32-byte hash and entry, not the whole tile again.
+const (
+	keyLog        = "pl"
+	keyHead       = "ph"
+	keyCheckpoint = "pc"
+	prefixTile    = "pt"
+	prefixBundle  = "pe"
+	prefixOpening = "po"
+	prefixID      = "pi"
+	prefixToken   = "pk"
+)
+
+const headVersion = 1
+
+// Pebble is a Store in a Pebble database that it may share with others.
+type Pebble struct {
+	db *pebble.DB
+	mu sync.Mutex // held from reading what a write depends on to its commit
+}
+
+var _ Store = (*Pebble)(nil)
+
+// NewPebble returns the store in db, which must use Pebble's default merger.
+// The caller closes db.
+func NewPebble(db *pebble.DB) *Pebble { return &Pebble{db: db} }
+
+func tileKey(level int, n uint64) []byte {
+	k := append(make([]byte, 0, 11), prefixTile...)
+	return binary.BigEndian.AppendUint64(append(k, byte(level)), n)
+}
+
+func bundleKey(n uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 10), prefixBundle...), n)
+}
+
+func hashKey(prefix string, h [32]byte) []byte {
+	return append(append(make([]byte, 0, 34), prefix...), h[:]...)
+}
+
+// get returns a copy of the value, or ErrNotFound.
+func (p *Pebble) get(key []byte) ([]byte, error) {
+	v, closer, err := p.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	return bytes.Clone(v), nil
+}
+
+// Create implements Store.
+func (p *Pebble) Create(_ context.Context, log Log, empty Head) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch _, err := p.get([]byte(keyLog)); {
+	case err == nil:
+		return ErrExists
+	case !errors.Is(err, ErrNotFound):
+		return fmt.Errorf("look for a log: %w", err)
+	}
+	params, err := json.Marshal(log)
+	if err != nil {
+		return fmt.Errorf("encode the log's parameters: %w", err)
+	}
+	b := p.db.NewBatch()
+	defer b.Close()
+	if err := errors.Join(b.Set([]byte(keyLog), params, nil), b.Set([]byte(keyHead), encodeHead(empty), nil)); err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
+	if err := b.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
+	return nil
+}
+
+// Log implements Store.
+func (p *Pebble) Log(context.Context) (Log, error) {
+	v, err := p.get([]byte(keyLog))
+	if err != nil {
+		return Log{}, fmt.Errorf("read the log's parameters: %w", err)
+	}
+	var l Log
+	if err := json.Unmarshal(v, &l); err != nil {
+		return Log{}, fmt.Errorf("read the log's parameters: %w: %w", ErrCorrupt, err)
+	}
+	if l.Origin == "" || l.Name == "" || l.VKey == "" || l.TreeID == 0 || len(l.IDSecret) != 32 {
+		return Log{}, fmt.Errorf("read the log's parameters: %w: a member is missing", ErrCorrupt)
+	}
+	return l, nil
+}
+
+func encodeHead(h Head) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{headVersion}, h.Size)
+	return append(b, h.Root[:]...)
+}
+
+// Head implements Store.
+func (p *Pebble) Head(context.Context) (Head, error) {
+	v, err := p.get([]byte(keyHead))
+	if err != nil {
+		return Head{}, fmt.Errorf("read head: %w", err)
+	}
+	if len(v) != 1+8+32 || v[0] != headVersion {
+		return Head{}, fmt.Errorf("read head: %w: %d bytes", ErrCorrupt, len(v))
+	}
+	return Head{Size: binary.BigEndian.Uint64(v[1:]), Root: [32]byte(v[9:])}, nil
+}
+
+// Publish implements Store.
+func (p *Pebble) Publish(ctx context.Context, old Head, pub Publication) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stored, err := p.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	if stored != old {
+		return &HeadMovedError{Stored: stored, Want: old}
+	}
+	if pub.Head.Size <= old.Size {
+		return fmt.Errorf("publish: the new size %d must be above %d", pub.Head.Size, old.Size)
+	}
+	b := p.db.NewBatch()
+	defer b.Close()
+	if err := fill(b, pub); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	if err := b.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}
+
+func fill(b *pebble.Batch, pub Publication) error {
+	for _, t := range pub.Tiles {
+		if len(t.Data) == 0 || len(t.Data)%32 != 0 || t.Width+len(t.Data)/32 > 256 {
+			return fmt.Errorf("tile %d/%d: %d bytes don't fit a tile of width %d", t.Level, t.N, len(t.Data), t.Width)
+		}
+		if err := grow(b, tileKey(t.Level, t.N), t); err != nil {
+			return err
+		}
+	}
+	for _, e := range pub.Bundles {
+		if err := grow(b, bundleKey(e.N), e); err != nil {
+			return err
+		}
+	}
+	for _, id := range pub.IDs {
+		if err := b.Set(hashKey(prefixID, id.Hash), binary.BigEndian.AppendUint64(nil, id.Index), nil); err != nil {
+			return err
+		}
+	}
+	return b.Set([]byte(keyHead), encodeHead(pub.Head), nil)
+}
+
+func grow(b *pebble.Batch, key []byte, t TileAppend) error {
+	if t.Width == 0 {
+		return b.Set(key, t.Data, nil)
+	}
+	return b.Merge(key, t.Data, nil)
+}
+
+// Sync implements Store.
+func (p *Pebble) Sync(context.Context) error {
+	if err := p.db.LogData(nil, pebble.Sync); err != nil {
+		return fmt.Errorf("sync the store: %w", err)
+	}
+	return nil
+}
+
+// PutCheckpoint implements Store.
+func (p *Pebble) PutCheckpoint(_ context.Context, note []byte) error {
+	if err := p.db.Set([]byte(keyCheckpoint), note, pebble.NoSync); err != nil {
+		return fmt.Errorf("keep checkpoint: %w", err)
+	}
+	return nil
+}
+
+// Checkpoint implements Store.
+func (p *Pebble) Checkpoint(context.Context) ([]byte, error) {
+	v, err := p.get([]byte(keyCheckpoint))
+	if err != nil {
+		return nil, fmt.Errorf("read the kept checkpoint: %w", err)
+	}
+	return v, nil
+}
+
+// Tile implements Store.
+func (p *Pebble) Tile(_ context.Context, level int, n uint64) ([]byte, error) {
+	v, err := p.get(tileKey(level, n))
+	if err != nil {
+		return nil, fmt.Errorf("read tile %d/%d: %w", level, n, err)
+	}
+	if len(v) == 0 || len(v)%32 != 0 || len(v) > 256*32 {
+		return nil, fmt.Errorf("read tile %d/%d: %w: %d bytes", level, n, ErrCorrupt, len(v))
+	}
+	return v, nil
+}
+
+// Bundle implements Store.
+func (p *Pebble) Bundle(_ context.Context, n uint64) ([]byte, error) {
+	v, err := p.get(bundleKey(n))
+	if err != nil {
+		return nil, fmt.Errorf("read entry bundle %d: %w", n, err)
+	}
+	return v, nil
+}
+
+// PutOpenings implements Store. It leaves the sync to the Append that follows
+// in the same database: Pebble's write-ahead log is one sequence, so what is
+// synced later makes what was written earlier durable.
+func (p *Pebble) PutOpenings(_ context.Context, openings []Opening) error {
+	b := p.db.NewBatch()
+	defer b.Close()
+	for _, o := range openings {
+		if err := b.Set(hashKey(prefixOpening, o.LeafHash), o.Bytes, nil); err != nil {
+			return fmt.Errorf("store openings: %w", err)
+		}
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("store openings: %w", err)
+	}
+	return nil
+}
+
+// Opening implements Store.
+func (p *Pebble) Opening(_ context.Context, leafHash [32]byte) ([]byte, error) {
+	v, err := p.get(hashKey(prefixOpening, leafHash))
+	if err != nil {
+		return nil, fmt.Errorf("read opening: %w", err)
+	}
+	return v, nil
+}
+
+// ReplaceOpening implements Store.
+func (p *Pebble) ReplaceOpening(ctx context.Context, leafHash [32]byte, old, opening []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stored, err := p.Opening(ctx, leafHash)
+	if err != nil {
+		return fmt.Errorf("replace opening: %w", err)
+	}
+	if !bytes.Equal(stored, old) {
+		return fmt.Errorf("replace opening: %w: it has changed since it was read", ErrNotFound)
+	}
+	if err := p.db.Set(hashKey(prefixOpening, leafHash), opening, pebble.Sync); err != nil {
+		return fmt.Errorf("replace opening: %w", err)
+	}
+	return nil
+}
+
+// Index implements Store.
+func (p *Pebble) Index(_ context.Context, id [32]byte) (uint64, error) {
+	v, closer, err := p.db.Get(hashKey(prefixID, id))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, ErrNotFound // the usual answer: no wrapping on the hot path
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up identity: %w", err)
+	}
+	defer closer.Close()
+	if len(v) != 8 {
+		return 0, fmt.Errorf("look up identity: %w: %d bytes", ErrCorrupt, len(v))
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// Tokens implements Store.
+func (p *Pebble) Tokens(context.Context) (tokens []Token, err error) {
+	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixToken), UpperBound: []byte("pl")})
+	if err != nil {
+		return nil, fmt.Errorf("read tokens: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		var t Token
+		if err := json.Unmarshal(it.Value(), &t); err != nil {
+			return nil, fmt.Errorf("read token %q: %w: %w", it.Key()[len(prefixToken):], ErrCorrupt, err)
+		}
+		if t.ID != string(it.Key()[len(prefixToken):]) || len(t.SecretHash) != 32 {
+			return nil, fmt.Errorf("read token %q: %w", it.Key()[len(prefixToken):], ErrCorrupt)
+		}
+		tokens = append(tokens, t)
+	}
+	return tokens, it.Error()
+}
+
+// PutToken implements Store.
+func (p *Pebble) PutToken(_ context.Context, t Token) error {
+	v, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode token: %w", err)
+	}
+	if err := p.db.Set([]byte(prefixToken+t.ID), v, pebble.Sync); err != nil {
+		return fmt.Errorf("store token: %w", err)
+	}
+	return nil
+}
+
+// DeleteToken implements Store.
+func (p *Pebble) DeleteToken(_ context.Context, id string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.get([]byte(prefixToken + id)); err != nil {
+		return fmt.Errorf("delete token: %w", err)
+	}
+	if err := p.db.Delete([]byte(prefixToken+id), pebble.Sync); err != nil {
+		return fmt.Errorf("delete token: %w", err)
+	}
+	return nil
+}

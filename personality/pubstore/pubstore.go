@@ -1,0 +1,162 @@
+// Package pubstore keeps what a log publishes and what it needs to know about
+// it: the head, the tiles and entry bundles, the openings, the map from an
+// event's identity to its index, the log's parameters and its tokens.
+//
+// Trillian holds the leaves and its own Merkle tree; nothing here is taken from
+// it unchecked. The personality recomputes every hash that it puts here from
+// leaves read back, and the head moves only forward, by compare-and-swap
+// (invariants I2 and I5 of the package personality).
+//
+// [Store] is the contract. [Pebble] implements it for the embedded log; every
+// implementation passes the suite in pubstoretest.
+package pubstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var (
+	// ErrNotFound: the store was read and holds no such thing. Never the answer
+	// to a read that failed: an error is not a miss (I7).
+	ErrNotFound = errors.New("not in the publication store")
+	// ErrCorrupt: what the store holds can't have been written by it.
+	ErrCorrupt = errors.New("corrupt publication store")
+	// ErrExists: the store already holds a log.
+	ErrExists = errors.New("the publication store already holds a log")
+)
+
+// Head is a tree size and its RFC 6962 root. A stored head means "may have been
+// signed": whoever finds it signs it again or extends it, never anything else.
+type Head struct {
+	Size uint64
+	Root [32]byte
+}
+
+// HeadMovedError is returned by Publish when the stored head isn't the one the
+// publication extends. Nothing was written.
+type HeadMovedError struct {
+	Stored Head // what is there
+	Want   Head // what the publication was made on
+}
+
+func (e *HeadMovedError) Error() string {
+	return fmt.Sprintf("the stored head has size %d and root %x, the publication extends size %d and root %x",
+		e.Stored.Size, e.Stored.Root[:4], e.Want.Size, e.Want.Root[:4])
+}
+
+// Opening is one sealed event's opening under its leaf's RFC 6962 hash.
+type Opening struct {
+	LeafHash [32]byte
+	Bytes    []byte
+}
+
+// TileAppend adds Data at the end of one tile or entry bundle.
+type TileAppend struct {
+	Level int    // 0..63 for a hash tile; ignored for entry bundles
+	N     uint64 // index of the tile within its level
+	// Width is how many hashes or entries the tile held before: 0..255. At 0 the
+	// tile is begun, and whatever an abandoned store held there is replaced.
+	Width int
+	Data  []byte // whole hashes of 32 bytes, or whole length-prefixed entries
+}
+
+// ID maps an event's identity hash to the index of its entry.
+type ID struct {
+	Hash  [32]byte
+	Index uint64
+}
+
+// Publication is one step of the head and all that it makes visible.
+type Publication struct {
+	Head    Head // the new head; its size is greater than the old one's
+	Tiles   []TileAppend
+	Bundles []TileAppend
+	IDs     []ID
+}
+
+// Log is what was fixed when the log was made. It never changes.
+type Log struct {
+	Origin   string    `json:"origin"`    // checkpoint origin and key name
+	Name     string    `json:"name"`      // short name in URLs
+	VKey     string    `json:"vkey"`      // the log's public key, as a note vkey
+	TreeID   int64     `json:"tree_id"`   // Trillian's tree
+	IDSecret []byte    `json:"id_secret"` // key of the identity hash, 32 bytes
+	Created  time.Time `json:"created"`
+}
+
+// Token is a stored credential: never the secret, only its SHA-256.
+type Token struct {
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	Tenant     string    `json:"tenant"`
+	Roles      []string  `json:"roles"`
+	Sources    []string  `json:"sources,omitempty"`
+	SecretHash []byte    `json:"secret_sha256"` // 32 bytes
+	Created    time.Time `json:"created_at"`
+}
+
+// Store is the publication store of one log.
+//
+// Durability: Publish, ReplaceOpening, PutToken and DeleteToken are on stable
+// storage when they return nil. PutOpenings need be durable only when the
+// Append of the same leaves to the tree that follows it is: an implementation
+// that shares the tree's database may leave the sync to that.
+//
+// Consistency: a reader sees a publication whole or not at all, and what
+// PutOpenings stored as soon as it returned.
+//
+// Concurrency: all methods may be called at once. One caller publishes at a
+// time; if two do, one gets a *HeadMovedError.
+//
+// Errors: after an error other than *HeadMovedError the write may or may not
+// have happened; the caller reads the head before it goes on. The store doesn't
+// retry.
+type Store interface {
+	// Create makes the log: its parameters and a head of size 0. ErrExists if
+	// there is one.
+	Create(ctx context.Context, log Log, empty Head) error
+	// Log returns the parameters, or ErrNotFound.
+	Log(ctx context.Context) (Log, error)
+
+	// Head returns the head published last, or ErrNotFound.
+	Head(ctx context.Context) (Head, error)
+	// Publish moves the head from old to p.Head and appends everything else of
+	// p, atomically. *HeadMovedError if the head isn't old.
+	Publish(ctx context.Context, old Head, p Publication) error
+	// Sync makes durable whatever can be read.
+	Sync(ctx context.Context) error
+	// PutCheckpoint keeps the newest signed note, for serving it when signing is
+	// refused. It may be lost in a crash.
+	PutCheckpoint(ctx context.Context, note []byte) error
+	// Checkpoint returns the note kept last, or ErrNotFound.
+	Checkpoint(ctx context.Context) ([]byte, error)
+
+	// Tile returns the hashes of a tile published so far, 32 bytes each, at most
+	// 256 of them, or ErrNotFound.
+	Tile(ctx context.Context, level int, n uint64) ([]byte, error)
+	// Bundle returns the entries of a bundle published so far, or ErrNotFound.
+	Bundle(ctx context.Context, n uint64) ([]byte, error)
+
+	// PutOpenings stores openings that aren't there yet; the same bytes again
+	// are fine. Those of leaves that never made it into the tree are harmless.
+	PutOpenings(ctx context.Context, openings []Opening) error
+	// Opening returns the opening of the leaf with the hash, or ErrNotFound.
+	Opening(ctx context.Context, leafHash [32]byte) ([]byte, error)
+	// ReplaceOpening puts an opening that shows less in the place of old. The
+	// caller has checked that both open the same leaf. ErrNotFound if what is
+	// stored isn't old.
+	ReplaceOpening(ctx context.Context, leafHash [32]byte, old, opening []byte) error
+
+	// Index returns the index published for the identity hash, or ErrNotFound.
+	Index(ctx context.Context, id [32]byte) (uint64, error)
+
+	// Tokens returns all tokens, by ID.
+	Tokens(ctx context.Context) ([]Token, error)
+	// PutToken stores a token under its ID.
+	PutToken(ctx context.Context, t Token) error
+	// DeleteToken removes one; ErrNotFound if there is none.
+	DeleteToken(ctx context.Context, id string) error
+}

@@ -1,0 +1,274 @@
+// Package pubstoretest is the suite that every publication store passes.
+package pubstoretest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+)
+
+// Factory returns an empty store, and a function that closes it and opens the
+// same one again.
+type Factory func(t *testing.T) (s pubstore.Store, reopen func() pubstore.Store)
+
+// Run runs the suite.
+func Run(t *testing.T, factory Factory) {
+	for name, test := range map[string]func(*testing.T, Factory){
+		"Create":                   testCreate,
+		"EmptyStoreIsAMiss":        testEmpty,
+		"PublishGrowsTiles":        testPublishGrowsTiles,
+		"PublishComparesTheHead":   testPublishCompares,
+		"PublishRefusesNonsense":   testPublishRefuses,
+		"ConcurrentPublishersRace": testRace,
+		"Openings":                 testOpenings,
+		"Tokens":                   testTokens,
+		"Checkpoint":               testCheckpoint,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, factory) })
+	}
+}
+
+func params() pubstore.Log {
+	return pubstore.Log{Origin: "example.com/audit", Name: "audit", VKey: "example.com/audit+01020304+AAAA",
+		TreeID: 7, IDSecret: bytes.Repeat([]byte{9}, 32), Created: time.Unix(1700000000, 0).UTC()}
+}
+
+func emptyHead() pubstore.Head { return pubstore.Head{Root: sha256.Sum256(nil)} }
+
+func created(t *testing.T, factory Factory) (pubstore.Store, func() pubstore.Store) {
+	t.Helper()
+	s, reopen := factory(t)
+	if err := s.Create(t.Context(), params(), emptyHead()); err != nil {
+		t.Fatalf("Create: %v", err)
+	}
+	return s, reopen
+}
+
+func testCreate(t *testing.T, factory Factory) {
+	s, reopen := created(t, factory)
+	if err := s.Create(t.Context(), params(), emptyHead()); !errors.Is(err, pubstore.ErrExists) {
+		t.Errorf("Create again: got %v, want ErrExists", err)
+	}
+	s = reopen()
+	got, err := s.Log(t.Context())
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(params()) {
+		t.Errorf("Log after reopening: got %+v, %v", got, err)
+	}
+	if h, err := s.Head(t.Context()); err != nil || h != emptyHead() {
+		t.Errorf("Head of a new log: got %+v, %v", h, err)
+	}
+}
+
+func testEmpty(t *testing.T, factory Factory) {
+	s, _ := factory(t)
+	ctx := t.Context()
+	miss := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, pubstore.ErrNotFound) {
+			t.Errorf("%s of an empty store: got %v, want ErrNotFound", what, err)
+		}
+	}
+	_, err := s.Log(ctx)
+	miss("Log", err)
+	_, err = s.Head(ctx)
+	miss("Head", err)
+	_, err = s.Tile(ctx, 0, 0)
+	miss("Tile", err)
+	_, err = s.Bundle(ctx, 0)
+	miss("Bundle", err)
+	_, err = s.Opening(ctx, [32]byte{})
+	miss("Opening", err)
+	_, err = s.Index(ctx, [32]byte{})
+	miss("Index", err)
+	_, err = s.Checkpoint(ctx)
+	miss("Checkpoint", err)
+	miss("DeleteToken", s.DeleteToken(ctx, "x"))
+	miss("Publish", s.Publish(ctx, pubstore.Head{}, pubstore.Publication{Head: pubstore.Head{Size: 1}}))
+}
+
+// publication makes up the publication that adds entries [from, to).
+func publication(from, to uint64) pubstore.Publication {
+	p := pubstore.Publication{Head: head(to)}
+	for i := from; i < to; i++ {
+		if k := len(p.Tiles); k == 0 || p.Tiles[k-1].N != i/256 {
+			p.Tiles = append(p.Tiles, pubstore.TileAppend{N: i / 256, Width: int(i % 256)})
+			p.Bundles = append(p.Bundles, pubstore.TileAppend{N: i / 256, Width: int(i % 256)})
+		}
+		h := entryHash(i)
+		p.Tiles[len(p.Tiles)-1].Data = append(p.Tiles[len(p.Tiles)-1].Data, h[:]...)
+		b := &p.Bundles[len(p.Bundles)-1]
+		b.Data = append(b.Data, entry(i)...)
+		p.IDs = append(p.IDs, pubstore.ID{Hash: h, Index: i})
+	}
+	return p
+}
+
+func head(size uint64) pubstore.Head {
+	if size == 0 {
+		return emptyHead()
+	}
+	return pubstore.Head{Size: size, Root: sha256.Sum256(fmt.Append(nil, "root ", size))}
+}
+
+func entry(i uint64) []byte       { return fmt.Appendf(nil, "\x00\x08%08d", i) }
+func entryHash(i uint64) [32]byte { return sha256.Sum256(entry(i)) }
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testPublishGrowsTiles(t *testing.T, factory Factory) {
+	s, reopen := created(t, factory)
+	size := uint64(0)
+	for _, to := range []uint64{1, 2, 3, 200, 256, 257, 511, 513, 1030} {
+		check(t, s.Publish(t.Context(), head(size), publication(size, to)))
+		size = to
+		verify(t, s, size)
+	}
+	verify(t, reopen(), size)
+}
+
+// verify checks that the store holds exactly what publishing size entries put there.
+func verify(t *testing.T, s pubstore.Store, size uint64) {
+	t.Helper()
+	ctx := t.Context()
+	if h, err := s.Head(ctx); err != nil || h != head(size) {
+		t.Fatalf("Head: got %+v, %v; want size %d", h, err, size)
+	}
+	for n := uint64(0); n*256 < size; n++ {
+		var tile, bundle []byte
+		for i := n * 256; i < min(size, n*256+256); i++ {
+			h := entryHash(i)
+			tile, bundle = append(tile, h[:]...), append(bundle, entry(i)...)
+		}
+		if got, err := s.Tile(ctx, 0, n); err != nil || !bytes.Equal(got, tile) {
+			t.Fatalf("Tile %d at size %d: %d bytes, %v; want %d", n, size, len(got), err, len(tile))
+		}
+		if got, err := s.Bundle(ctx, n); err != nil || !bytes.Equal(got, bundle) {
+			t.Fatalf("Bundle %d at size %d: %d bytes, %v; want %d", n, size, len(got), err, len(bundle))
+		}
+	}
+	for i := range size {
+		if got, err := s.Index(ctx, entryHash(i)); err != nil || got != i {
+			t.Fatalf("Index of entry %d: got %d, %v", i, got, err)
+		}
+	}
+}
+
+func testPublishCompares(t *testing.T, factory Factory) {
+	s, _ := created(t, factory)
+	check(t, s.Publish(t.Context(), head(0), publication(0, 5)))
+	for _, old := range []pubstore.Head{head(0), head(6), {Size: 5, Root: [32]byte{1}}} {
+		err := s.Publish(t.Context(), old, publication(5, 9))
+		var moved *pubstore.HeadMovedError
+		if !errors.As(err, &moved) || moved.Stored != head(5) || moved.Want != old {
+			t.Errorf("Publish on %+v: got %v, want *HeadMovedError with what is stored", old, err)
+		}
+	}
+	verify(t, s, 5)
+}
+
+func testPublishRefuses(t *testing.T, factory Factory) {
+	s, _ := created(t, factory)
+	check(t, s.Publish(t.Context(), head(0), publication(0, 5)))
+	short := publication(5, 6)
+	short.Tiles[0].Data = short.Tiles[0].Data[:31]
+	wide := publication(5, 6)
+	wide.Tiles[0].Width = 256
+	for name, p := range map[string]pubstore.Publication{
+		"same size": {Head: head(5)}, "smaller size": {Head: head(4)}, "half a hash": short, "past a tile": wide,
+	} {
+		if err := s.Publish(t.Context(), head(5), p); err == nil {
+			t.Errorf("Publish of %s: no error", name)
+		}
+	}
+	verify(t, s, 5)
+}
+
+func testRace(t *testing.T, factory Factory) {
+	s, _ := created(t, factory)
+	const writers, rounds = 4, 20
+	for round := range uint64(rounds) {
+		var wins sync.Map
+		var wg sync.WaitGroup
+		for w := range writers {
+			wg.Go(func() {
+				err := s.Publish(context.Background(), head(round), publication(round, round+1))
+				var moved *pubstore.HeadMovedError
+				switch {
+				case err == nil:
+					wins.Store(w, true)
+				case !errors.As(err, &moved):
+					t.Errorf("Publish: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		n := 0
+		wins.Range(func(any, any) bool { n++; return true })
+		if n != 1 {
+			t.Fatalf("round %d: %d writers moved the head", round, n)
+		}
+	}
+	verify(t, s, rounds)
+}
+
+func testOpenings(t *testing.T, factory Factory) {
+	s, reopen := created(t, factory)
+	ctx := t.Context()
+	a, b := [32]byte{1}, [32]byte{2}
+	check(t, s.PutOpenings(ctx, []pubstore.Opening{{LeafHash: a, Bytes: []byte("aa")}, {LeafHash: b, Bytes: []byte("bb")}}))
+	check(t, s.PutOpenings(ctx, []pubstore.Opening{{LeafHash: a, Bytes: []byte("aa")}}))
+	check(t, s.PutOpenings(ctx, nil))
+	if err := s.ReplaceOpening(ctx, a, []byte("xx"), []byte("a")); !errors.Is(err, pubstore.ErrNotFound) {
+		t.Errorf("ReplaceOpening of what isn't there: got %v, want ErrNotFound", err)
+	}
+	check(t, s.ReplaceOpening(ctx, a, []byte("aa"), []byte("a")))
+	check(t, s.Sync(ctx))
+	s = reopen()
+	for h, want := range map[[32]byte]string{a: "a", b: "bb"} {
+		if got, err := s.Opening(ctx, h); err != nil || string(got) != want {
+			t.Errorf("Opening: got %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
+func testTokens(t *testing.T, factory Factory) {
+	s, reopen := created(t, factory)
+	ctx := t.Context()
+	tok := func(id string) pubstore.Token {
+		return pubstore.Token{ID: id, Name: "n" + id, Tenant: "default", Roles: []string{"submit"}, Sources: []string{"cron://"},
+			SecretHash: bytes.Repeat([]byte{3}, 32), Created: time.Unix(1700000001, 0).UTC()}
+	}
+	for _, id := range []string{"b", "a", "c"} {
+		check(t, s.PutToken(ctx, tok(id)))
+	}
+	check(t, s.DeleteToken(ctx, "b"))
+	if err := s.DeleteToken(ctx, "b"); !errors.Is(err, pubstore.ErrNotFound) {
+		t.Errorf("DeleteToken again: got %v, want ErrNotFound", err)
+	}
+	got, err := reopen().Tokens(ctx)
+	if want := []pubstore.Token{tok("a"), tok("c")}; err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("Tokens: got %v, %v; want %v", got, err, want)
+	}
+}
+
+func testCheckpoint(t *testing.T, factory Factory) {
+	s, _ := created(t, factory)
+	for _, note := range []string{"one", "two"} {
+		check(t, s.PutCheckpoint(t.Context(), []byte(note)))
+		if got, err := s.Checkpoint(t.Context()); err != nil || string(got) != note {
+			t.Errorf("Checkpoint: got %q, %v; want %q", got, err, note)
+		}
+	}
+}

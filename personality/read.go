@@ -1,0 +1,258 @@
+package personality
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/transparency-dev/merkle/compact"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
+)
+
+// Entry is a published entry as a caller may see it.
+type Entry struct {
+	Index    uint64
+	Leaf     []byte
+	LeafHash verifier.Hash
+	Opening  []byte // nil where the event isn't the caller's to see
+	Receipt  []byte // without the opening, likewise
+}
+
+// OpeningLine is one entry's opening, for auditors.
+type OpeningLine = verifier.OpeningLine
+
+// leafHash returns a published entry's leaf hash, from memory or its tile.
+func (s *Service) leafHash(ctx context.Context, index uint64) (verifier.Hash, error) {
+	h, err := s.node(ctx, compact.NewNodeID(0, index))
+	if err != nil {
+		return verifier.Hash{}, notAMiss(err)
+	}
+	return verifier.Hash(h), nil
+}
+
+// leaf returns a published entry's leaf from its bundle.
+func (s *Service) leaf(ctx context.Context, index uint64) ([]byte, error) {
+	bundle, err := s.store.Bundle(ctx, index/tileWidth)
+	if err != nil {
+		return nil, notAMiss(err)
+	}
+	var leaf []byte
+	end := 0
+	for range index%tileWidth + 1 {
+		if leaf, end, err = bundleEntry(bundle, end); err != nil {
+			return nil, fmt.Errorf("entry bundle %d: %w", index/tileWidth, err)
+		}
+	}
+	return leaf, nil
+}
+
+// makeReceipt returns the receipt of an entry at a head; without the opening
+// where that is nil.
+func (s *Service) makeReceipt(ctx context.Context, index uint64, at *publishedHead, opening []byte) ([]byte, error) {
+	if at.note == nil {
+		return nil, s.refusing()
+	}
+	p, err := s.proveInclusion(ctx, index, at.head.Size)
+	if err != nil {
+		return nil, err
+	}
+	r := verifier.Receipt{Index: index, Proof: p, Checkpoint: at.note, Extra: opening}
+	return r.Append(make([]byte, 0, 256+48*len(p)+len(at.note)+len(opening)*4/3)), nil
+}
+
+// seen is an entry's opening with what decides who may see it.
+type seen struct {
+	opening []byte
+	event   event.Fields
+}
+
+// see returns the opening if the caller may see it: a reader of its tenant, or
+// the submitter of this very event. Neither: nil, and no error.
+func (s *Service) see(ctx context.Context, from Caller, leafHash verifier.Hash) (*seen, error) {
+	opening, err := s.store.Opening(ctx, leafHash)
+	if err != nil {
+		return nil, notAMiss(err)
+	}
+	o, err := seal.ParseOpening(opening)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", pubstore.ErrCorrupt, err)
+	}
+	e := &seen{opening: opening, event: o.Event()}
+	if from.Token.Has(RoleRead) && from.Token.Sees(e.tenant()) || e.submittedBy(from.Token) {
+		return e, nil
+	}
+	return nil, nil
+}
+
+func (e *seen) tenant() string { return e.event.Text("/tenant") }
+
+func (e *seen) submittedBy(t *Token) bool {
+	return t.Has(RoleSubmit) && t.Tenant == e.tenant() && e.event.Text("/ingest/principal") == t.Principal()
+}
+
+// mayRead refuses content to tokens without a role for it, and to everybody
+// when the service refuses to go on (I3).
+func (s *Service) mayRead(from Caller, roles ...Role) error {
+	if err := s.refusing(); err != nil {
+		return err
+	}
+	for _, r := range roles {
+		if from.Token.Has(r) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: it lacks the role %s", ErrForbidden, RoleRead)
+}
+
+// Entry returns a published entry. Of another tenant's event it returns leaf and
+// proof, never the opening. Reading content is logged before it is returned; a
+// submitter fetching its own event is not.
+func (s *Service) Entry(ctx context.Context, from Caller, index uint64) (*Entry, error) {
+	if err := s.mayRead(from, RoleRead, RoleSubmit); err != nil {
+		return nil, err
+	}
+	at := s.published.Load()
+	if index >= at.head.Size {
+		return nil, ErrBeyondHead
+	}
+	e, shown, err := s.entry(ctx, from, index, at)
+	if err != nil {
+		return nil, fmt.Errorf("read entry %d: %w", index, err)
+	}
+	if shown != nil && !shown.submittedBy(from.Token) {
+		if err := s.logRead(ctx, from, shown.tenant(), "entry", strconv.FormatUint(index, 10)); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func (s *Service) entry(ctx context.Context, from Caller, index uint64, at *publishedHead) (*Entry, *seen, error) {
+	e := &Entry{Index: index}
+	var err error
+	if e.LeafHash, err = s.leafHash(ctx, index); err != nil {
+		return nil, nil, err
+	}
+	if e.Leaf, err = s.leaf(ctx, index); err != nil {
+		return nil, nil, err
+	}
+	shown, err := s.see(ctx, from, e.LeafHash)
+	if err != nil {
+		return nil, nil, err
+	}
+	if shown != nil {
+		e.Opening = shown.opening
+	}
+	e.Receipt, err = s.makeReceipt(ctx, index, at, e.Opening)
+	return e, shown, err
+}
+
+// EventByID returns the entry of the event with this source and id in the
+// caller's tenant; ErrNotFound where there is none that it may see.
+func (s *Service) EventByID(ctx context.Context, from Caller, source, id string) (*Entry, error) {
+	if err := s.mayRead(from, RoleRead, RoleSubmit); err != nil {
+		return nil, err
+	}
+	tenants := []string{from.Token.Tenant}
+	if from.Token.Tenant == AllTenants {
+		tenants = s.tokens.tenants()
+	}
+	for _, tenant := range tenants {
+		index, err := s.store.Index(ctx, seal.IdentityHash(s.params.IDSecret, tenant, source, id))
+		if errors.Is(err, pubstore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		e, err := s.Entry(ctx, from, index)
+		if err != nil {
+			return nil, err
+		}
+		if e.Opening != nil {
+			return e, nil
+		}
+	}
+	return nil, ErrNotFound
+}
+
+// Receipt returns the entry's receipt at the newest head, with the opening where
+// the caller may see it. Logged as Entry is.
+func (s *Service) Receipt(ctx context.Context, from Caller, index uint64) ([]byte, error) {
+	e, err := s.Entry(ctx, from, index)
+	if err != nil {
+		return nil, err
+	}
+	return e.Receipt, nil
+}
+
+// Openings calls each for up to count entries from start, in order, up to the
+// published size. The request is logged, as one, before the first call. A stored
+// opening is passed on as it is, even one that no longer opens its leaf: finding
+// that out is the auditor's work, and hiding it would be the attacker's.
+func (s *Service) Openings(ctx context.Context, from Caller, start uint64, count int, each func(OpeningLine) error) error {
+	if err := s.mayRead(from, RoleRead); err != nil {
+		return err
+	}
+	size := s.published.Load().head.Size
+	if start >= size {
+		return ErrBeyondHead
+	}
+	end := min(size, start+uint64(count))
+	tenant := from.Token.Tenant
+	if tenant == AllTenants {
+		tenant = OwnTenant
+	}
+	if err := s.logRead(ctx, from, tenant, "entries", fmt.Sprintf("%d-%d", start, end-1)); err != nil {
+		return err
+	}
+	for index := start; index < end; index++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		line, err := s.openingLine(ctx, from, index)
+		if err != nil {
+			return fmt.Errorf("read opening %d: %w", index, err)
+		}
+		if err := each(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) openingLine(ctx context.Context, from Caller, index uint64) (OpeningLine, error) {
+	line := OpeningLine{Index: index}
+	h, err := s.leafHash(ctx, index)
+	if err != nil {
+		return line, err
+	}
+	opening, err := s.store.Opening(ctx, h)
+	if errors.Is(err, pubstore.ErrNotFound) {
+		line.Reason = verifier.ReasonMissing
+		return line, nil
+	}
+	if err != nil {
+		return line, err
+	}
+	if from.Token.Tenant == AllTenants {
+		line.Opening = opening
+		return line, nil
+	}
+	o, err := seal.ParseOpening(opening)
+	switch {
+	case err != nil:
+		line.Reason = verifier.ReasonMissing // what can't be read isn't anybody's
+		s.log.Error("a stored opening is malformed", "index", index, "error", err)
+	case !from.Token.Sees(o.Event().Text("/tenant")):
+		line.Reason = verifier.ReasonTenant
+	default:
+		line.Opening = opening
+	}
+	return line, nil
+}

@@ -1,0 +1,141 @@
+package personality
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/transparency-dev/merkle/compact"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+)
+
+// recover brings a log from wherever a crash left it to where everything that is
+// stored durably is published and signed. It runs before the service's
+// goroutines do. What is wrong with the log makes it refuse (see [Fault]); what
+// only can't be read now is an error.
+func (s *Service) recover(ctx context.Context) error {
+	head, err := s.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	kept, err := s.store.Checkpoint(ctx)
+	if err != nil && !errors.Is(err, pubstore.ErrNotFound) {
+		return err
+	}
+	s.published.Store(&publishedHead{head: head, note: kept})
+	s.next = head.Size
+	s.fold.folded = rangeFactory.NewEmptyRange(0)
+	s.cfg.Metrics.published.Set(float64(head.Size))
+	s.cfg.Metrics.stored.Set(float64(head.Size))
+
+	if err := s.checkHead(ctx, head); err != nil {
+		return asRefusal(err)
+	}
+	if err := s.checkAnchor(ctx, head); err != nil {
+		return asRefusal(err)
+	}
+	if err := s.checkTree(ctx, head); err != nil {
+		return asRefusal(err)
+	}
+	// The head may have been written and not signed: it is signed now. It may
+	// have been replayed from a write-ahead log that was never synced: sync.
+	if err := s.store.Sync(ctx); err != nil {
+		return err
+	}
+	if err := s.announceHead(ctx, &step{pub: pubstore.Publication{Head: head}, folded: s.fold.folded}); err != nil {
+		return asRefusal(err)
+	}
+	if err := s.resync(ctx); err != nil {
+		return err
+	}
+	if size, ok := s.storedSize(); ok {
+		return asRefusal(s.publish(ctx, size))
+	}
+	return nil
+}
+
+// asRefusal lets a service that refuses open, so that it can say why.
+func asRefusal(err error) error {
+	if errors.Is(err, ErrRefusing) {
+		return nil
+	}
+	return err
+}
+
+// checkHead recomputes the head's root from the tiles and takes their right
+// edge as our account of the published tree.
+func (s *Service) checkHead(ctx context.Context, head pubstore.Head) error {
+	folded, err := rangeAt(ctx, s.store, head.Size)
+	if err != nil {
+		return s.damaged(head.Size, err)
+	}
+	root, err := rootOf(folded)
+	if err != nil {
+		return err
+	}
+	if root != head.Root {
+		return s.refuse(fmt.Sprintf("the stored head of size %d has root %x, but its tiles make %x", head.Size, head.Root, root), errRoot)
+	}
+	s.fold.folded = folded
+	for i, id := range compact.RangeNodes(0, head.Size, nil) {
+		s.edge.put(id, folded.Hashes()[i])
+	}
+	return nil
+}
+
+// damaged makes the service refuse where tiles are missing or malformed, and
+// returns the error where they only can't be read now.
+func (s *Service) damaged(size uint64, err error) error {
+	if errors.Is(err, pubstore.ErrNotFound) || errors.Is(err, pubstore.ErrCorrupt) {
+		return s.refuse(fmt.Sprintf("the tiles of the published tree, up to size %d, are damaged: %v", size, err), err)
+	}
+	return err
+}
+
+// checkAnchor compares the head with the newest one that may have been signed (I3).
+func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) error {
+	anchored, err := s.parts.anchor.Load(ctx)
+	if errors.Is(err, ErrAnchor) {
+		return s.refuse(err.Error(), err)
+	}
+	if err != nil {
+		return err
+	}
+	if anchored.Size > head.Size {
+		return s.refuse(fmt.Sprintf("the store ends at size %d, but size %d has been signed (anchor): the store is an older copy. "+
+			"Close this log and begin a successor under another origin", head.Size, anchored.Size), ErrAnchor)
+	}
+	older, err := rangeAt(ctx, s.store, anchored.Size)
+	if err != nil {
+		return s.damaged(anchored.Size, err)
+	}
+	root, err := rootOf(older)
+	if err != nil {
+		return err
+	}
+	if root != anchored.Root {
+		return s.refuse(fmt.Sprintf("root %x has been signed at size %d (anchor), but the store has %x there: it holds another history. "+
+			"Close this log and begin a successor under another origin", anchored.Root, anchored.Size, root), ErrAnchor)
+	}
+	return nil
+}
+
+// checkTree compares the head with Trillian's own root, as far as that goes
+// before its newer leaves are read back.
+func (s *Service) checkTree(ctx context.Context, head pubstore.Head) error {
+	root, err := s.tree.Root(ctx)
+	if err != nil {
+		return fmt.Errorf("read Trillian's root: %w", err)
+	}
+	if root.Size > head.Size {
+		return nil // publish recomputes it
+	}
+	if root.Size == head.Size && root.Hash == head.Root {
+		return nil
+	}
+	// Trillian integrates before the head moves. But the embedded tree's last
+	// integration becomes durable with the head's write, so neither is behind.
+	return s.refuse(fmt.Sprintf("Trillian's tree has size %d and root %x, but size %d with root %x has been published",
+		root.Size, root.Hash, head.Size, head.Root), errRoot)
+}

@@ -1,0 +1,224 @@
+package personality
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/personality/tree"
+)
+
+// Service is one open log. Its methods may be called at once.
+type Service struct {
+	cfg    Config
+	log    *slog.Logger
+	params pubstore.Log
+	parts  parts
+	tree   tree.Tree
+	store  pubstore.Store
+	tokens tokenSet
+
+	// Admission. admitting is held for reading while an event is put in the
+	// queue, and for writing to close it.
+	admitting sync.RWMutex
+	closing   bool
+	queue     chan *Pending
+
+	// The sequencer's own: touched by its goroutine only, and by recovery before
+	// that starts.
+	next     uint64 // the first index without a leaf
+	lastTime time.Time
+	unsure   bool // an Append failed: read back before the next one
+
+	// Entries sequenced and not yet published: by identity, and in batches in
+	// index order.
+	pendingMu sync.Mutex
+	inflight  map[[32]byte]inflight
+	batches   []*batch
+	wake      chan struct{} // tells the publisher that batches isn't empty
+
+	// The publisher's own, likewise.
+	fold publisher
+	edge edge
+
+	published atomic.Pointer[publishedHead]
+	fault     atomic.Pointer[Fault]
+
+	announced atomic.Bool
+	done      sync.WaitGroup
+	stop      context.CancelFunc
+}
+
+// parts are what a service is put together from. Tests put faulty ones in.
+type parts struct {
+	tree   tree.Tree
+	store  pubstore.Store
+	anchor Anchor
+	signer note.Signer
+	close  func() error // closes what they share, after them
+}
+
+// publishedHead is a head with its signed checkpoint.
+type publishedHead struct {
+	head pubstore.Head
+	note []byte // nil only in a service that refuses before it ever signed
+}
+
+// Open opens the log in cfg.Dir, and recovers: what was stored durably and not
+// published yet, is. A log that recovery finds wrong, or behind what had been
+// signed, opens too, but refuses to go on: see [Service.Ready].
+func Open(ctx context.Context, cfg Config) (*Service, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	p, err := openParts(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(ctx, cfg, p)
+	if err != nil {
+		return nil, errors.Join(err, p.closeAll())
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
+	params, err := p.store.Log(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	s := &Service{
+		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
+		queue: make(chan *Pending, cfg.QueueEvents), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1),
+	}
+	if err := s.tokens.load(ctx, p.store); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if err := s.recover(ctx); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.done.Go(func() { s.sequenceAll(run) })
+	s.done.Go(func() { s.publishAll(run) })
+	return s, nil
+}
+
+func (p *parts) closeAll() error {
+	err := errors.Join(p.tree.Close(), p.anchor.Close())
+	if p.close != nil {
+		err = errors.Join(err, p.close())
+	}
+	return err
+}
+
+// Origin returns the log's origin: its checkpoints' first line.
+func (s *Service) Origin() string { return s.params.Origin }
+
+// LogName returns the log's short name, as in /logs/{log}/.
+func (s *Service) LogName() string { return s.params.Name }
+
+// VKey returns the log's public key as a c2sp.org/signed-note verifier key.
+func (s *Service) VKey() string { return s.params.VKey }
+
+// Checkpoint returns the signed checkpoint of the published head.
+func (s *Service) Checkpoint(context.Context) ([]byte, error) {
+	if n := s.published.Load().note; n != nil {
+		return n, nil
+	}
+	return nil, ErrNotFound
+}
+
+// refuse makes the service refuse to go on, for good: a person must look. The
+// first reason stays.
+func (s *Service) refuse(reason string, err error) *Fault {
+	f := &Fault{Reason: reason, Err: err}
+	if s.fault.CompareAndSwap(nil, f) {
+		s.cfg.Metrics.refusing.Set(1)
+		s.log.Error("the log refuses to go on", "reason", reason, "error", err)
+	}
+	return s.fault.Load()
+}
+
+// refusing returns why the service refuses to go on, or nil.
+func (s *Service) refusing() error {
+	if f := s.fault.Load(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// Readiness is what /readyz tells: about work done, not about being alive.
+type Readiness struct {
+	Ready             bool          `json:"ready"`
+	Reason            string        `json:"reason,omitempty"`
+	Refusing          bool          `json:"refusing"`
+	TreeSize          uint64        `json:"tree_size"`
+	PublishedSize     uint64        `json:"published_size"`
+	OldestUnpublished time.Duration `json:"oldest_unpublished_ns"`
+}
+
+// maxUnpublished is the age of the oldest unpublished event past which the
+// service isn't ready.
+const maxUnpublished = 10 * time.Second
+
+// Ready reports whether the service does its work.
+func (s *Service) Ready(context.Context) Readiness {
+	r := Readiness{Ready: true, PublishedSize: s.published.Load().head.Size}
+	r.TreeSize = r.PublishedSize
+	s.pendingMu.Lock()
+	if n := len(s.batches); n > 0 {
+		r.TreeSize = s.batches[n-1].end()
+		r.OldestUnpublished = time.Since(s.batches[0].began)
+	}
+	s.pendingMu.Unlock()
+	if r.OldestUnpublished > maxUnpublished {
+		r.Ready, r.Reason = false, "the oldest unpublished event has waited too long"
+	}
+	s.admitting.RLock()
+	defer s.admitting.RUnlock()
+	if s.closing {
+		r.Ready, r.Reason = false, ErrClosing.Error()
+	}
+	if f := s.fault.Load(); f != nil {
+		r.Ready, r.Refusing, r.Reason = false, true, f.Reason
+	}
+	return r
+}
+
+// Close stops admitting, sequences and publishes what has been admitted, and
+// closes the stores. Once ctx ends it waits no longer for that: what is durable
+// stays, the rest gets ErrUnavailable. Closing twice does nothing.
+func (s *Service) Close(ctx context.Context) error {
+	if s.announced.Load() {
+		s.logStop(ctx)
+	}
+	s.admitting.Lock()
+	closed := s.closing
+	s.closing = true
+	if !closed {
+		close(s.queue)
+	}
+	s.admitting.Unlock()
+	if closed {
+		return nil
+	}
+	drained := make(chan struct{})
+	go func() { s.done.Wait(); close(drained) }()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		s.stop()
+		<-drained
+	}
+	s.stop()
+	return s.parts.closeAll()
+}
