@@ -1,0 +1,269 @@
+package event
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+// A stage is how far an event has come, which decides what must be there.
+type stage int
+
+const (
+	submitted stage = iota // by a source: without the server's members
+	stamped                // by the server: with them
+	redacted               // stamped; fields without a value are withheld
+)
+
+// A set is a set of rules of schemaRules, by their bits.
+type set uint64
+
+func setOf(pointers ...string) (s set) {
+	for _, p := range pointers {
+		s |= 1 << schemaRules[p].bit
+	}
+	return s
+}
+
+func (s set) has(r *rule) bool { return s&(1<<r.bit) != 0 }
+
+// group is the set of the members of a top-level object.
+func group(name string) (s set) {
+	for p, r := range schemaRules {
+		if strings.HasPrefix(p, "/"+name+"/") {
+			s |= 1 << r.bit
+		}
+	}
+	return s
+}
+
+// What is needed, and with what.
+var (
+	alwaysNeeded = []string{"/schema", "/id", "/source", "/time", "/action", "/outcome", "/actor/type", "/actor/id"}
+	serverNeeded = []string{"/tenant", "/received_at"}
+
+	reasonSet, jobSet, changeSet = group("reason"), group("job"), group("change")
+	portSet, ipSet               = setOf("/origin/port"), setOf("/origin/ip")
+
+	actionRule, outcomeRule, sourceRule = schemaRules["/action"], schemaRules["/outcome"], schemaRules["/source"]
+)
+
+// A checker looks at fields one after the other and remembers what the rules
+// between them need.
+type checker struct {
+	stage   stage
+	seen    set
+	targets [3]uint32 // bit i: target i has a type, an id, a name
+	size    int       // of pointers and values
+	sourced int       // fields that aren't the server's
+
+	action, outcome, source []byte // nil if withheld or not there
+}
+
+// check validates the fields of an event at a stage.
+func check(f Fields, at stage) *Error {
+	c := checker{stage: at}
+	for i := range f {
+		if i > 0 && f[i-1].Pointer >= f[i].Pointer {
+			return &Error{Pointer: f[i].Pointer, Code: CodeOrder, Expected: "pointers strictly increasing by bytes"}
+		}
+		if err := c.field(&f[i]); err != nil {
+			return err
+		}
+	}
+	if c.size > MaxStampedBytes {
+		return &Error{Code: CodeSize, Expected: "at most " + strconv.Itoa(MaxStampedBytes) + " bytes in pointers and values"}
+	}
+	if err := c.whole(); err != nil {
+		return err
+	}
+	return c.reserved()
+}
+
+// field checks one field by its own rule.
+func (c *checker) field(f *Field) *Error {
+	r := ruleOf(f.Pointer)
+	if r == nil {
+		return unknownPointer(f.Pointer)
+	}
+	if r.server && c.stage == submitted {
+		return &Error{Pointer: f.Pointer, Code: CodeReserved, Expected: "no member that the server sets"}
+	}
+	if c.note(f, r); c.sourced > MaxFields {
+		return tooMany()
+	}
+	if f.Value == nil && c.stage == redacted {
+		return nil
+	}
+	if err := r.check(f.Value); err != nil {
+		err.Pointer = f.Pointer + err.Pointer
+		return err
+	}
+	return nil
+}
+
+// note remembers that a field is there.
+func (c *checker) note(f *Field, r *rule) {
+	c.size += len(f.Pointer) + len(f.Value)
+	if !r.server {
+		c.sourced++
+	}
+	if r.bit != 0 {
+		c.seen |= 1 << r.bit
+	} else if i, j, ok := targetOf(f.Pointer); ok {
+		c.targets[j] |= 1 << i
+	}
+	var text *[]byte
+	switch r {
+	case actionRule:
+		text = &c.action
+	case outcomeRule:
+		text = &c.outcome
+	case sourceRule:
+		text = &c.source
+	default:
+		return
+	}
+	if len(f.Value) > 1 && f.Value[0] == '"' {
+		*text = textOf(f.Value)
+	}
+}
+
+// whole checks that what is needed is there. A withheld field is there; and
+// where its value decides what else is needed, nothing else is.
+func (c *checker) whole() *Error {
+	for _, p := range alwaysNeeded {
+		if !c.seen.has(schemaRules[p]) {
+			return missing(p)
+		}
+	}
+	for _, p := range serverNeeded {
+		if c.stage != submitted && !c.seen.has(schemaRules[p]) {
+			return missing(p)
+		}
+	}
+	if err := c.wholeTargets(); err != nil {
+		return err
+	}
+	success := string(c.outcome) == "success"
+	reason := c.outcome != nil && !success
+	job := hasPrefix(c.action, "job.") || hasPrefix(c.action, "run.")
+	switch {
+	case (reason || c.seen&reasonSet != 0) && !c.seen.has(schemaRules["/reason/code"]):
+		return missing("/reason/code")
+	case (job || c.seen&jobSet != 0) && !c.seen.has(schemaRules["/job/id"]):
+		return missing("/job/id")
+	case success && bytes.HasSuffix(c.action, []byte(".update")) && c.seen&changeSet == 0:
+		return &Error{Pointer: "/change", Code: CodeMissing, Expected: "what a successful update changed: before_sha256, after_sha256 or patch"}
+	case c.seen&portSet != 0 && c.seen&ipSet == 0:
+		return missing("/origin/ip")
+	}
+	return nil
+}
+
+// wholeTargets checks that the indices of target are 0 to n-1 and that each
+// has a type and an id.
+func (c *checker) wholeTargets() *Error {
+	all := c.targets[0] | c.targets[1] | c.targets[2]
+	if all == 0 {
+		return &Error{Pointer: "/target", Code: CodeMissing, Expected: "1 to 32 targets"}
+	}
+	for i := 0; all>>i != 0; i++ {
+		for j, name := range targetMembers[:2] {
+			if c.targets[j]>>i&1 == 0 {
+				return &Error{Pointer: targetPointer(i) + "/" + name, Code: CodeMissing, Expected: targetRules[j].want}
+			}
+		}
+	}
+	return nil
+}
+
+// reserved keeps the service's own names for the service.
+func (c *checker) reserved() *Error {
+	own, audit := hasPrefix(c.source, "prooftrail:"), hasPrefix(c.action, "audit.")
+	switch {
+	case c.stage == submitted && own:
+		return &Error{Pointer: "/source", Code: CodeReserved, Expected: "another scheme than prooftrail"}
+	case c.stage == submitted && audit:
+		return &Error{Pointer: "/action", Code: CodeReserved, Expected: "another action than audit.*"}
+	case audit && c.source != nil && !own:
+		return &Error{Pointer: "/action", Code: CodeReserved, Expected: "audit.* only from a source with the scheme prooftrail"}
+	}
+	return nil
+}
+
+func hasPrefix(text []byte, prefix string) bool {
+	return len(text) >= len(prefix) && string(text[:len(prefix)]) == prefix
+}
+
+// check checks a canonical value.
+func (r *rule) check(v []byte) *Error {
+	switch {
+	case len(v) == 0:
+		return r.refuse(CodeType)
+	case r.value != nil:
+		return r.value(v)
+	case r.integer:
+		return r.checkInteger(v)
+	case v[0] != '"':
+		return r.refuse(CodeType)
+	}
+	text := textOf(v)
+	switch {
+	case r.time:
+		if _, fault := parseTime(text); fault != "" {
+			return r.refuse(fault)
+		}
+	case r.values != nil:
+		for _, value := range r.values {
+			if string(text) == value {
+				return nil
+			}
+		}
+		return r.refuse(CodeEnum)
+	case len(text) < r.min || len(text) > r.max:
+		return r.refuse(CodeSize)
+	case r.format != nil && !r.format(text):
+		return r.refuse(CodeFormat)
+	}
+	return nil
+}
+
+func (r *rule) checkInteger(v []byte) *Error {
+	if v[0] != '-' && !isDigit(v[0]) {
+		return r.refuse(CodeType)
+	}
+	n, err := strconv.ParseInt(string(v), 10, 64)
+	if err != nil || n < r.lo || n > r.hi {
+		return r.refuse(CodeRange)
+	}
+	return nil
+}
+
+func (r *rule) refuse(code string) *Error {
+	return &Error{Code: code, Expected: r.want}
+}
+
+func missing(pointer string) *Error {
+	return &Error{Pointer: pointer, Code: CodeMissing, Expected: schemaRules[pointer].want}
+}
+
+// CheckPointer checks that pointer names a field of the schema: one of the
+// table in the package comment, spelled as there, of an object's member and not
+// of the object. The error is an *Error.
+func CheckPointer(pointer string) error {
+	if ruleOf(pointer) == nil {
+		return unknownPointer(pointer)
+	}
+	return nil
+}
+
+// unknownPointer refuses a pointer that no field has: of an object where one
+// of its members is meant, or the other way round, or of nothing at all. It
+// isn't repeated if it may be anything but a pointer.
+func unknownPointer(pointer string) *Error {
+	if len(pointer) > 2*maxToken || strings.ContainsFunc(pointer, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		pointer = ""
+	}
+	return &Error{Pointer: pointer, Code: CodeUnknown, Expected: "the pointer of a field of the schema"}
+}

@@ -1,0 +1,211 @@
+package event
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A splitter reads an event and splits it into its fields (design: sealing):
+// each top-level scalar or array is one field, each member of a top-level
+// object is one, and each member of an element of target is one.
+type splitter struct {
+	scanner
+	fields Fields
+	seen   uint64 // bit i: topLevel[i] has been read
+	max    int    // fields at most
+}
+
+// split reads a whole event. The fields come back in order, with names and
+// structure checked; what they hold is not.
+func split(data []byte, maxFields int) (Fields, *Error) {
+	s := splitter{max: maxFields}
+	var room [16]member // most events need no more
+	s.in, s.members = data, room[:0]
+	s.out = make([]byte, 0, len(data))
+	s.fields = make(Fields, 0, 32)
+	if s.peek() != '{' {
+		if err := s.value(1, false); err != nil {
+			return nil, err
+		}
+		return nil, &Error{Code: CodeType, Expected: "an object"}
+	}
+	empty, err := s.each("", s.topMember)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.end(); err != nil {
+		return nil, err
+	}
+	if empty {
+		return nil, &Error{Pointer: "/schema", Code: CodeMissing, Expected: schemaRules["/schema"].want}
+	}
+	return s.fields, s.sort()
+}
+
+// each reads an object and calls read for each member, at its value. name is
+// good until read writes to s.out.
+func (s *splitter) each(pointer string, read func(name []byte) *Error) (empty bool, err *Error) {
+	s.pos++ // the brace that the caller has seen
+	if s.peek() == '}' {
+		s.pos++
+		return true, nil
+	}
+	for {
+		start := len(s.out)
+		if err := s.key(); err != nil {
+			err.Pointer = pointer
+			return false, err
+		}
+		name := textOf(s.out[start:])
+		s.out = s.out[:start] // names are in the pointers
+		if err := read(name); err != nil {
+			return false, err
+		}
+		more, err := s.next('}')
+		if err != nil {
+			err.Pointer = pointer
+			return false, err
+		}
+		if !more {
+			return false, nil
+		}
+	}
+}
+
+// topMember reads the value of a top-level member.
+func (s *splitter) topMember(name []byte) *Error {
+	i := slices.IndexFunc(topLevel, func(t top) bool { return t.name == string(name) })
+	if i < 0 {
+		return unknown(string(name))
+	}
+	t := &topLevel[i]
+	if s.seen&(1<<i) != 0 {
+		return &Error{Pointer: t.pointer, Code: CodeDuplicate, Expected: "each name once in an object"}
+	}
+	s.seen |= 1 << i
+	switch t.kind {
+	case kindObject, kindOpen:
+		return s.topObject(t)
+	case kindTarget:
+		return s.targets(t)
+	}
+	return s.field(t.pointer, 2, false)
+}
+
+// topObject reads the members of a top-level object.
+func (s *splitter) topObject(t *top) *Error {
+	if s.peek() != '{' {
+		return s.wrongType(t.pointer, "an object")
+	}
+	empty, err := s.each(t.pointer, func(name []byte) *Error {
+		if t.kind == kindOpen {
+			if !validName(name) {
+				return badName().under(string(name)).under(t.name)
+			}
+			return s.field(t.pointer+"/"+string(name), 3, true)
+		}
+		for i := range t.members {
+			if m := &t.members[i]; m.name == string(name) {
+				return s.field(m.pointer, 3, false)
+			}
+		}
+		return unknown(string(name)).under(t.name)
+	})
+	if empty {
+		return &Error{Pointer: t.pointer, Code: CodeEmpty, Expected: "at least one member; leave an empty object out"}
+	}
+	return err
+}
+
+// targets reads the array target.
+func (s *splitter) targets(t *top) *Error {
+	if s.peek() != '[' {
+		return s.wrongType(t.pointer, "an array")
+	}
+	s.pos++
+	if s.peek() == ']' {
+		return &Error{Pointer: t.pointer, Code: CodeEmpty, Expected: "1 to 32 targets"}
+	}
+	for i := 0; ; i++ {
+		if i == MaxTargets {
+			return &Error{Pointer: t.pointer, Code: CodeSize, Expected: "1 to 32 targets"}
+		}
+		if err := s.target(t, i); err != nil {
+			return err
+		}
+		more, err := s.next(']')
+		if err != nil {
+			err.Pointer = t.pointer
+			return err
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// target reads element i of target.
+func (s *splitter) target(t *top, i int) *Error {
+	if s.peek() != '{' {
+		return s.wrongType(targetPointer(i), "an object")
+	}
+	empty, err := s.each(targetPointer(i), func(name []byte) *Error {
+		for j, m := range targetMembers {
+			if m == string(name) {
+				return s.field(targetPointers[i][j], 4, false)
+			}
+		}
+		return unknown(string(name)).under(strconv.Itoa(i)).under(t.name)
+	})
+	if empty {
+		return &Error{Pointer: targetPointer(i), Code: CodeEmpty, Expected: "type and id"}
+	}
+	return err
+}
+
+// field reads a value and makes it a field.
+func (s *splitter) field(pointer string, depth int, names bool) *Error {
+	start := len(s.out)
+	if err := s.value(depth, names); err != nil {
+		err.Pointer = pointer + err.Pointer
+		return err
+	}
+	if len(s.fields) == s.max {
+		return tooMany()
+	}
+	end := len(s.out)
+	s.fields = append(s.fields, Field{pointer, s.out[start:end:end]})
+	return nil
+}
+
+// sort puts the fields in order and finds members that came twice. Events
+// written by one program come in one order, most often nearly the right one.
+func (s *splitter) sort() *Error {
+	slices.SortFunc(s.fields, func(a, b Field) int { return strings.Compare(a.Pointer, b.Pointer) })
+	for i, f := range s.fields[1:] {
+		if s.fields[i].Pointer == f.Pointer {
+			return &Error{Pointer: f.Pointer, Code: CodeDuplicate, Expected: "each name once in an object"}
+		}
+	}
+	return nil
+}
+
+// wrongType reads a value that the schema has no place for, so that text which
+// isn't JSON is called that.
+func (s *splitter) wrongType(pointer, expected string) *Error {
+	if err := s.value(2, false); err != nil {
+		err.Pointer = pointer + err.Pointer
+		return err
+	}
+	return &Error{Pointer: pointer, Code: CodeType, Expected: expected}
+}
+
+func unknown(name string) *Error {
+	e := &Error{Code: CodeUnknown, Expected: "a member of the schema; what has no place in it belongs in details"}
+	return e.under(name)
+}
+
+func tooMany() *Error {
+	return &Error{Code: CodeSize, Expected: "at most 256 fields"}
+}

@@ -1,0 +1,63 @@
+package event
+
+import "time"
+
+// A Stamp is what the server adds to an event that it admits. Empty members
+// are left out; Tenant and ReceivedAt are needed.
+type Stamp struct {
+	Tenant     string    // from the credential; see ValidTenant
+	ReceivedAt time.Time // written in UTC, with as many digits of a second as it has
+
+	Principal string // who presented the credential: the token's id or name, at most 512 bytes
+	PeerIP    string // the address at the other end of the connection
+	Adapter   string // what made the event of something else: cloudevents, syslog, …
+	RawSHA256 string // of what the adapter was given, 64 hexadecimal digits
+	Signature string // the source's, as seal.SignSource makes it
+}
+
+// Stamp returns f with the server's members, complete and valid. f is what
+// Parse gave; it isn't changed, but its values are shared. What has a member of the
+// server's already is refused. Any error is an *Error.
+func (f Fields) Stamp(s Stamp) (Fields, error) {
+	added := make(Fields, 0, maxServerFields)
+	buf := make([]byte, 0, 256)
+	add := func(pointer, text string) {
+		if text != "" {
+			start := len(buf)
+			buf = AppendString(buf, text)
+			added = append(added, Field{pointer, buf[start:len(buf):len(buf)]})
+		}
+	}
+	add("/ingest/adapter", s.Adapter)
+	add("/ingest/peer_ip", s.PeerIP)
+	add("/ingest/principal", s.Principal)
+	add("/ingest/raw_sha256", s.RawSHA256)
+	add("/ingest/signature", s.Signature)
+	if !s.ReceivedAt.IsZero() {
+		add("/received_at", s.ReceivedAt.UTC().Format(time.RFC3339Nano))
+	}
+	add("/tenant", s.Tenant)
+	for i := range f {
+		if IsServer(f[i].Pointer) {
+			return nil, &Error{Pointer: f[i].Pointer, Code: CodeReserved, Expected: "no member that the server sets"}
+		}
+	}
+	out := merge(added, f)
+	if err := check(out, stamped); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// merge puts two lists of fields, each in order, in one.
+func merge(a, b Fields) Fields {
+	out := make(Fields, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0].Pointer <= b[0].Pointer {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
+}

@@ -1,0 +1,121 @@
+package seal
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"github.com/prooftrail/prooftrail/verifier/event"
+)
+
+// A SaltSource gives the salts of an event's fields. What it gives must be
+// unpredictable and never used twice: whoever knows a salt can find out a
+// value of few possibilities by trying them.
+type SaltSource interface {
+	// Salts fills dst with 16 bytes for each field, in the fields' order.
+	Salts(dst []byte, f event.Fields) error
+}
+
+// ChosenSalts are salts that a source has chosen, by pointer. Fields that
+// aren't in it, as the server's own, get random ones. A pointer that the event
+// doesn't have is an error.
+type ChosenSalts map[string][16]byte
+
+// Salts implements SaltSource.
+func (c ChosenSalts) Salts(dst []byte, f event.Fields) error {
+	rand.Read(dst) // never fails, says its documentation
+	used := 0
+	for i := range f {
+		if salt, ok := c[f[i].Pointer]; ok {
+			copy(dst[i*saltBytes:], salt[:])
+			used++
+		}
+	}
+	if used != len(c) {
+		return fmt.Errorf("chosen salts for %d fields that the event doesn't have", len(c)-used)
+	}
+	return nil
+}
+
+// A Commitment is an event whose fields have been committed to. Only the time
+// is missing. It is never changed, so several goroutines may use it.
+type Commitment struct {
+	root    Hash   // what the leaf will say of the event root
+	opening []byte // up to the end of the fields
+}
+
+// Commit salts the fields of a whole event and commits to each. The fields
+// must be valid (event.Validate); what would be sealed and could never be
+// opened is refused here. salts is nil for random ones.
+//
+// This is the costly part of sealing and needs nothing that other events
+// share: call it before the event queues up.
+func Commit(f event.Fields, salts SaltSource) (*Commitment, error) {
+	if err := event.Validate(f, false); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	fresh := make([]byte, len(f)*saltBytes)
+	if salts == nil {
+		rand.Read(fresh) // never fails, says its documentation
+	} else if err := salts.Salts(fresh, f); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	return commit(f, fresh), nil
+}
+
+// commit builds the opening and hashes parts of it as it goes.
+func commit(f event.Fields, salts []byte) *Commitment {
+	const shown = `{"p":"","s":"","v":},`
+	size, longest := len(openHead), 0
+	for i := range f {
+		size += len(shown) + len(f[i].Pointer) + saltLen + len(f[i].Value)
+		longest = max(longest, len(f[i].Pointer)+hashLen, len(f[i].Value)+saltLen)
+	}
+	out := append(make([]byte, 0, size), openHead...)
+	scratch := make([]byte, 0, longest+len("0[``,``]"))
+	var tree rooter
+	for i := range f {
+		out = append(append(out, `{"p":"`...), f[i].Pointer...)
+		out = append(out, `","s":"`...)
+		out = base64.RawURLEncoding.AppendEncode(out, salts[i*saltBytes:][:saltBytes])
+		scratch = appendCommitted(scratch[:0], out[len(out)-saltLen:], f[i].Value)
+		c := sha256.Sum256(scratch)
+		out = append(append(out, `","v":`...), f[i].Value...)
+		out = append(out, '}', ',')
+		scratch = appendField(scratch[:0], f[i].Pointer, &c)
+		tree.add(sha256.Sum256(scratch))
+	}
+	return &Commitment{root: hideRoot(tree.n, tree.root()), opening: out[:len(out)-1]}
+}
+
+// Sealed is an event as it goes into the log and into the publication store.
+type Sealed struct {
+	Leaf     []byte // the log's entry
+	LeafHash Hash   // RFC 6962 section 2.1
+	Opening  []byte // what shows that the leaf is the event's
+}
+
+// At gives the commitment its time and so makes the leaf: t in UTC, truncated
+// to whole seconds, and moved to the nearest if it is not from 1970 to the end
+// of 9999, which no clock that is allowed to sequence says. The results share
+// no memory with those of other calls.
+func (c *Commitment) At(t time.Time) Sealed {
+	t = clampTime(t)
+	s := Sealed{Leaf: appendLeaf(make([]byte, 0, len(leafHead)+hashLen+len(leafTime)+len(timeStyle)+len(leafTail)), &c.root, t)}
+	s.LeafHash = hashLeaf(s.Leaf)
+	s.Opening = make([]byte, 0, len(c.opening)+len(openTime)+len(timeStyle)+len(openTail))
+	s.Opening = append(s.Opening, c.opening...)
+	s.Opening = append(s.Opening, openTime...)
+	s.Opening = t.AppendFormat(s.Opening, timeStyle)
+	s.Opening = append(s.Opening, openTail...)
+	return s
+}
+
+// lastSecond is 9999-12-31T23:59:59Z.
+const lastSecond = 253402300799
+
+func clampTime(t time.Time) time.Time {
+	return time.Unix(min(max(t.Unix(), 0), lastSecond), 0).UTC()
+}
