@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier/event"
 	"github.com/prooftrail/prooftrail/verifier/seal"
 )
@@ -61,22 +60,22 @@ type Result struct {
 
 // Pending is an event that has been admitted: it is sealed and in the queue.
 type Pending struct {
-	s        *Service
-	caller   Caller
-	fields   event.Fields
-	id       [32]byte
-	sealed   *seal.Commitment
-	size     int // bytes it adds to a batch, about
-	admitted time.Time
+	s      *Service
+	caller Caller
+	fields event.Fields
+	id     [32]byte
+	sealed *seal.Commitment
+	size   int // bytes it adds to a batch, about
 
 	// Set by the sequencer before it closes ready.
-	ready     chan struct{}
-	err       error
-	index     uint64
-	duplicate bool
-	leafHash  [32]byte
-	opening   []byte // of a new entry
-	batch     *batch // nil where the entry had been published before
+	ready         chan struct{}
+	err           error
+	status        Status // accepted, duplicate or conflict
+	index         uint64
+	conflictIndex uint64
+	leafHash      [32]byte
+	opening       []byte // of the entry at index
+	batch         *batch // nil where the entry had been published before
 }
 
 // Admit takes one event as its source sent it: checks the credential and the
@@ -118,18 +117,9 @@ func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending,
 
 // enqueue seals a stamped event and puts it in the queue.
 func (s *Service) enqueue(ctx context.Context, from Caller, fields event.Fields) (*Pending, error) {
-	began := time.Now()
-	sealed, err := seal.Commit(fields, nil)
+	p, err := s.seal(from, fields)
 	if err != nil {
-		return nil, fmt.Errorf("seal event: %w", err)
-	}
-	s.cfg.Metrics.since("seal", began)
-	p := &Pending{
-		s: s, caller: from, fields: fields, sealed: sealed, admitted: began, ready: make(chan struct{}),
-		id: seal.IdentityHash(s.params.IDSecret, fields.Text("/tenant"), fields.Text("/source"), fields.Text("/id")),
-	}
-	for _, f := range fields {
-		p.size += len(f.Pointer) + len(f.Value) + 40
+		return nil, err
 	}
 	s.admitting.RLock()
 	defer s.admitting.RUnlock()
@@ -148,6 +138,27 @@ func (s *Service) enqueue(ctx context.Context, from Caller, fields event.Fields)
 		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
 	}
 }
+
+// seal commits to the fields of a stamped event.
+func (s *Service) seal(from Caller, fields event.Fields) (*Pending, error) {
+	began := time.Now()
+	sealed, err := seal.Commit(fields, nil)
+	if err != nil {
+		return nil, fmt.Errorf("seal event: %w", err)
+	}
+	s.cfg.Metrics.since("seal", began)
+	p := &Pending{
+		s: s, caller: from, fields: fields, sealed: sealed, ready: make(chan struct{}),
+		id: seal.IdentityHash(s.params.IDSecret, fields.Text("/tenant"), fields.Text("/source"), fields.Text("/id")),
+	}
+	for _, f := range fields {
+		p.size += len(f.Pointer) + len(f.Value) + fieldOverhead
+	}
+	return p, nil
+}
+
+// fieldOverhead is about what an opening adds to each field's pointer and value.
+const fieldOverhead = 48
 
 // refusedReason names why an event was refused, from a closed list.
 func refusedReason(err error) string {
@@ -168,7 +179,7 @@ func refusedReason(err error) string {
 }
 
 // Wait waits until the event has come as far as w asks, or ctx ends: then the
-// result has what is known, with ctx's error if even the index isn't.
+// result has no receipt, and has ctx's error if the event isn't durable for sure.
 func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 	select {
 	case <-p.ready:
@@ -178,15 +189,13 @@ func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 	if p.err != nil {
 		return Result{Err: p.err}
 	}
-	r := Result{Status: StatusAccepted, Index: p.index, LeafHash: p.leafHash}
-	if p.duplicate {
-		if r = p.compare(ctx); r.Err != nil || r.Status == StatusConflict {
-			return r
-		}
+	r := Result{Status: p.status, Index: p.index, LeafHash: p.leafHash, ConflictIndex: p.conflictIndex}
+	if p.status == StatusConflict {
+		return r
 	}
 	// A duplicate of an entry in flight may be of one that a failed write left
 	// behind: readable, but durable for sure only once it is published.
-	if w == Durable && (!p.duplicate || p.batch == nil) {
+	if w == Durable && (p.status == StatusAccepted || p.batch == nil) {
 		return r
 	}
 	return p.receipt(ctx, r)
@@ -199,10 +208,7 @@ func (p *Pending) receipt(ctx context.Context, r Result) Result {
 		select {
 		case <-p.batch.published:
 		case <-ctx.Done():
-			if p.duplicate {
-				return Result{Err: context.Cause(ctx)}
-			}
-			return r
+			return p.late(ctx, r)
 		}
 		if p.batch.err != nil {
 			r.Err = p.batch.err
@@ -211,42 +217,17 @@ func (p *Pending) receipt(ctx context.Context, r Result) Result {
 		at = p.batch.head
 	}
 	r.Receipt, r.Err = p.s.makeReceipt(ctx, r.Index, at, p.opening)
+	if r.Err != nil && ctx.Err() != nil {
+		return p.late(ctx, r)
+	}
 	return r
 }
 
-// compare decides between duplicate and conflict (I5): the entry that has the
-// identity already must hold the same submitted fields.
-func (p *Pending) compare(ctx context.Context) Result {
-	leafHash, opening, err := p.firstOpening(ctx)
-	if err != nil {
-		return Result{Err: fmt.Errorf("%w: compare with entry %d: %w", ErrUnavailable, p.index, err)}
+// late is the result when ctx ended before the receipt was there.
+func (p *Pending) late(ctx context.Context, r Result) Result {
+	if p.status == StatusDuplicate && p.batch != nil {
+		return Result{Err: context.Cause(ctx)} // not durable for sure, see Wait
 	}
-	first, err := seal.ParseOpening(opening)
-	if err != nil {
-		return Result{Err: fmt.Errorf("compare with entry %d: %w", p.index, err)}
-	}
-	if first.SameSubmission(p.fields.Submitted()) {
-		p.s.cfg.Metrics.duplicates.Inc()
-		p.opening = opening
-		return Result{Status: StatusDuplicate, Index: p.index, LeafHash: leafHash}
-	}
-	p.s.cfg.Metrics.refused.WithLabelValues(string(StatusConflict)).Inc()
-	r := Result{Status: StatusConflict, Index: p.index, LeafHash: leafHash}
-	r.ConflictIndex, r.Err = p.s.logConflict(ctx, p)
+	r.Receipt, r.Err = nil, nil
 	return r
-}
-
-// firstOpening returns the opening of the entry that had the identity first.
-func (p *Pending) firstOpening(ctx context.Context) (leafHash [32]byte, opening []byte, err error) {
-	leafHash = p.leafHash
-	if p.batch == nil {
-		if leafHash, err = p.s.leafHash(ctx, p.index); err != nil {
-			return leafHash, nil, err
-		}
-	}
-	opening, err = p.s.store.Opening(ctx, leafHash)
-	if errors.Is(err, pubstore.ErrNotFound) {
-		err = notAMiss(err)
-	}
-	return leafHash, opening, err
 }

@@ -165,7 +165,7 @@ func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
 	defer cache.Unref()
 	opts := &pebble.Options{
 		FS: c.fs, Cache: cache, ErrorIfNotExists: mustExist, ErrorIfExists: !mustExist,
-		Logger: pebbleLogger{c.Logger.With("component", "pebble")}, FormatMajorVersion: pebble.FormatNewest,
+		Logger: pebbleLogger{c.Logger.With("component", "pebble")},
 	}
 	pebblestore.Configure(opts)
 	db, err := pebble.Open(filepath.Join(dir, storeDir), opts)

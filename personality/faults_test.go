@@ -155,6 +155,7 @@ func TestEachStepFails(t *testing.T) {
 }
 
 func testStepFails(t *testing.T, step string, outcomes []outcome) {
+	t.Parallel()
 	l := newTestLog(t)
 	f := &fault{}
 	l.open(withFaults(f))
@@ -224,6 +225,7 @@ func TestCrashTable(t *testing.T) {
 }
 
 func testCrash(t *testing.T, step string, applied bool) {
+	t.Parallel()
 	l := newTestLog(t)
 	f := &fault{}
 	l.open(withFaults(f))

@@ -341,15 +341,12 @@ func TestIdentity(t *testing.T) {
 	l.mustAudit()
 }
 
-// waitPublished waits until the entry is published.
+// waitPublished waits until the entry, which is sequenced, is published: what is
+// sequenced later is published no earlier.
 func (l *testLog) waitPublished(index uint64) {
 	l.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for l.svc.published.Load().head.Size <= index {
-		if time.Now().After(deadline) {
-			l.t.Fatalf("entry %d isn't published", index)
-		}
-		time.Sleep(time.Millisecond)
+	if r := l.mustSubmit(fmt.Sprint("after entry ", index), "x"); r.Index <= index {
+		l.t.Fatalf("entry %d: a later event is at %d", index, r.Index)
 	}
 }
 

@@ -36,11 +36,14 @@ const ownScheme = "prooftrail://"
 
 func (s *Service) ownSource() string { return ownScheme + s.params.Origin }
 
-// logOwn seals an event of the service itself, and returns its index once it is
-// durable. An empty id gets a fresh UUIDv7. An id that is taken means that the
-// event has been logged before: its index is returned.
+// logOwn seals an event of the service itself under a fresh id, and returns its
+// index once it is durable.
 func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, e event.Event) (uint64, error) {
-	p, err := s.enqueueOwn(ctx, from, tenant, e)
+	fields, err := s.ownFields(from, tenant, e)
+	if err != nil {
+		return 0, fmt.Errorf("log %s: %w", e.Action, err)
+	}
+	p, err := s.enqueue(ctx, from, fields)
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
 	}
@@ -55,7 +58,8 @@ func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, e even
 	return p.index, nil
 }
 
-func (s *Service) enqueueOwn(ctx context.Context, from Caller, tenant string, e event.Event) (*Pending, error) {
+// ownFields completes an event of the service's own.
+func (s *Service) ownFields(from Caller, tenant string, e event.Event) (event.Fields, error) {
 	now := s.cfg.Now().UTC()
 	e.Source, e.Time, e.Tenant, e.ReceivedAt = s.ownSource(), now, tenant, now
 	e.Ingest = &event.Ingest{Principal: from.Token.Principal()}
@@ -75,11 +79,7 @@ func (s *Service) enqueueOwn(ctx context.Context, from Caller, tenant string, e 
 	if err != nil {
 		return nil, err
 	}
-	fields, err := event.ParseStamped(raw)
-	if err != nil {
-		return nil, err
-	}
-	return s.enqueue(ctx, from, fields)
+	return event.ParseStamped(raw)
 }
 
 // clip keeps what a client says of itself within the schema's limits.
@@ -129,18 +129,22 @@ func (s *Service) logRead(ctx context.Context, from Caller, tenant, what, which 
 	return err
 }
 
-// logConflict seals the attempt p whole (I5). Its id is an HMAC of its content,
+// sealConflict seals the attempt p whole (I5). Its id is an HMAC of its content,
 // so that a client that retries for ever makes one entry.
-func (s *Service) logConflict(ctx context.Context, p *Pending) (uint64, error) {
+func (s *Service) sealConflict(p *Pending) (*Pending, error) {
+	tenant := p.fields.Text("/tenant")
 	attempt := p.fields.Submitted().JSON()
 	mac := hmac.New(sha256.New, s.params.IDSecret)
-	fmt.Fprintf(mac, "prooftrail.conflict/1\n%d\n%s\n", p.index, p.fields.Text("/tenant"))
+	fmt.Fprintf(mac, "prooftrail.conflict/1\n%d\n%s\n", p.index, tenant)
 	mac.Write(attempt)
-	e := event.Event{
+	fields, err := s.ownFields(p.caller, tenant, event.Event{
 		ID: hex.EncodeToString(mac.Sum(nil)), Action: ActionConflict, Outcome: "denied",
 		Reason:  &event.Reason{Code: "id_taken", Text: "the id names another event of this source"},
 		Target:  []event.Target{{Type: "entry", ID: strconv.FormatUint(p.index, 10)}},
 		Details: map[string]any{"attempt": string(attempt)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("log %s: %w", ActionConflict, err)
 	}
-	return s.logOwn(ctx, p.caller, p.fields.Text("/tenant"), e)
+	return s.seal(p.caller, fields)
 }

@@ -15,7 +15,7 @@ import (
 // stored and unpublished.
 type batch struct {
 	first  uint64
-	hashes [][32]byte // leaf hashes, as sealed; nil in a recovered batch, whose leaves are all there is
+	hashes [][32]byte // leaf hashes, as sealed or read back
 	count  int
 	ids    [][32]byte // identity hashes, to forget once published
 	began  time.Time
@@ -28,11 +28,13 @@ type batch struct {
 
 func (b *batch) end() uint64 { return b.first + uint64(b.count) }
 
-// inflight is an entry that is sequenced and not yet published.
+// inflight is an entry that has an identity; in the map of that name, one that
+// is sequenced and not yet published.
 type inflight struct {
 	index    uint64
 	leafHash [32]byte
-	batch    *batch
+	opening  []byte // nil: it is in the store
+	batch    *batch // nil: it is published
 }
 
 // sequenceAll is the sequencer: one group commit at a time, of whatever has
@@ -125,11 +127,7 @@ func (s *Service) sequence(ctx context.Context, events []*Pending) {
 			return
 		}
 	}
-	w, err := s.plan(ctx, events)
-	if err != nil {
-		failAll(events, fmt.Errorf("%w: %w", ErrUnavailable, err))
-		return
-	}
+	w := s.plan(ctx, events)
 	if len(w.leaves) > 0 {
 		if err := s.write(ctx, w); err != nil {
 			s.log.Error("storing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
@@ -160,56 +158,126 @@ func (s *Service) resyncOrLog(ctx context.Context) {
 
 // work is a group commit in the making.
 type work struct {
+	now      time.Time
 	batch    *batch
 	leaves   []tree.Leaf
 	openings []pubstore.Opening
 }
 
 // plan decides which events are new, gives those the next indices, and the
-// others the index that their identity has already.
-func (s *Service) plan(ctx context.Context, events []*Pending) (*work, error) {
-	now := s.cfg.Now().UTC().Truncate(time.Second)
+// others the index that their identity has already. An event whose identity
+// can't be looked into fails, alone.
+func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 	w := &work{
+		now:    s.cfg.Now().UTC().Truncate(time.Second),
 		batch:  &batch{first: s.next, began: time.Now(), published: make(chan struct{})},
 		leaves: make([]tree.Leaf, 0, len(events)), openings: make([]pubstore.Opening, 0, len(events)),
 	}
-	s.pendingMu.Lock()
-	defer s.pendingMu.Unlock()
 	for _, p := range events {
-		if in, ok := s.inflight[p.id]; ok {
-			p.duplicate, p.index, p.leafHash, p.batch = true, in.index, in.leafHash, in.batch
+		first, err := s.lookUp(ctx, p.id)
+		if err == nil && first == nil {
+			p.status = StatusAccepted
+			s.place(w, p)
 			continue
 		}
-		index, err := s.store.Index(ctx, p.id)
 		if err == nil {
-			p.duplicate, p.index = true, index
-			continue
+			err = s.compare(ctx, w, p, first)
 		}
-		if !errors.Is(err, pubstore.ErrNotFound) {
-			s.forgetLocked(w.batch)
-			return nil, err
+		if err != nil {
+			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		s.place(w, p, p.sealed.At(now))
 	}
 	w.batch.count = len(w.leaves)
 	if len(w.leaves) > 0 {
-		if now.Before(s.lastTime) {
+		if w.now.Before(s.lastTime) {
 			s.cfg.Metrics.clockBack.Inc()
-			s.log.Warn("the clock stepped back", "from", s.lastTime, "to", now)
+			s.log.Warn("the clock stepped back", "from", s.lastTime, "to", w.now)
 		}
-		s.lastTime = now
+		s.lastTime = w.now
 	}
-	return w, nil
+	return w
+}
+
+// lookUp returns the entry that has the identity already, or nil. It looks among
+// those in flight first: they leave there only after they are in the store.
+func (s *Service) lookUp(ctx context.Context, id [32]byte) (*inflight, error) {
+	s.pendingMu.Lock()
+	in, ok := s.inflight[id]
+	s.pendingMu.Unlock()
+	if ok {
+		return &in, nil
+	}
+	index, err := s.store.Index(ctx, id)
+	if errors.Is(err, pubstore.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	leafHash, err := s.leafHash(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	return &inflight{index: index, leafHash: leafHash}, nil
+}
+
+// compare decides between duplicate and conflict (I5): the entry that has the
+// identity must hold the same submitted fields. A conflict is logged in this same
+// batch, whatever becomes of the one who sent it.
+func (s *Service) compare(ctx context.Context, w *work, p *Pending, first *inflight) error {
+	opening := first.opening
+	if opening == nil {
+		var err error
+		if opening, err = s.store.Opening(ctx, first.leafHash); err != nil {
+			return fmt.Errorf("compare with entry %d: %w", first.index, notAMiss(err))
+		}
+	}
+	o, err := seal.ParseOpening(opening)
+	if err != nil {
+		return fmt.Errorf("compare with entry %d: %w", first.index, err)
+	}
+	p.index, p.leafHash, p.batch, p.opening = first.index, first.leafHash, first.batch, opening
+	if o.SameSubmission(p.fields.Submitted()) {
+		p.status = StatusDuplicate
+		s.cfg.Metrics.duplicates.Inc()
+		return nil
+	}
+	p.status = StatusConflict
+	s.cfg.Metrics.refused.WithLabelValues(string(StatusConflict)).Inc()
+	return s.recordConflict(ctx, w, p)
+}
+
+// recordConflict puts the audit.conflict event of p into the batch, unless the
+// same attempt has been logged before.
+func (s *Service) recordConflict(ctx context.Context, w *work, p *Pending) error {
+	c, err := s.sealConflict(p)
+	if err != nil {
+		return err
+	}
+	logged, err := s.lookUp(ctx, c.id)
+	if err != nil {
+		return err
+	}
+	if logged == nil {
+		s.place(w, c)
+		p.conflictIndex = c.index
+		return nil
+	}
+	p.conflictIndex = logged.index
+	return nil
 }
 
 // place gives a new event the next index of the batch.
-func (s *Service) place(w *work, p *Pending, sealed seal.Sealed) {
+func (s *Service) place(w *work, p *Pending) {
+	sealed := p.sealed.At(w.now)
 	p.index, p.leafHash, p.opening, p.batch = w.batch.first+uint64(len(w.leaves)), sealed.LeafHash, sealed.Opening, w.batch
 	w.leaves = append(w.leaves, tree.Leaf{Index: p.index, Value: sealed.Leaf, IdentityHash: p.id})
 	w.openings = append(w.openings, pubstore.Opening{LeafHash: sealed.LeafHash, Bytes: sealed.Opening})
 	w.batch.hashes = append(w.batch.hashes, sealed.LeafHash)
 	w.batch.ids = append(w.batch.ids, p.id)
-	s.inflight[p.id] = inflight{index: p.index, leafHash: p.leafHash, batch: w.batch}
+	s.pendingMu.Lock()
+	s.inflight[p.id] = inflight{index: p.index, leafHash: p.leafHash, opening: p.opening, batch: w.batch}
+	s.pendingMu.Unlock()
 }
 
 // write stores the batch: openings, then leaves. After anything but plain

@@ -1,0 +1,168 @@
+package httpapi
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/prooftrail/prooftrail/personality"
+	"github.com/prooftrail/prooftrail/verifier/event"
+)
+
+// item is one event of a request: admitted, or refused with err.
+type item struct {
+	pending Pending
+	err     error
+}
+
+var errEventSize = &problem{kind: kindEventSize, detail: "the event is larger than 262,144 bytes"}
+
+// submit takes events: POST /v1/events.
+func (a *API) submit(x *exchange) error {
+	values, err := parseQuery(x.r.URL.RawQuery, "wait")
+	if err != nil {
+		return err
+	}
+	wait, err := personality.ParseWait(values["wait"])
+	if err != nil {
+		return err
+	}
+	ndjson, err := eventsType(x.r.Header)
+	if err != nil {
+		return err
+	}
+	if x.r.ContentLength > MaxBodyBytes {
+		return errRequestSize
+	}
+	if ndjson {
+		return a.submitLines(x, wait)
+	}
+	buf := getBuffer()
+	defer a.releaseBody(buf)
+	if err := x.readBody(buf, MaxBodyBytes, errRequestSize); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(x.r.Context(), a.cfg.AnswerTimeout)
+	defer cancel()
+	if isBatch(buf.b) {
+		return a.submitBatch(ctx, x, wait, buf.b)
+	}
+	return a.submitOne(ctx, x, wait, buf.b)
+}
+
+// eventsType reads the content type: NDJSON or JSON.
+func eventsType(h http.Header) (ndjson bool, err error) {
+	if c := h["Content-Encoding"]; len(c) > 0 && !strings.EqualFold(c[0], "identity") {
+		return false, &problem{kind: kindMediaType, detail: "content codings are not supported"}
+	}
+	text := ""
+	if v := h["Content-Type"]; len(v) == 1 {
+		text = v[0]
+	}
+	var params map[string]string
+	if text != valueJSON[0] && text != valueNDJSON[0] {
+		text, params, err = mime.ParseMediaType(text)
+	}
+	charset, ok := params["charset"]
+	if err == nil && (!ok || strings.EqualFold(charset, "utf-8")) {
+		switch text {
+		case valueJSON[0]:
+			return false, nil
+		case valueNDJSON[0]:
+			return true, nil
+		}
+	}
+	return false, &problem{kind: kindMediaType, detail: "expected application/json or application/x-ndjson, in UTF-8"}
+}
+
+func (a *API) submitOne(ctx context.Context, x *exchange, wait personality.Wait, raw []byte) error {
+	if len(raw) > event.MaxBytes {
+		return errEventSize
+	}
+	if err := x.charge(1); err != nil {
+		return err
+	}
+	p, err := a.cfg.Log.Admit(ctx, x.caller(), raw)
+	if err != nil {
+		return err
+	}
+	r := p.Wait(ctx, wait)
+	if err := failure(&r); err != nil {
+		return err
+	}
+	x.answerOne(&r)
+	return nil
+}
+
+// answerOne answers an event that is stored: 202 with a Location where there is
+// no receipt yet, otherwise 201, or 200 for one that was there already.
+func (x *exchange) answerOne(r *personality.Result) {
+	status := http.StatusCreated
+	h := x.w.Header()
+	switch {
+	case r.Receipt == nil:
+		status = http.StatusAccepted
+		h["Location"] = []string{receiptPath(x.api.cfg.Log.LogName(), r.Index)}
+	case r.Status == personality.StatusDuplicate:
+		status = http.StatusOK
+	}
+	h["Cache-Control"] = valueNoStore
+	buf := getBuffer()
+	defer putBuffer(buf)
+	buf.b = append(appendStored(buf.b, r), '}')
+	x.send(status, valueJSON, buf.b)
+}
+
+func (a *API) submitBatch(ctx context.Context, x *exchange, wait personality.Wait, body []byte) error {
+	elements, err := splitBatch(body)
+	if err != nil {
+		return err
+	}
+	if err := x.charge(len(elements)); err != nil {
+		return err
+	}
+	items := make([]item, len(elements))
+	caller := x.caller()
+	for i, raw := range elements {
+		items[i] = a.admit(ctx, caller, raw)
+	}
+	return a.answerBatch(ctx, x, wait, items, false)
+}
+
+// submitLines admits each line as it arrives, so that the events of one request
+// form group commits while it is still under way, and answers at the end.
+func (a *API) submitLines(x *exchange, wait personality.Wait) error {
+	ctx, cancel := context.WithTimeout(x.r.Context(), a.cfg.BodyTimeout+a.cfg.AnswerTimeout)
+	defer cancel()
+	var items []item
+	caller := x.caller()
+	err := x.lines(func(l line) error {
+		if len(items) == MaxEvents {
+			return &problem{kind: kindRequestSize, detail: "the request has more than 500 events; the first 500 were taken"}
+		}
+		it := item{err: errEventSize}
+		if !l.tooLong {
+			if it.err = x.charge(1); it.err == nil {
+				it = a.admit(ctx, caller, l.text)
+			}
+		}
+		items = append(items, it)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(items) == 0 {
+		return badMember("", "1 to 500 lines with an event each")
+	}
+	return a.answerBatch(ctx, x, wait, items, true)
+}
+
+func (a *API) admit(ctx context.Context, caller personality.Caller, raw []byte) item {
+	if len(raw) > event.MaxBytes {
+		return item{err: errEventSize}
+	}
+	p, err := a.cfg.Log.Admit(ctx, caller, raw)
+	return item{p, err}
+}

@@ -1,0 +1,34 @@
+package tree
+
+import "errors"
+
+// The errors that a Tree returns, wrapped with what was being done.
+var (
+	// ErrInvalid: the argument can't be right for any tree (a leaf without a value,
+	// one too long, indices that aren't consecutive). Nothing was stored.
+	ErrInvalid = errors.New("invalid argument")
+
+	// ErrIndexTaken: a leaf is stored at that index, perhaps this very one. Read back.
+	ErrIndexTaken = errors.New("index is taken")
+
+	// ErrDuplicate: a leaf with that identity hash is stored at another index, or
+	// comes twice in the batch.
+	ErrDuplicate = errors.New("identity hash is stored already")
+
+	// ErrGap: an index below the one asked for holds no leaf.
+	ErrGap = errors.New("leaves are missing before that index")
+
+	// ErrCorrupt: what came back can't be true (I7). From a database server it may be
+	// passing, as when Trillian's MySQL provider reads a killed query as an
+	// empty root: try again before believing it, and never go on from it.
+	ErrCorrupt = errors.New("impossible reply from Trillian's storage")
+
+	// ErrNoTree: there is no such tree, or it has been deleted or never initialised.
+	ErrNoTree = errors.New("no such tree")
+
+	// ErrNotWritable: the tree is frozen, or not a PREORDERED_LOG.
+	ErrNotWritable = errors.New("tree takes no leaves")
+
+	// ErrClosed: the Tree has been closed.
+	ErrClosed = errors.New("tree is closed")
+)

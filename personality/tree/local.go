@@ -1,0 +1,304 @@
+package tree
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/trillian"
+	"github.com/google/trillian/extension"
+	"github.com/google/trillian/log"
+	"github.com/google/trillian/quota"
+	"github.com/google/trillian/server"
+	"github.com/google/trillian/storage"
+	"github.com/google/trillian/trees"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+var (
+	optsWrite = trees.NewGetOpts(trees.SequenceLog, trillian.TreeType_PREORDERED_LOG)
+	optsRead  = trees.NewGetOpts(trees.Query, trillian.TreeType_PREORDERED_LOG)
+)
+
+// local is a Tree that Trillian's code keeps in this process, on any of its storages
+// whose transactions have an AddSequencedLeaves of their own.
+type local struct {
+	admin  storage.AdminStorage
+	logs   storage.LogStorage
+	server *server.TrillianLogRPCServer
+	clock  *risingClock
+	treeID int64
+	closed atomic.Bool
+
+	// What Options say.
+	batch        int
+	integrateCtx func(context.Context) context.Context // how Integrate commits
+}
+
+func newLocal(admin storage.AdminStorage, logs storage.LogStorage, treeID int64, now func() time.Time) *local {
+	if now == nil {
+		now = time.Now
+	}
+	l := &local{
+		admin: admin, logs: logs, treeID: treeID,
+		clock: &risingClock{now: now},
+		batch: DefaultIntegrateBatch,
+	}
+	l.server = server.NewTrillianLogRPCServer(extension.Registry{
+		AdminStorage: admin, LogStorage: logs, QuotaManager: quota.Noop(), MetricFactory: noMetrics{},
+	}, l.clock)
+	return l
+}
+
+// create makes the tree and its first root.
+func (l *local) create(ctx context.Context) error {
+	tree, err := storage.CreateTree(ctx, l.admin, &trillian.Tree{
+		TreeState:       trillian.TreeState_ACTIVE,
+		TreeType:        trillian.TreeType_PREORDERED_LOG,
+		DisplayName:     "prooftrail",
+		MaxRootDuration: durationpb.New(0),
+	})
+	if err != nil {
+		return err
+	}
+	l.treeID = tree.TreeId
+	if _, err := l.server.InitLog(ctx, &trillian.InitLogRequest{LogId: l.treeID}); err != nil {
+		return err
+	}
+	_, err = l.root(ctx)
+	return err
+}
+
+// ready says whether a call may begin.
+func (l *local) ready(ctx context.Context) error {
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+// getTree returns the tree's metadata if what opts ask for may be done with it. Trillian
+// checks a tree's state in its RPC layer, not in storage: who goes past the one must do it.
+func (l *local) getTree(ctx context.Context, opts trees.GetOpts) (*trillian.Tree, error) {
+	tree, err := trees.GetTree(ctx, l.admin, l.treeID, opts)
+	if status.Code(err) == codes.InvalidArgument { // the wrong type, or state
+		return nil, fmt.Errorf("%w: %w", ErrNotWritable, err)
+	}
+	return tree, known(err)
+}
+
+// known adds this package's error to one of Trillian's, where there is one. It doesn't
+// for InvalidArgument and others that may mean several things.
+func known(err error) error {
+	switch {
+	case err == nil || errors.Is(err, ErrCorrupt):
+		return err
+	case errors.Is(err, storage.ErrTreeNeedsInit) || status.Code(err) == codes.NotFound:
+		return fmt.Errorf("%w: %w", ErrNoTree, err)
+	case status.Code(err) == codes.PermissionDenied:
+		return fmt.Errorf("%w: %w", ErrNotWritable, err)
+	case status.Code(err) == codes.DataLoss:
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return err
+}
+
+// sequencedAdder is what the transactions of the MySQL and the Pebble storage have
+// beside storage.LogTreeTX.
+type sequencedAdder interface {
+	AddSequencedLeaves(ctx context.Context, leaves []*trillian.LogLeaf, timestamp time.Time) ([]*trillian.QueuedLogLeaf, error)
+}
+
+// Append implements Tree.
+func (l *local) Append(ctx context.Context, leaves []Leaf) error {
+	if err := l.append(ctx, leaves); err != nil {
+		return fmt.Errorf("append %d leaves: %w", len(leaves), err)
+	}
+	return nil
+}
+
+func (l *local) append(ctx context.Context, leaves []Leaf) error {
+	if err := l.ready(ctx); err != nil {
+		return err
+	}
+	if err := checkAppend(leaves); err != nil || len(leaves) == 0 {
+		return err
+	}
+	tree, err := l.getTree(ctx, optsWrite)
+	if err != nil {
+		return err
+	}
+	logLeaves := toLogLeaves(leaves)
+	return known(l.logs.ReadWriteTransaction(ctx, tree, func(ctx context.Context, tx storage.LogTreeTX) error {
+		if err := checkNoGap(ctx, tx, leaves[0].Index); err != nil {
+			return err
+		}
+		adder, ok := tx.(sequencedAdder)
+		if !ok {
+			return fmt.Errorf("storage's %T has no AddSequencedLeaves", tx)
+		}
+		res, err := adder.AddSequencedLeaves(ctx, logLeaves, l.clock.now())
+		if err != nil {
+			return err
+		}
+		return checkAdded(res, leaves)
+	}))
+}
+
+// checkNoGap refuses a batch that doesn't follow the last stored leaf. The one before
+// it is enough: that one was appended by the same rule.
+func checkNoGap(ctx context.Context, tx storage.LogTreeTX, first uint64) error {
+	if first == 0 {
+		return nil
+	}
+	got, err := tx.GetLeavesByRange(ctx, int64(first)-1, 1)
+	if err != nil {
+		return err
+	}
+	before, err := checkLeaves(got, first-1, 1)
+	if err != nil {
+		return err
+	}
+	if len(before) == 0 {
+		return fmt.Errorf("%w: %d isn't stored", ErrGap, first-1)
+	}
+	return nil
+}
+
+// toLogLeaves makes Trillian's leaves, in few pieces of memory. Their Merkle leaf hash
+// is RFC 6962's: SHA-256(0x00 || value).
+func toLogLeaves(leaves []Leaf) []*trillian.LogLeaf {
+	messages := make([]trillian.LogLeaf, len(leaves))
+	hashes := make([][HashSize]byte, len(leaves))
+	out := make([]*trillian.LogLeaf, len(leaves))
+	var buf []byte
+	for i := range leaves {
+		buf = append(append(buf[:0], 0), leaves[i].Value...)
+		hashes[i] = sha256.Sum256(buf)
+		m := &messages[i]
+		m.LeafIndex, m.LeafValue = int64(leaves[i].Index), leaves[i].Value
+		m.LeafIdentityHash, m.MerkleLeafHash = leaves[i].IdentityHash[:], hashes[i][:]
+		out[i] = m
+	}
+	return out
+}
+
+// Root implements Tree.
+func (l *local) Root(ctx context.Context) (Root, error) {
+	if err := l.ready(ctx); err != nil {
+		return Root{}, fmt.Errorf("read root: %w", err)
+	}
+	return l.root(ctx)
+}
+
+func (l *local) root(ctx context.Context) (Root, error) {
+	res, err := l.server.GetLatestSignedLogRoot(ctx, &trillian.GetLatestSignedLogRootRequest{LogId: l.treeID})
+	if err != nil {
+		return Root{}, fmt.Errorf("read root: %w", known(err))
+	}
+	root, nanos, err := checkRoot(res.GetSignedLogRoot())
+	if err != nil {
+		return Root{}, fmt.Errorf("read root: %w", err)
+	}
+	l.clock.saw(nanos)
+	return root, nil
+}
+
+// Integrate implements Tree.
+func (l *local) Integrate(ctx context.Context, size uint64) (Root, error) {
+	root, err := l.integrate(ctx, size)
+	if err != nil {
+		return Root{}, fmt.Errorf("integrate %d leaves: %w", size, err)
+	}
+	return root, nil
+}
+
+func (l *local) integrate(ctx context.Context, size uint64) (Root, error) {
+	if err := l.ready(ctx); err != nil {
+		return Root{}, err
+	}
+	root, err := l.root(ctx)
+	if err != nil || root.Size >= size {
+		return root, err
+	}
+	tree, err := l.getTree(ctx, optsWrite)
+	if err != nil {
+		return Root{}, err
+	}
+	commitCtx := ctx
+	if l.integrateCtx != nil {
+		commitCtx = l.integrateCtx(ctx)
+	}
+	for root.Size < size {
+		limit := int(min(uint64(l.batch), size-root.Size))
+		n, err := log.IntegrateBatch(commitCtx, tree, limit, 0, 0, l.clock, l.logs, quota.Noop())
+		if err != nil {
+			return Root{}, known(err)
+		}
+		next, err := l.root(ctx)
+		switch {
+		case err != nil:
+			return Root{}, err
+		case next.Size < root.Size:
+			return Root{}, fmt.Errorf("%w: root of size %d after %d", ErrCorrupt, next.Size, root.Size)
+		case next.Size == root.Size && n > 0:
+			return Root{}, fmt.Errorf("%w: root still of size %d after %d more leaves", ErrCorrupt, next.Size, n)
+		case next.Size == root.Size:
+			return Root{}, fmt.Errorf("%w: %d isn't stored", ErrGap, root.Size)
+		}
+		root = next
+	}
+	return root, nil
+}
+
+// Leaves implements Tree. It reads storage itself: Trillian's server answers past the
+// root only for a range that starts below it.
+func (l *local) Leaves(ctx context.Context, start uint64, count int) ([]Leaf, error) {
+	leaves, err := l.leaves(ctx, start, count)
+	if err != nil {
+		return nil, fmt.Errorf("read leaves from %d: %w", start, err)
+	}
+	return leaves, nil
+}
+
+func (l *local) leaves(ctx context.Context, start uint64, count int) (_ []Leaf, err error) {
+	if err := l.ready(ctx); err != nil {
+		return nil, err
+	}
+	if count < 0 || start > maxSize {
+		return nil, fmt.Errorf("%w: %d leaves from %d", ErrInvalid, count, start)
+	}
+	if count == 0 {
+		return nil, nil
+	}
+	tree, err := l.getTree(ctx, optsRead)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := l.logs.SnapshotForTree(ctx, tree)
+	if tx != nil {
+		defer func() { err = errors.Join(err, tx.Close()) }()
+	}
+	if err != nil {
+		return nil, known(err)
+	}
+	got, err := tx.GetLeavesByRange(ctx, int64(start), int64(count))
+	if err != nil {
+		return nil, known(err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return nil, known(err)
+	}
+	return checkLeaves(got, start, count)
+}
+
+// Close implements Tree.
+func (l *local) Close() error {
+	l.closed.Store(true)
+	return nil
+}
