@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/prooftrail/prooftrail/verifier"
+)
+
+// readFile reads a whole file, "-" is standard input, and refuses more than limit bytes.
+func (e *env) readFile(name string, limit int64) ([]byte, error) {
+	r := e.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
+	}
+	return b, nil
+}
+
+// readPolicy reads the policy file, which every command needs.
+func (e *env) readPolicy(name string) (*verifier.Policy, error) {
+	if name == "" {
+		return nil, &usageError{fmt.Errorf("--policy FILE is needed: it says whose log and which witnesses to trust")}
+	}
+	b, err := e.readFile(name, verifier.MaxPolicyBytes)
+	if err != nil {
+		return nil, err
+	}
+	p, err := verifier.ParsePolicy(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+// readToken reads a token file, one line; "" if none is named.
+func (e *env) readToken(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	b, err := e.readFile(name, 4096)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%s: expected one token on one line", name)
+	}
+	return token, nil
+}

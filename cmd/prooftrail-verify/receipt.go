@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/event"
+)
+
+var receiptCommand = command{
+	name:  "receipt",
+	args:  "FILE --policy P [--event FILE] [--leaf FILE] [--allow-provisional] [--json]",
+	short: "verify a receipt (.tlog-proof), offline",
+	help: `
+Verifies a receipt: that its opening is what the log sealed, that the entry is in the
+tree that the log signed, and that enough witnesses have cosigned that tree.
+FILE "-" is standard input. Needs no network.
+
+Examples:
+  prooftrail-verify receipt job-42.tlog-proof --policy policy.txt
+      shows the event and what is proven about it
+  prooftrail-verify receipt job-42.tlog-proof --policy policy.txt --event job-42.json
+      also checks that this is the receipt of just the event that was submitted
+  prooftrail-verify receipt other.tlog-proof --policy policy.txt --leaf entry.txt
+      for a receipt without an opening: the leaf is given separately
+
+A receipt whose checkpoint has too few cosignatures yet is provisional: exit status 2.
+Get the receipt again later, or say --allow-provisional.`,
+	run: runReceipt,
+}
+
+func runReceipt(_ context.Context, e *env, flags *flag.FlagSet, args []string) error {
+	policyFile := flags.String("policy", "", "policy `file`: the log's and the witnesses' public keys (required)")
+	eventFile := flags.String("event", "", "JSON `file` with the event as it was submitted, to be compared")
+	leafFile := flags.String("leaf", "", "`file` with the leaf, for a receipt without an opening")
+	provisional := flags.Bool("allow-provisional", false, "take a receipt that has too few cosignatures yet")
+	asJSON := flags.Bool("json", false, "print the verdict as one JSON object")
+	files, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	if len(files) != 1 {
+		return &usageError{fmt.Errorf("expected one receipt file, got %d", len(files))}
+	}
+	policy, err := e.readPolicy(*policyFile)
+	if err != nil {
+		return err
+	}
+	receipt, err := e.readFile(files[0], verifier.MaxReceiptBytes)
+	if err != nil {
+		return err
+	}
+	v, err := e.verifyReceipt(receipt, *leafFile, policy)
+	if err != nil && !errors.Is(err, verifier.ErrFailed) {
+		return err
+	}
+	if err == nil && *eventFile != "" {
+		if err := e.compareEvent(&v, *eventFile); err != nil {
+			return err
+		}
+	}
+	return e.printVerdict(v, *asJSON, *provisional)
+}
+
+func (e *env) verifyReceipt(receipt []byte, leafFile string, policy *verifier.Policy) (verifier.Verdict, error) {
+	if leafFile == "" {
+		v, err := verifier.VerifyReceipt(receipt, policy)
+		if errors.Is(err, verifier.ErrNoOpening) {
+			err = fmt.Errorf("%w: give its leaf with --leaf", err)
+		}
+		return v, err
+	}
+	leaf, err := e.readFile(leafFile, verifier.MaxEntryBytes+1)
+	if err != nil {
+		return verifier.Verdict{}, err
+	}
+	return verifier.VerifyReceiptLeaf(receipt, bytes.TrimSuffix(leaf, []byte("\n")), policy)
+}
+
+// compareEvent makes the verdict FAILED if the event given isn't the one that the receipt
+// opens. A file that is no event can't be compared.
+func (e *env) compareEvent(v *verifier.Verdict, file string) error {
+	b, err := e.readFile(file, event.MaxBytes)
+	if err != nil {
+		return err
+	}
+	given, err := event.Parse(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if v.Opening == nil {
+		return errors.New("the receipt has no opening to compare the event with")
+	}
+	if !v.Opening.SameSubmission(given) {
+		v.Content = "FAILED"
+		v.Reason = "the event given is not the one in the receipt: " + differences(*v, given)
+	}
+	return nil
+}
+
+// differences names the fields in which two events differ.
+func differences(v verifier.Verdict, given event.Fields) string {
+	var out []string
+	for _, f := range v.Opening.Fields {
+		if event.IsServer(f.Pointer) {
+			continue
+		}
+		value, ok := given.Get(f.Pointer)
+		if !ok {
+			out = append(out, f.Pointer+" is only in the receipt")
+		} else if f.Shown && !bytes.Equal(value, f.Value) {
+			out = append(out, f.Pointer+" differs")
+		}
+	}
+	sealed := map[string]bool{}
+	for _, f := range v.Opening.Fields {
+		sealed[f.Pointer] = true
+	}
+	for _, f := range given {
+		if !sealed[f.Pointer] {
+			out = append(out, f.Pointer+" is only in the event given")
+		}
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prooftrail/prooftrail/verifier"
+)
+
+// Words for the whole of a verdict, in JSON and at the beginning of the text.
+const (
+	wordVerified    = "verified"
+	wordProvisional = "provisional"
+	wordFailed      = "FAILED"
+)
+
+// verdictJSON is the output of receipt and entry with --json.
+type verdictJSON struct {
+	Verdict   string              `json:"verdict"`
+	Content   string              `json:"content"`
+	Reason    string              `json:"reason,omitempty"`
+	Withheld  []string            `json:"withheld,omitempty"`
+	Inclusion bool                `json:"inclusion"`
+	Witnesses *verifier.Witnesses `json:"witnesses,omitempty"`
+	Origin    string              `json:"origin,omitempty"`
+	Index     uint64              `json:"index"`
+	Size      uint64              `json:"size,omitempty"`
+	LeafHash  string              `json:"leaf_hash,omitempty"`
+	Time      *time.Time          `json:"time,omitempty"`
+	Event     json.RawMessage     `json:"event,omitempty"`
+}
+
+// printVerdict prints a verdict and returns nil, errSaid or errSaidFailed.
+func (e *env) printVerdict(v verifier.Verdict, asJSON, allowProvisional bool) error {
+	word := wordVerified
+	err := error(nil)
+	switch {
+	case v.Reason != "" || !v.Inclusion:
+		word, err = wordFailed, errSaidFailed
+	case !v.Verified():
+		word, err = wordProvisional, errSaid
+		if allowProvisional {
+			err = nil
+		}
+	}
+	if asJSON {
+		if jsonErr := e.printJSON(jsonVerdict(v, word)); jsonErr != nil {
+			return jsonErr
+		}
+		return err
+	}
+	e.textVerdict(v, word)
+	return err
+}
+
+func jsonVerdict(v verifier.Verdict, word string) verdictJSON {
+	j := verdictJSON{
+		Verdict: word, Content: string(v.Content), Reason: v.Reason, Withheld: v.Withheld,
+		Inclusion: v.Inclusion, Origin: v.Origin, Index: v.Index, Size: v.Size,
+	}
+	if v.Witnesses.Status != "" {
+		j.Witnesses = &v.Witnesses
+	}
+	if v.Inclusion {
+		j.LeafHash, j.Time = hex.EncodeToString(v.LeafHash[:]), &v.Time
+	}
+	if v.Event != nil {
+		j.Event = v.Event.JSON()
+	}
+	return j
+}
+
+// printJSON prints one object. What a terminal could take for a command is escaped in a
+// way that JSON readers undo.
+func (e *env) printJSON(v any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(e.stdout, printable(strings.TrimSuffix(buf.String(), "\n")))
+	return err
+}
+
+func (e *env) textVerdict(v verifier.Verdict, word string) {
+	w := e.stdout
+	of := ""
+	if v.Origin != "" {
+		of = " of " + printable(v.Origin)
+	}
+	if word == wordFailed {
+		fmt.Fprintf(w, "%s: entry %d%s: %s\n", word, v.Index, of, printable(v.Reason))
+		return
+	}
+	fmt.Fprintf(w, "%s: entry %d%s\n", word, v.Index, of)
+	fmt.Fprintf(w, "  content    %s%s\n", v.Content, withheld(v.Withheld))
+	fmt.Fprintf(w, "  inclusion  in the signed tree of size %d\n", v.Size)
+	fmt.Fprintf(w, "  witnesses  %s\n", witnesses(v.Witnesses))
+	fmt.Fprintf(w, "  sequenced  %s\n", v.Time.Format(time.RFC3339))
+	fmt.Fprintf(w, "  leaf hash  %x\n", v.LeafHash)
+	if v.Event != nil {
+		fmt.Fprintf(w, "  event      %s\n", printable(string(v.Event.JSON())))
+	}
+}
+
+func withheld(pointers []string) string {
+	if len(pointers) == 0 {
+		return ""
+	}
+	return ", withheld: " + printable(strings.Join(pointers, " "))
+}
+
+// witnesses describes who has cosigned.
+func witnesses(w verifier.Witnesses) string {
+	var who []string
+	for _, c := range w.Cosigned {
+		who = append(who, fmt.Sprintf("%s at %s", printable(c.Witness), c.Time.Format(time.RFC3339)))
+	}
+	switch {
+	case len(who) > 0:
+		return fmt.Sprintf("%s, cosigned by %s", w.Status, strings.Join(who, ", "))
+	case w.Status == verifier.Quorum:
+		return "none needed by this policy"
+	}
+	return string(w.Status) + ", not cosigned: the log alone vouches for this head"
+}

@@ -1,0 +1,228 @@
+package verifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// AuditConfig says what to audit.
+type AuditConfig struct {
+	// Source is where checkpoint, tiles and bundles come from. Required.
+	Source Source
+	// Policy names the log and its witnesses. Required.
+	Policy *Policy
+	// Openings, if not nil, has each opening checked too.
+	Openings OpeningSource
+	// StateFile is where the audit remembers how far it came and which head it saw. Empty:
+	// nothing is remembered, and the audit begins at entry 0. A file that doesn't exist is
+	// made.
+	StateFile string
+	// FromStart checks every entry, however much of the log the state says was checked; the
+	// remembered head still has to be consistent. An opening that was changed after an
+	// audit had checked it is found in this way only.
+	FromStart bool
+	// StrictTime makes a leaf time before the one of the entry before it a failure. Else it
+	// is a warning: the leaf's time is the sequencer's clock, which may be set back.
+	StrictTime bool
+	// Workers is how many requests are under way at once. Default 4.
+	Workers int
+	// SaveEvery is after how many entries the state is saved on the way. Default 1,048,576.
+	SaveEvery uint64
+	// Progress, if not nil, is called from one goroutine each time some thousand entries
+	// were checked, and at the end.
+	Progress func(Progress)
+}
+
+// Progress says how far an audit has come.
+type Progress struct {
+	Done     uint64 // entries [0, Done) are checked, including those of earlier audits
+	Size     uint64
+	Failures uint64
+}
+
+// unitTiles is the most tiles that one worker checks at a time.
+const unitTiles = 16
+
+// Audit checks a whole log from its tiles: the head's signature; that the head extends the
+// remembered one; every leaf, re-hashed, against the tiles; every tile against the tiles
+// below it; the root, recomputed, against the signed one; the form and the order in time
+// of the leaves; and each opening against its leaf.
+//
+// It goes on after a failure as long as it can, so that one report names them all. The
+// error is nil exactly if the whole log holds; it matches [ErrFailed] if something
+// doesn't; any other error means that the audit could not be finished, with the report, if
+// not nil, saying what was found until then. Whether the witnesses' quorum is met is for
+// the caller to judge from the report.
+//
+// Memory doesn't grow with the log.
+func Audit(ctx context.Context, cfg AuditConfig) (*AuditReport, error) {
+	if cfg.Source == nil || cfg.Policy == nil {
+		return nil, errors.New("audit: no source or no policy")
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = 4
+	}
+	if cfg.SaveEvery == 0 {
+		cfg.SaveEvery = 1 << 20
+	}
+	a := &auditor{cfg: cfg, tiles: Tiles(cfg.Source)}
+	err := a.run(ctx)
+	if err == nil || errors.Is(err, errStop) {
+		err = a.report.err()
+	}
+	return a.report, err
+}
+
+// auditor is one audit.
+type auditor struct {
+	cfg    AuditConfig
+	tiles  TileReader
+	report *AuditReport
+
+	note []byte     // the signed note being audited
+	head Checkpoint // what it says
+
+	old     *auditState // nil: nothing remembered
+	oldHead Checkpoint
+	// unproven: the tiles didn't show that head extends oldHead. Until the entries do, the
+	// state keeps the old head.
+	unproven bool
+}
+
+func (a *auditor) run(ctx context.Context) error {
+	if err := a.loadState(); err != nil {
+		return err
+	}
+	if err := a.fetchHead(ctx); err != nil {
+		return err
+	}
+	if done, err := a.checkRemembered(ctx); done || err != nil {
+		return err
+	}
+	start, opened := a.marks()
+	rootHeld, err := a.pass(ctx, start, opened)
+	if err != nil || rootHeld || start == nil {
+		return err
+	}
+	// What an earlier audit saw and what the log serves now don't lead to the signed root:
+	// look at everything again, so that the report can name the place.
+	a.resetReport()
+	_, err = a.pass(ctx, nil, nil)
+	return err
+}
+
+func (a *auditor) loadState() (err error) {
+	if a.old, err = loadState(a.cfg.StateFile); err == nil && a.old != nil {
+		a.oldHead, err = a.old.check(a.cfg.Policy)
+	}
+	if err != nil {
+		// Not ErrFailed, whatever it wraps: it is our file that is bad.
+		return fmt.Errorf("audit: state file %s: %v", a.cfg.StateFile, err)
+	}
+	return nil
+}
+
+func (a *auditor) fetchHead(ctx context.Context) (err error) {
+	a.note, err = a.cfg.Source.Get(ctx, "checkpoint", MaxNoteBytes)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	head, witnesses, err := a.cfg.Policy.Verify(a.note)
+	if err != nil {
+		a.report = &AuditReport{Origin: a.cfg.Policy.Origin(), Checkpoint: string(a.note)}
+		a.report.fail(Failure{Reason: err.Error()})
+		return errStop
+	}
+	a.head = head
+	a.report = &AuditReport{Witnesses: witnesses}
+	a.resetReport()
+	return nil
+}
+
+// resetReport leaves in the report only what the head says.
+func (a *auditor) resetReport() {
+	a.report = &AuditReport{
+		Origin: a.head.Origin, Size: a.head.Size, Root: b64.EncodeToString(a.head.Root[:]),
+		Checkpoint: string(a.note), Witnesses: a.report.Witnesses,
+	}
+}
+
+// checkRemembered compares the served head with the remembered one, from tiles alone, and
+// reports whether that settles the matter.
+func (a *auditor) checkRemembered(ctx context.Context) (done bool, err error) {
+	if a.old == nil {
+		return false, nil
+	}
+	old := a.oldHead
+	switch {
+	case a.head.Size < old.Size:
+		a.accuse(ctx, fmt.Sprintf("head went backwards: size %d was seen, size %d is served", old.Size, a.head.Size))
+		return true, nil
+	case a.head.Size == old.Size && a.head.Root != old.Root:
+		a.accuse(ctx, fmt.Sprintf("two heads of size %d with different roots are signed", old.Size))
+		return true, nil
+	}
+	proof, err := ProveConsistency(ctx, a.tiles, old.Size, a.head.Size)
+	if err != nil && !structural(err) {
+		return false, fmt.Errorf("audit: %w", err)
+	}
+	if err == nil && CheckConsistency(old.Size, a.head.Size, proof, old.Root, a.head.Root) == nil {
+		return false, nil
+	}
+	if e, err := GatherEvidence(ctx, a.tiles, a.cfg.Policy, a.old.head, a.note); err == nil && e.Check(a.cfg.Policy) == nil {
+		a.report.Evidence, a.report.Proven = e, true
+		a.report.fail(Failure{Reason: fmt.Sprintf("head of size %d is not consistent with the remembered head of size %d: the log forked", a.head.Size, old.Size)})
+		return true, nil
+	}
+	// The tiles prove neither one thing nor the other: begin at entry 0 and recompute both
+	// roots from the entries, to find where it breaks.
+	a.cfg.FromStart, a.unproven = true, true
+	return false, nil
+}
+
+// accuse reports a failure with both notes.
+func (a *auditor) accuse(ctx context.Context, reason string) {
+	a.report.fail(Failure{Reason: reason})
+	e, err := GatherEvidence(ctx, a.tiles, a.cfg.Policy, a.old.head, a.note)
+	if e == nil {
+		e = &Evidence{First: a.old.head, Second: a.note}
+	}
+	a.report.Evidence = e
+	a.report.Proven = err == nil && e.Check(a.cfg.Policy) == nil
+}
+
+// marks returns from where to go on; with openings, from where they are checked too.
+func (a *auditor) marks() (start, opened *mark) {
+	if a.old == nil || a.cfg.FromStart {
+		return nil, nil
+	}
+	if a.cfg.Openings != nil {
+		return a.old.opened, a.old.opened
+	}
+	return a.old.checked, a.old.opened
+}
+
+// save moves the state forward to a mark, unless something failed.
+func (a *auditor) save(m *mark, complete bool) error {
+	if a.cfg.StateFile == "" || a.report.FailureCount > 0 {
+		return nil
+	}
+	s := &auditState{head: a.note, checked: m}
+	if a.cfg.Openings != nil {
+		s.opened = m
+	} else if a.old != nil {
+		s.opened = a.old.opened
+	}
+	// An audit that began again keeps the farther mark of the earlier one until it has passed it.
+	if a.old != nil && !complete && a.old.checked.tree.Size() > m.tree.Size() {
+		s.checked = a.old.checked
+	}
+	if s.opened != nil && a.old != nil && a.old.opened != nil && !complete && a.old.opened.tree.Size() > s.opened.tree.Size() {
+		s.opened = a.old.opened
+	}
+	if err := saveState(a.cfg.StateFile, s); err != nil {
+		return fmt.Errorf("audit: save state: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/seal"
+)
+
+// Entry is an entry of the log as the server shows it to this token.
+type Entry struct {
+	Index    uint64
+	Leaf     []byte // the entry, byte for byte
+	LeafHash verifier.Hash
+	// Opening is the entry's content; nil when it isn't this token's to read, or
+	// is gone.
+	Opening []byte
+	Receipt []byte
+	// Verdict is what the checks found; nil without a policy. Without an opening
+	// it says [verifier.NotShown]: leaf, proof and signatures have been checked.
+	Verdict *verifier.Verdict
+}
+
+type wireEntry struct {
+	Index    *uint64         `json:"index"`
+	Entry    string          `json:"entry"`
+	LeafHash []byte          `json:"leaf_hash"`
+	Opening  json.RawMessage `json:"opening"`
+	Receipt  string          `json:"receipt"`
+}
+
+// Entry reads the entry at an index. With a policy, what comes is checked; the
+// error is then a *ReceiptError or *EvidenceError, and the entry comes with it.
+// The read is logged by the server when it shows content.
+func (c *Client) Entry(ctx context.Context, index uint64) (*Entry, error) {
+	e, err := c.entry(ctx, c.logPath("entries/"+strconv.FormatUint(index, 10)), nil)
+	if err == nil && e.Index != index {
+		return nil, fmt.Errorf("%w: entry %d, asked for %d", errProtocol, e.Index, index)
+	}
+	return e, err
+}
+
+// Event reads the entry of the event with that source and id, as Entry does,
+// and checks that it is the one asked for.
+func (c *Client) Event(ctx context.Context, source, id string) (*Entry, error) {
+	e, err := c.entry(ctx, "/v1/events/"+url.PathEscape(id), url.Values{"source": {source}})
+	if err == nil && e.Opening != nil && e.Verdict != nil {
+		f := e.Verdict.Event
+		if f.Text("/source") != source || f.Text("/id") != id {
+			return e, &ReceiptError{e.Receipt, errors.New("it is of another event than the one asked for")}
+		}
+	}
+	return e, err
+}
+
+func (c *Client) entry(ctx context.Context, path string, query url.Values) (*Entry, error) {
+	a, err := c.do(ctx, request{method: http.MethodGet, path: path, query: query, limit: limitEntry})
+	if err != nil {
+		return nil, err
+	}
+	var w wireEntry
+	if err := json.Unmarshal(a.body, &w); err != nil {
+		return nil, fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	if w.Index == nil || w.Entry == "" || len(w.LeafHash) != len(verifier.Hash{}) || w.Receipt == "" {
+		return nil, fmt.Errorf("%w: a member is missing", errProtocol)
+	}
+	e := &Entry{Index: *w.Index, Leaf: []byte(w.Entry), LeafHash: verifier.Hash(w.LeafHash), Receipt: []byte(w.Receipt)}
+	if len(w.Opening) > 0 && !bytes.Equal(w.Opening, []byte("null")) {
+		e.Opening = w.Opening
+	}
+	return e, c.checkEntry(e)
+}
+
+func (c *Client) checkEntry(e *Entry) error {
+	if c.checker == nil {
+		return nil
+	}
+	err := c.checkEntryParts(e)
+	var evidence *EvidenceError
+	if err != nil && !errors.As(err, &evidence) {
+		return &ReceiptError{Receipt: e.Receipt, Err: err}
+	}
+	return err
+}
+
+func (c *Client) checkEntryParts(e *Entry) error {
+	v, err := c.checker.checkLeaf(e.Receipt, e.Leaf, e.Index)
+	if err != nil {
+		return err
+	}
+	if v.LeafHash != e.LeafHash {
+		return errors.New("the leaf hash is not the entry's")
+	}
+	if e.Opening != nil {
+		o, err := seal.ParseOpening(e.Opening)
+		if err != nil {
+			return err
+		}
+		if o.LeafHash() != e.LeafHash {
+			return errors.New("the opening is not the entry's")
+		}
+		v.Event = o.Event()
+	}
+	e.Verdict = v
+	return nil
+}
+
+// Receipt fetches the receipt of an entry, reissued at the newest head that the
+// server has for it. With a policy it is checked; of an event that isn't this
+// token's to read, against the leaf, and the verdict says [verifier.NotShown].
+// The receipt comes with an error of the check.
+func (c *Client) Receipt(ctx context.Context, index uint64) ([]byte, *verifier.Verdict, error) {
+	b, err := c.receipt(ctx, index)
+	if err != nil || c.checker == nil {
+		return b, nil, err
+	}
+	if r, err := verifier.ParseReceipt(b); err == nil && r.Extra == nil {
+		return c.bareReceipt(ctx, index, b)
+	}
+	v, err := c.checker.Check(b, nil)
+	if err == nil && v.Index != index {
+		return b, nil, &ReceiptError{b, fmt.Errorf("it is of entry %d, asked for %d", v.Index, index)}
+	}
+	return b, v, err
+}
+
+// bareReceipt checks a receipt without an opening: its leaf is the entry's.
+func (c *Client) bareReceipt(ctx context.Context, index uint64, receipt []byte) ([]byte, *verifier.Verdict, error) {
+	e, err := c.Entry(ctx, index)
+	if err != nil {
+		return receipt, nil, err
+	}
+	v, err := c.checker.checkLeaf(receipt, e.Leaf, index)
+	if err != nil {
+		return receipt, nil, &ReceiptError{Receipt: receipt, Err: err}
+	}
+	return receipt, v, nil
+}
+
+// Checkpoint fetches the log's checkpoint. With a policy its signatures are
+// checked, and the head is remembered; the zero Checkpoint without one.
+func (c *Client) Checkpoint(ctx context.Context) (note []byte, cp verifier.Checkpoint, w verifier.Witnesses, err error) {
+	a, err := c.do(ctx, request{method: http.MethodGet, path: "/logs/" + url.PathEscape(c.cfg.Log) + "/checkpoint", limit: limitProblem})
+	if err != nil {
+		return nil, cp, w, err
+	}
+	if c.checker == nil {
+		return a.body, cp, w, nil
+	}
+	head, err := c.checker.checkpoint(a.body)
+	if err != nil {
+		return a.body, cp, w, fmt.Errorf("checkpoint: %w", err)
+	}
+	return a.body, head.checkpoint, head.witnesses, nil
+}
+
+// ConsistencyProof fetches the RFC 6962 consistency proof between two sizes. It
+// checks nothing: that takes the roots, see [verifier.CheckConsistency].
+func (c *Client) ConsistencyProof(ctx context.Context, first, second uint64) ([]verifier.Hash, error) {
+	a, err := c.do(ctx, request{
+		method: http.MethodGet, path: c.logPath("proofs/consistency"), limit: limitProblem,
+		query: url.Values{"first": {strconv.FormatUint(first, 10)}, "second": {strconv.FormatUint(second, 10)}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var w struct {
+		Proof [][]byte `json:"proof"`
+	}
+	if err := json.Unmarshal(a.body, &w); err != nil {
+		return nil, fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	proof := make([]verifier.Hash, len(w.Proof))
+	for i, b := range w.Proof {
+		if len(b) != len(proof[i]) {
+			return nil, fmt.Errorf("%w: a hash of %d bytes", errProtocol, len(b))
+		}
+		proof[i] = verifier.Hash(b)
+	}
+	return proof, nil
+}
+
+// OpeningLine is one line of a bulk read of openings.
+type OpeningLine struct {
+	Index   uint64          `json:"index"`
+	Opening json.RawMessage `json:"opening"` // nil when not given
+	Reason  string          `json:"reason"`  // then why: "tenant" or "missing"
+}
+
+// Openings reads up to count openings from index start on, in order, and calls
+// each for every one. The server may give fewer: ask again from the last index
+// + 1; none at all means that start is past the published size. Nothing is
+// checked: that takes the entries, as [verifier.Audit] reads them.
+func (c *Client) Openings(ctx context.Context, start uint64, count int, each func(OpeningLine) error) error {
+	a, err := c.do(ctx, request{
+		method: http.MethodGet, path: c.logPath("openings"), limit: limitBatch,
+		query: url.Values{"start": {strconv.FormatUint(start, 10)}, "count": {strconv.Itoa(count)}},
+	})
+	if err != nil {
+		return err
+	}
+	next := start
+	for line := range bytes.Lines(a.body) {
+		var l OpeningLine
+		if err := json.Unmarshal(line, &l); err != nil {
+			return fmt.Errorf("%w: %w", errProtocol, err)
+		}
+		if l.Index != next {
+			return fmt.Errorf("%w: opening %d, expected %d", errProtocol, l.Index, next)
+		}
+		next++
+		if string(l.Opening) == "null" {
+			l.Opening = nil
+		}
+		if err := each(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

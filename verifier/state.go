@@ -1,0 +1,189 @@
+package verifier
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	stateVersion  = "prooftrail.audit-state/1"
+	maxStateBytes = 2 << 20
+)
+
+// auditState is what an audit remembers for the next one.
+//
+// It moves forward only when everything up to there was checked and held, so an audit
+// that was interrupted, or that FAILED, is done again from where the last good one was.
+type auditState struct {
+	// head is the newest signed note that was seen, whole, for two of them are evidence. It
+	// may be ahead of the marks: then an audit up to it was interrupted.
+	head []byte
+	// checked is up to where leaves and tiles were checked.
+	checked *mark
+	// opened is up to where the openings were checked as well; nil if never.
+	opened *mark
+}
+
+// mark is a place in the log from which an audit can go on: all entries before it held.
+type mark struct {
+	tree     *CompactRange
+	lastTime time.Time // of the last leaf, zero if there is none
+}
+
+// stateJSON is the file's form.
+type stateJSON struct {
+	Version string    `json:"v"`
+	Head    string    `json:"head"`
+	Checked *markJSON `json:"checked"`
+	Opened  *markJSON `json:"opened,omitempty"`
+}
+
+type markJSON struct {
+	Size     uint64    `json:"size"`
+	Hashes   []string  `json:"hashes"`
+	LastTime time.Time `json:"last_time"`
+}
+
+// parseState reads a state file; whether it fits the policy is for load to say.
+func parseState(b []byte) (*auditState, error) {
+	if len(b) > maxStateBytes {
+		return nil, fmt.Errorf("more than %d bytes", maxStateBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	var j stateJSON
+	if err := dec.Decode(&j); err != nil {
+		return nil, err
+	}
+	if dec.More() {
+		return nil, errors.New("something follows the JSON object")
+	}
+	if j.Version != stateVersion {
+		return nil, fmt.Errorf("version %q, expected %q", j.Version, stateVersion)
+	}
+	if j.Checked == nil {
+		return nil, errors.New("no member checked")
+	}
+	s := &auditState{head: []byte(j.Head)}
+	var err error
+	if s.checked, err = j.Checked.mark(); err != nil {
+		return nil, fmt.Errorf("checked: %w", err)
+	}
+	if j.Opened != nil {
+		if s.opened, err = j.Opened.mark(); err != nil {
+			return nil, fmt.Errorf("opened: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (j *markJSON) mark() (*mark, error) {
+	hashes, err := decodeHashes(j.Hashes)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := NewCompactRange(j.Size, hashes)
+	if err != nil {
+		return nil, err
+	}
+	return &mark{tree, j.LastTime.UTC()}, nil
+}
+
+func (m *mark) json() *markJSON {
+	if m == nil {
+		return nil
+	}
+	return &markJSON{m.tree.Size(), encodeHashes(m.tree.hashes), m.lastTime}
+}
+
+func (s *auditState) bytes() ([]byte, error) {
+	b, err := json.MarshalIndent(stateJSON{stateVersion, string(s.head), s.checked.json(), s.opened.json()}, "", " ")
+	return append(b, '\n'), err
+}
+
+// check makes sure that the state is about the policy's log and agrees with itself.
+func (s *auditState) check(p *Policy) (Checkpoint, error) {
+	head, _, err := p.Verify(s.head)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("its head isn't one of this policy's log: %w", err)
+	}
+	for _, m := range []*mark{s.checked, s.opened} {
+		if m == nil {
+			continue
+		}
+		size := m.tree.Size()
+		if size > head.Size || size == head.Size && m.tree.Root() != head.Root {
+			return Checkpoint{}, errors.New("its hashes don't yield the root of its head")
+		}
+	}
+	return head, nil
+}
+
+// loadState reads the file; nil if there is none.
+func loadState(file string) (*auditState, error) {
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := readLimited(f, maxStateBytes, file)
+	if err != nil {
+		return nil, err
+	}
+	return parseState(b)
+}
+
+// saveState replaces the file. A crash before the rename leaves the old state, after it
+// the new one; the fsync between sees to it that the new name never holds half a file.
+func saveState(file string, s *auditState) (err error) {
+	b, err := s.bytes()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(file)
+	tmp, err := os.CreateTemp(dir, filepath.Base(file)+".tmp*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			tmp.Close()
+			os.Remove(tmp.Name())
+		}
+	}()
+	if _, err = tmp.Write(b); err != nil {
+		return err
+	}
+	if err = tmp.Sync(); err != nil {
+		return err
+	}
+	if err = tmp.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(tmp.Name(), file); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the rename itself durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
