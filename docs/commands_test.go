@@ -1,0 +1,218 @@
+package docs_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// address is where the pages let the service listen. Another port is put in
+// its place, so that pages can be tested beside a service that runs.
+const address = "127.0.0.1:8080"
+
+// pageTime bounds the commands of one page.
+const pageTime = 3 * time.Minute
+
+// A command is one command of a console block, or a whole sh block.
+type command struct {
+	where string // page:line
+	text  string
+	shown []string // output, as the page shows it
+}
+
+// commands are what the page lets its reader run.
+func (p *page) commands(t *testing.T) []command {
+	t.Helper()
+	var all []command
+	for _, b := range p.blocks {
+		where := p.path + ":" + strconv.Itoa(b.line)
+		text := strings.Join(b.text, "\n")
+		switch b.kind {
+		case "sh":
+			all = append(all, command{where: where, text: text})
+		case "console":
+			all = append(all, session(t, where, b.text)...)
+		case "json":
+			if !json.Valid([]byte(text)) {
+				t.Errorf("%s: not JSON", where)
+			}
+		case "text", "go", "yaml":
+		default:
+			t.Errorf("%s: a code block of kind %q; there are sh, console, json, yaml, go and text", where, b.kind)
+		}
+	}
+	return all
+}
+
+// session splits a console block: a command begins with "$ " and goes on in the
+// next line after a backslash; the rest is output.
+func session(t *testing.T, where string, lines []string) (all []command) {
+	t.Helper()
+	for i := 0; i < len(lines); i++ {
+		text, ok := strings.CutPrefix(lines[i], "$ ")
+		switch {
+		case ok:
+			for strings.HasSuffix(text, "\\") && i+1 < len(lines) {
+				i++
+				text += "\n" + lines[i]
+			}
+			all = append(all, command{where: where, text: text})
+		case len(all) == 0:
+			t.Errorf("%s: a console block that doesn't begin with \"$ \"", where)
+			return nil
+		default:
+			last := &all[len(all)-1]
+			last.shown = append(last.shown, lines[i])
+		}
+	}
+	return all
+}
+
+func TestCommands(t *testing.T) {
+	for _, program := range []string{"bash", "curl", "openssl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("the pages' commands need %s: %v", program, err)
+		}
+	}
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", bin, "./cmd/...")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the programs: %v\n%s", err, out)
+	}
+	for _, p := range pages(t) {
+		if commands := p.commands(t); len(commands) > 0 {
+			t.Run(p.path, func(t *testing.T) {
+				t.Parallel()
+				run(t, bin, commands)
+			})
+		}
+	}
+}
+
+// run runs a page's commands in one bash and compares what they print.
+func run(t *testing.T, bin string, commands []command) {
+	dir, outputs := t.TempDir(), t.TempDir()
+	free := freeAddress(t)
+	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
+	defer cancel()
+	bash := exec.CommandContext(ctx, "bash", "-c", script(commands, outputs, free))
+	bash.Dir = dir
+	bash.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	// The shell ends the services that the page started, given the time.
+	bash.Cancel = func() error { return bash.Process.Signal(os.Interrupt) }
+	bash.WaitDelay = 10 * time.Second
+	failed := bash.Run()
+	for i, c := range commands {
+		printed, err := os.ReadFile(filepath.Join(outputs, strconv.Itoa(i)))
+		if err != nil {
+			t.Fatalf("%s: not run, after the failure above", c.where)
+		}
+		done := exists(filepath.Join(outputs, strconv.Itoa(i)+".done"))
+		if !done {
+			t.Errorf("%s: %v\n%s\n%s", c.where, failed, c.text, printed)
+			continue
+		}
+		if line, ok := matches(strings.ReplaceAll(string(printed), free, address), c.shown); !ok {
+			t.Errorf("%s: the page shows the line\n\t%s\nbut the command\n%s\nprinted\n%s", c.where, line, c.text, printed)
+		}
+	}
+	if failed != nil && !t.Failed() {
+		t.Errorf("the shell failed: %v", failed)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// listen finds where a service that a page starts will listen.
+var listen = regexp.MustCompile(`--listen[ =](\S+):(\d+)`)
+
+// script is the bash script of a page: each command's output goes to a file of
+// its own, and a second file says that it succeeded. A service in the
+// background has begun when something listens.
+func script(commands []command, outputs, free string) string {
+	var b strings.Builder
+	b.WriteString("set -euo pipefail\n")
+	b.WriteString("trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n")
+	for i, c := range commands {
+		text := strings.ReplaceAll(c.text, address, free)
+		text = strings.ReplaceAll(text, "go run ./cmd/", "")
+		out := filepath.Join(outputs, strconv.Itoa(i))
+		fmt.Fprintf(&b, "{\n%s\n} >%s 2>&1 </dev/null\n", text, out)
+		if m := listen.FindStringSubmatch(text); m != nil && strings.HasSuffix(strings.TrimSpace(text), "&") {
+			fmt.Fprintf(&b, "until (: <>/dev/tcp/%s/%s) 2>/dev/null; do kill -0 $!; sleep 0.05; done\n", m[1], m[2])
+		}
+		fmt.Fprintf(&b, ": >%s.done\n", out)
+	}
+	return b.String()
+}
+
+var digits, spaces = regexp.MustCompile(`[0-9]+`), regexp.MustCompile(`\s+`)
+
+// plain makes lines comparable that differ in numbers only, and so in the
+// width of columns.
+func plain(line string) string {
+	return spaces.ReplaceAllString(digits.ReplaceAllString(line, "0"), " ")
+}
+
+// matches reports whether the shown lines are among the printed ones, in their
+// order, and else the first that isn't.
+func matches(printed string, shown []string) (line string, ok bool) {
+	rest := strings.Split(printed, "\n")
+	for _, s := range shown {
+		if strings.TrimSpace(s) == "" {
+			continue
+		}
+		pattern := strings.ReplaceAll(regexp.QuoteMeta(plain(s)), "…", ".*")
+		want := regexp.MustCompile("^" + pattern + "$")
+		found := false
+		for len(rest) > 0 && !found {
+			found = want.MatchString(plain(rest[0]))
+			rest = rest[1:]
+		}
+		if !found {
+			return s, false
+		}
+	}
+	return "", true
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestMatches(t *testing.T) {
+	printed := "entry 12 verified\nnoise\nsize 7, root abc\n"
+	for _, c := range []struct {
+		shown string
+		ok    bool
+	}{
+		{"entry 3 verified\nsize 1, root …", true},
+		{"", true},
+		{"size 7, root abc\nentry 12 verified", false},
+		{"entry verified", false},
+		{"size 7", false},
+	} {
+		if _, ok := matches(printed, strings.Split(c.shown, "\n")); ok != c.ok {
+			t.Errorf("matches(%q) = %v", c.shown, ok)
+		}
+	}
+}
