@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
 
 func newBenchLog(b *testing.B) *Service {
@@ -96,6 +98,29 @@ func BenchmarkReceipt(b *testing.B) {
 	for b.Loop() {
 		i = (i + 7919) % 10000
 		if _, err := s.makeReceipt(b.Context(), i, s.published.Load(), nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAnchor is one step of the anchor, on a disk.
+func BenchmarkAnchor(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "anchor")
+	if err := createAnchor(path, "vkey", pubstore.Head{}); err != nil {
+		b.Fatal(err)
+	}
+	a, err := openAnchor(path, "vkey")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer a.Close()
+	if _, err := a.Load(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	var h pubstore.Head
+	for b.Loop() {
+		h.Size++
+		if err := a.Move(b.Context(), h); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -329,6 +329,6 @@ func (s *Service) dropBatches(n int) {
 
 // leafHashOf returns the RFC 6962 leaf hash.
 func leafHashOf(leaf []byte) verifier.Hash {
-	var buf [256]byte // leaves have about 140 bytes
+	var buf [256]byte // leaves have 109 bytes
 	return sha256.Sum256(append(append(buf[:0], rfc6962.RFC6962LeafHashPrefix), leaf...))
 }

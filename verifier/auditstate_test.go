@@ -212,7 +212,9 @@ func TestAuditBadState(t *testing.T) {
 		"size":           edit(`"size": 300`, `"size": 301`),
 		"signature":      edit("— example.com/audit ", "— example.com/audit AAAA"),
 	} {
-		os.WriteFile(file, []byte(text), 0o600)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if r, err := audit(t, l, stateIn(file)); err == nil || errors.Is(err, ErrFailed) || r != nil {
 			t.Errorf("%s: error %v, report %v", name, err, r)
 		}

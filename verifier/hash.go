@@ -21,7 +21,7 @@ var EmptyRoot = sha256.Sum256(nil)
 
 // LeafHash returns SHA-256(0x00 ‖ leaf), the leaf hash of RFC 6962, section 2.1.
 func LeafHash(leaf []byte) Hash {
-	var small [256]byte // the leaf of this log has 128 bytes: no allocation on the hot path
+	var small [256]byte // a leaf of this log has 109 bytes: no allocation on the hot path
 	if len(leaf) < len(small) {
 		copy(small[1:], leaf)
 		return sha256.Sum256(small[:1+len(leaf)])

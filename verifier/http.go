@@ -153,7 +153,7 @@ func (l *HTTPLog) open(ctx context.Context, u, token string) (io.ReadCloser, err
 		return nil, silence(ctx, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
+		_ = resp.Body.Close() // nothing of it is wanted
 		stop()
 		return nil, &statusError{resp.StatusCode, retryAfter(resp.Header)}
 	}

@@ -195,7 +195,9 @@ func TestHTTPToken(t *testing.T) {
 			t.Errorf("%s: %q", r.URL.Path, got)
 		}
 	}))
-	h.Get(context.Background(), "checkpoint", 100)
+	if _, err := h.Get(context.Background(), "checkpoint", 100); err != nil {
+		t.Error(err)
+	}
 	if body, err := h.Openings(context.Background(), 0, 1); err == nil {
 		body.Close()
 	}

@@ -159,8 +159,8 @@ func saveState(file string, s *auditState) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
+			err = errors.Join(err, os.Remove(tmp.Name()))
+			_ = tmp.Close() // it may be closed already
 		}
 	}()
 	if _, err = tmp.Write(b); err != nil {

@@ -279,7 +279,9 @@ func (a *auditCases) add(l *testLog, name, desc string, openings bool, seen []by
 	if openings {
 		body, _ := l.Openings(context.Background(), 0, uint64(len(l.openings)))
 		var b bytes.Buffer
-		b.ReadFrom(body)
+		if _, err := b.ReadFrom(body); err != nil {
+			a.t.Fatal(err)
+		}
 		v.Blocks["openings"] = b.Bytes()
 	}
 	for block, text := range map[string]string{"seen": string(seen), "failures": failures, "warnings": warnings} {

@@ -93,9 +93,9 @@ func (rt *route) match(path string, encoded bool, args *[3]string) bool {
 	n := 0
 	for i, want := range rt.segments {
 		var seg string
-		more := true
+		more := false
 		if strings.HasSuffix(want, "...}") {
-			seg, rest, more = rest, "", false
+			seg, rest = rest, ""
 		} else {
 			seg, rest, more = strings.Cut(rest, "/")
 		}

@@ -37,7 +37,7 @@ func (t *logTX) newAdder(leaves []*trillian.LogLeaf, nanos int64) (*adder, error
 		return nil, err
 	}
 	a := &adder{t: t, r: r, nanos: nanos}
-	if len(leaves) < 2 {
+	if len(leaves) == 0 {
 		return a, nil
 	}
 	if a.fresh, err = a.allFresh(leaves); err != nil || a.fresh {
@@ -90,11 +90,14 @@ func (a *adder) indicesFree(first, end uint64) (bool, error) {
 }
 
 // identitiesFree says whether no identity hash of leaves is stored. One iterator moves
-// forward through all of them; by prefix, so that it asks the tables' filters.
+// forward through all of them; by prefix, so that it asks the tables' filters, and
+// those of the last level too, which Get and other iterators leave alone: there
+// is most of the data, and without them each new hash costs a block read there.
 func (a *adder) identitiesFree(leaves []*trillian.LogLeaf) (bool, error) {
 	it, err := a.r.NewIter(&pebble.IterOptions{
-		LowerBound: appendDataKey(make([]byte, 0, dataKeyLen), a.t.id, kindIdentity),
-		UpperBound: appendDataKey(make([]byte, 0, dataKeyLen), a.t.id, kindIdentity+1),
+		LowerBound:   appendDataKey(make([]byte, 0, dataKeyLen), a.t.id, kindIdentity),
+		UpperBound:   appendDataKey(make([]byte, 0, dataKeyLen), a.t.id, kindIdentity+1),
+		UseL6Filters: true,
 	})
 	if err != nil {
 		return false, err
@@ -150,10 +153,8 @@ func (a *adder) add(leaf *trillian.LogLeaf) (stored *trillian.LogLeaf, refusal *
 	case stored != nil:
 		return stored, status.New(codes.FailedPrecondition, "conflicting LeafIdentityHash").Proto(), nil
 	}
-	if a.byIndex != nil {
-		a.byIndex[leaf.LeafIndex] = leaf
-		a.byIdentity[[hashSize]byte(leaf.LeafIdentityHash)] = leaf
-	}
+	a.byIndex[leaf.LeafIndex] = leaf
+	a.byIdentity[[hashSize]byte(leaf.LeafIdentityHash)] = leaf
 	row := a.row(leaf)
 	return nil, nil, a.t.putLeaf(&row, uint64(leaf.LeafIndex))
 }

@@ -12,7 +12,7 @@ import (
 const formatMajorVersion = pebble.FormatValueSeparation
 
 // CacheSize is the block cache that Configure asks for, in bytes. Pebble takes the
-// memtables out of it, at most 64 MiB of them here. The rest holds, before all, the
+// memtables out of it, at most half of it here. The rest holds, before all, the
 // filters of the identity hashes: twelve bits a leaf, 45 MiB for 30 million leaves. A log
 // much larger than that wants a larger cache: set Options.CacheSize before.
 const CacheSize = 128 << 20
@@ -36,7 +36,11 @@ func Configure(o *pebble.Options) {
 	if o.Cache == nil && o.CacheSize == 0 {
 		o.CacheSize = CacheSize
 	}
-	o.MemTableSize = 16 << 20
+	cache := o.CacheSize
+	if o.Cache != nil {
+		cache = o.Cache.MaxSize()
+	}
+	o.MemTableSize = uint64(min(max(cache/8, 1<<20), 16<<20))
 	o.MemTableStopWritesThreshold = 4
 	o.L0CompactionThreshold = 8
 	o.L0StopWritesThreshold = 24

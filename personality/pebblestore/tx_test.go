@@ -3,23 +3,19 @@ package pebblestore_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"math/bits"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/trillian"
 	"github.com/google/trillian/storage"
 	"github.com/google/trillian/storage/tree"
-	"github.com/prooftrail/prooftrail/personality/pebblestore"
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 func TestAddSequencedLeavesStatuses(t *testing.T) {
@@ -254,165 +250,5 @@ func TestGetLeavesByHash(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-func TestQueue(t *testing.T) {
-	s, _ := newStore(t)
-	tr := mustCreate(t, s, trillian.TreeType_LOG)
-	ctx := t.Context()
-	queue := func(at time.Time, leaves ...*trillian.LogLeaf) []*trillian.QueuedLogLeaf {
-		t.Helper()
-		res, err := s.Log().QueueLeaves(ctx, tr, leaves, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res
-	}
-	l := testLeaves(0, 6)
-	queue(epoch.Add(2*time.Second), l[0], l[1])
-	queue(epoch.Add(1*time.Second), l[2])
-	queue(epoch.Add(3*time.Second), l[3])
-	again := proto.Clone(l[0]).(*trillian.LogLeaf)
-	again.LeafValue = []byte("other")
-	res := queue(epoch.Add(4*time.Second), again, l[4], l[4])
-	if code(res[0]) != codes.AlreadyExists || string(res[0].Leaf.LeafValue) != "leaf 0" {
-		t.Errorf("duplicate: %v", res[0])
-	}
-	if res[1].Status != nil || code(res[2]) != codes.AlreadyExists {
-		t.Errorf("new leaf and its duplicate: %v, %v", res[1], res[2])
-	}
-	err := s.Log().ReadWriteTransaction(ctx, tr, func(ctx context.Context, tx storage.LogTreeTX) error {
-		var got []*trillian.LogLeaf
-		for range 3 { // one at a time, then the rest, then nothing
-			part, err := tx.DequeueLeaves(ctx, 1+2*len(got), epoch.Add(3*time.Second))
-			if err != nil {
-				return err
-			}
-			got = append(got, part...)
-		}
-		// By queue time, then identity hash; 4 is after the cutoff.
-		want := []int{2, 0, 1, 3}
-		if bytes.Compare(l[0].LeafIdentityHash, l[1].LeafIdentityHash) > 0 {
-			want = []int{2, 1, 0, 3}
-		}
-		if len(got) != len(want) {
-			t.Fatalf("dequeued %d leaves, want %d", len(got), len(want))
-		}
-		for i, w := range want {
-			if !bytes.Equal(got[i].MerkleLeafHash, l[w].MerkleLeafHash) {
-				t.Errorf("dequeued %q as leaf %d", got[i].LeafValue, i)
-			}
-			got[i].LeafIndex, got[i].IntegrateTimestamp = int64(i), timestamppb.New(epoch)
-		}
-		got[1].LeafIndex = 0
-		if err := tx.UpdateSequencedLeaves(ctx, got[:2]); err == nil {
-			t.Error("two leaves at one index")
-		}
-		return errors.New("roll back")
-	})
-	if err == nil || err.Error() != "roll back" {
-		t.Fatal(err)
-	}
-	// Nothing is lost: all are there to be dequeued again, and sequenced this time.
-	err = s.Log().ReadWriteTransaction(ctx, tr, func(ctx context.Context, tx storage.LogTreeTX) error {
-		got, err := tx.DequeueLeaves(ctx, 10, epoch.Add(time.Minute))
-		if err != nil || len(got) != 5 {
-			t.Fatalf("%d leaves, %v", len(got), err)
-		}
-		for i := range got {
-			got[i].LeafIndex, got[i].IntegrateTimestamp = int64(i), timestamppb.New(epoch)
-		}
-		if err := tx.UpdateSequencedLeaves(ctx, got); err != nil {
-			return err
-		}
-		if err := tx.UpdateSequencedLeaves(ctx, got[:1]); status.Code(err) != codes.FailedPrecondition {
-			t.Errorf("sequenced twice: %v", err)
-		}
-		return tx.StoreSignedLogRoot(ctx, mustRoot(t, 5, 99))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res := queue(epoch, l[3]); code(res[0]) != codes.AlreadyExists || res[0].Leaf.LeafIndex != 3 {
-		t.Errorf("queue a sequenced leaf: %v", res[0])
-	}
-	tx, err := s.Log().SnapshotForTree(ctx, tr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := tx.GetLeavesByRange(ctx, 0, 10)
-	if err := errors.Join(err, tx.Close()); err != nil || len(got) != 5 {
-		t.Fatalf("%d leaves, %v", len(got), err)
-	}
-	if string(got[0].LeafValue) != "leaf 2" || !got[0].IntegrateTimestamp.AsTime().Equal(epoch) || string(got[4].ExtraData) != "\x04" {
-		t.Errorf("first %v, last %v", got[0], got[4])
-	}
-}
-
-// TestCorruptRows damages each row of a small tree: whoever meets it reports it.
-func TestCorruptRows(t *testing.T) {
-	s, db := newStore(t)
-	tr := mustCreate(t, s, trillian.TreeType_LOG)
-	leaves := testLeaves(0, 33)
-	mustAdd(t, s, tr, leaves)
-	nodes, size := nodesOf(leaves)
-	err := s.Log().ReadWriteTransaction(t.Context(), tr, func(ctx context.Context, tx storage.LogTreeTX) error {
-		return errors.Join(tx.SetMerkleNodes(ctx, nodes), tx.StoreSignedLogRoot(ctx, mustRoot(t, size, 99)))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	use := func() error {
-		_, err := s.Log().AddSequencedLeaves(t.Context(), tr, leaves, epoch)
-		if err != nil {
-			return err
-		}
-		tx, err := s.Log().SnapshotForTree(t.Context(), tr)
-		if err != nil {
-			return err
-		}
-		_, err = tx.GetLeavesByRange(t.Context(), 0, 33)
-		for _, n := range nodes {
-			_, nerr := tx.GetMerkleNodes(t.Context(), []compact.NodeID{n.ID})
-			err = errors.Join(err, nerr)
-		}
-		for _, l := range leaves {
-			_, herr := tx.GetLeavesByHash(t.Context(), [][]byte{l.MerkleLeafHash}, true)
-			err = errors.Join(err, herr)
-			// A leaf of the same identity elsewhere: the identity's row is read.
-			other := proto.Clone(l).(*trillian.LogLeaf)
-			other.LeafIndex = 1000
-			_, aerr := s.Log().AddSequencedLeaves(t.Context(), tr, []*trillian.LogLeaf{other}, epoch)
-			err = errors.Join(err, aerr)
-		}
-		return errors.Join(err, tx.Close())
-	}
-	if err := use(); err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range keys(t, db, "t") {
-		v, closer, err := db.Get(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		good := bytes.Clone(v)
-		if err := closer.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if string(key) == "tv" {
-			continue // see TestOtherLayoutIsRefused
-		}
-		for _, bad := range [][]byte{nil, good[:len(good)-1], append(bytes.Clone(good[:len(good)-1]), good[len(good)-1]^1)} {
-			if err := db.Set(key, bad, pebble.NoSync); err != nil {
-				t.Fatal(err)
-			}
-			if err := use(); !errors.Is(err, pebblestore.ErrCorrupt) || status.Code(err) != codes.DataLoss {
-				t.Errorf("row %x changed to %x: %v", key, bad, err)
-			}
-		}
-		if err := db.Set(key, good, pebble.NoSync); err != nil {
-			t.Fatal(err)
-		}
 	}
 }

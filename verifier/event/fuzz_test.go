@@ -16,7 +16,7 @@ func FuzzCanonical(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := Canonical(data)
 		if err != nil {
-			refusal(t, err)
+			_ = refusal(t, err)
 			return
 		}
 		if len(got) > len(data) {
@@ -46,7 +46,7 @@ func fuzzParse(f *testing.F, how string, parse func([]byte) (Fields, error)) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fields, err := parse(data)
 		if err != nil {
-			refusal(t, err)
+			_ = refusal(t, err)
 			return
 		}
 		text := fields.JSON()
