@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the configuration of `prooftrail serve`. The comments here are the
+// manual: manual.yaml, which `serve --help` prints, is made from them, and a test
+// keeps the two the same.
+type Config struct {
+	// Where the log lives, made by `prooftrail init`. One server at a time.
+	Data string `yaml:"data"`
+	// The file that remembers the newest signed head. It belongs on another volume
+	// than data, and never into the same backup: a restored backup is noticed
+	// because this file is ahead of it. Empty: data with .anchor appended.
+	Anchor string `yaml:"anchor"`
+	// Address and port to listen on. Without TLS keep it to this machine, or to a
+	// network between here and a proxy that you trust with every token.
+	Listen string `yaml:"listen"`
+
+	TLS    TLSConfig    `yaml:"tls"`
+	Log    LogConfig    `yaml:"log"`
+	Limits LimitsConfig `yaml:"limits"`
+
+	// How long to wait for requests under way, and for what was admitted to be
+	// signed, after SIGTERM or SIGINT. Events that were answered are safe whatever
+	// happens; a second signal ends the process at once.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+}
+
+// TLSConfig is the tls section.
+type TLSConfig struct {
+	// PEM file with the certificate chain. Empty, as key then is: plain http.
+	Cert string `yaml:"cert"`
+	// PEM file with the private key; only its owner may be able to read it.
+	Key string `yaml:"key"`
+}
+
+// LogConfig is the log section: the server's own messages, on standard error.
+// They never hold tokens or events.
+type LogConfig struct {
+	// One of debug, info, warn, error.
+	Level string `yaml:"level"`
+	// text or json.
+	Format string `yaml:"format"`
+	// One line for each request: path, status, time. It costs a few microseconds a
+	// request.
+	Access bool `yaml:"access"`
+}
+
+// LimitsConfig is the limits section.
+type LimitsConfig struct {
+	// Events admitted and not yet stored; past it, submitters wait.
+	QueueEvents int `yaml:"queue_events"`
+	// Events stored with one fsync, 1 to 1000. More costs latency under load,
+	// fewer costs throughput.
+	MaxBatch int `yaml:"max_batch"`
+	// Memory for the database's block cache, in bytes.
+	CacheBytes int64 `yaml:"cache_bytes"`
+	// Steady rate of one token: an event counts one, every other request too. Past
+	// it the answer is 429. Negative: no limit.
+	EventsPerSecond float64 `yaml:"events_per_second"`
+	// How far a token may run ahead of its rate; at least 500.
+	BurstEvents int `yaml:"burst_events"`
+	// Requests without a valid token that one address may make; past it they are
+	// answered 429. Negative: no limit.
+	AuthFailuresPerMinute float64 `yaml:"auth_failures_per_minute"`
+	// Networks, such as 10.0.0.0/8, whose X-Forwarded-For is believed. Naming one
+	// that others can send from lets them choose the address that events show.
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	// Time for a request to arrive.
+	BodyTimeout time.Duration `yaml:"body_timeout"`
+	// How long a submitter is kept waiting for its receipt. What is stored by then
+	// and not yet signed is answered 202.
+	AnswerTimeout time.Duration `yaml:"answer_timeout"`
+	// Memory for the bodies of all requests under way, in bytes, at least 16 MiB.
+	BodyMemory int64 `yaml:"body_memory"`
+	// Open connections; further ones wait in the kernel's backlog.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// manual is the annotated configuration file with all defaults.
+//
+//go:embed manual.yaml
+var manual string
+
+// defaultConfig is what an empty file means.
+func defaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:8080",
+		Log:    LogConfig{Level: "info", Format: "text"},
+		Limits: LimitsConfig{
+			QueueEvents: 4096, MaxBatch: 500, CacheBytes: 64 << 20,
+			EventsPerSecond: 50_000, BurstEvents: 50_000, AuthFailuresPerMinute: 30,
+			TrustedProxies: []netip.Prefix{},
+			BodyTimeout:    30 * time.Second, AnswerTimeout: 20 * time.Second,
+			BodyMemory: 256 << 20, MaxConnections: 4096,
+		},
+		ShutdownTimeout: 30 * time.Second,
+	}
+}
+
+// loadConfig reads a file over the defaults. Keys that Config doesn't have are
+// refused: a limit with a slip in its name would silently not be there.
+func loadConfig(file string) (Config, error) {
+	cfg := defaultConfig()
+	if file == "" {
+		return cfg, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return cfg, fmt.Errorf("configuration: %w", err)
+	}
+	if err := cfg.parse(b); err != nil {
+		return cfg, fmt.Errorf("configuration %s: %w", file, err)
+	}
+	return cfg, nil
+}
+
+func (c *Config) parse(b []byte) error {
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return errors.New("more than one YAML document")
+	}
+	return nil
+}
+
+// check refuses what can't be meant. Limits are checked by what they limit.
+func (c *Config) check() error {
+	switch {
+	case c.Data == "":
+		return errors.New("--data is needed (or data in the configuration); `prooftrail init` makes it")
+	case c.Listen == "":
+		return errors.New("no address to listen on")
+	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
+		return errors.New("TLS takes both a certificate and a key")
+	case c.Log.Format != "text" && c.Log.Format != "json":
+		return fmt.Errorf("log format %q: expected text or json", c.Log.Format)
+	case c.ShutdownTimeout <= 0:
+		return errors.New("shutdown_timeout: expected more than 0")
+	}
+	if c.TLS.Key == "" {
+		return nil
+	}
+	return checkPrivate(c.TLS.Key)
+}
+
+// checkPrivate refuses a key that others can read.
+func checkPrivate(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return fmt.Errorf("TLS key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("TLS key: %s has mode %04o: others may read it; expected 0600", file, info.Mode().Perm())
+	}
+	return nil
+}

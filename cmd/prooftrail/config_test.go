@@ -1,0 +1,150 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var update = flag.Bool("update", false, "write manual.yaml from config.go")
+
+// manual.yaml is made of the comments of Config and the defaults.
+// `go test ./cmd/prooftrail -run Manual -update` writes it anew.
+func TestManualIsTheStruct(t *testing.T) {
+	docs := structDocs(t)
+	var b strings.Builder
+	writeManual(t, &b, docs, reflect.ValueOf(defaultConfig()), "")
+	if *update {
+		if err := os.WriteFile("manual.yaml", []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if b.String() != manual {
+		t.Errorf("manual.yaml isn't what config.go says; run with -update. Expected:\n%s", b.String())
+	}
+}
+
+func TestManualParses(t *testing.T) {
+	var cfg Config
+	if err := cfg.parse([]byte(manual)); err != nil {
+		t.Fatal(err)
+	}
+	if want := defaultConfig(); !reflect.DeepEqual(cfg, want) {
+		t.Errorf("the manual says %+v, the defaults are %+v", cfg, want)
+	}
+}
+
+// structDocs returns the comments of the fields by "Struct.Field".
+func structDocs(t *testing.T) map[string]string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := map[string]string{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		if st, ok := spec.Type.(*ast.StructType); ok {
+			for _, field := range st.Fields.List {
+				docs[spec.Name.Name+"."+field.Names[0].Name] = field.Doc.Text()
+			}
+		}
+		return true
+	})
+	return docs
+}
+
+func writeManual(t *testing.T, b *strings.Builder, docs map[string]string, v reflect.Value, in string) {
+	t.Helper()
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		key := field.Tag.Get("yaml")
+		if field.Type.Kind() == reflect.Struct {
+			fmt.Fprintf(b, "%s%s:\n", in, key)
+			writeManual(t, b, docs, v.Field(i), in+"  ")
+			continue
+		}
+		doc := docs[v.Type().Name()+"."+field.Name]
+		if doc == "" {
+			t.Errorf("%s.%s has no comment", v.Type().Name(), field.Name)
+		}
+		for line := range strings.Lines(doc) {
+			fmt.Fprintf(b, "%s# %s\n", in, strings.TrimSpace(line))
+		}
+		value, err := yaml.Marshal(v.Field(i).Interface())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(b, "%s%s: %s\n", in, key, strings.TrimSpace(string(value)))
+	}
+}
+
+func TestConfigFiles(t *testing.T) {
+	load := func(text string) (Config, error) {
+		file := filepath.Join(t.TempDir(), "prooftrail.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return loadConfig(file)
+	}
+	if cfg, err := load(""); err != nil || !reflect.DeepEqual(cfg, defaultConfig()) {
+		t.Errorf("empty file: %+v, %v", cfg, err)
+	}
+	cfg, err := load("data: /d\nlimits:\n  max_batch: 7\n  body_timeout: 90s\n  trusted_proxies: [10.0.0.0/8]\n")
+	if err != nil || cfg.Data != "/d" || cfg.Limits.MaxBatch != 7 || cfg.Limits.BodyTimeout != 90*time.Second ||
+		cfg.Limits.TrustedProxies[0].String() != "10.0.0.0/8" || cfg.Limits.QueueEvents != 4096 {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+	for _, bad := range []string{
+		"dta: /d\n", "limits:\n  max_batsh: 7\n", "limits: 7\n", "data: [a]\n", "data: a\n---\ndata: b\n", "data: a\ndata: b\n",
+		"limits:\n  body_timeout: soon\n", "limits:\n  trusted_proxies: [ten]\n", "\t",
+	} {
+		if cfg, err := load(bad); err == nil {
+			t.Errorf("%q was taken: %+v", bad, cfg)
+		}
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	good := func() Config {
+		c := defaultConfig()
+		c.Data = "d"
+		return c
+	}
+	key := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(key, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if c := good(); c.check() != nil {
+		t.Errorf("defaults: %v", c.check())
+	}
+	for name, spoil := range map[string]func(*Config){
+		"no data":          func(c *Config) { c.Data = "" },
+		"no address":       func(c *Config) { c.Listen = "" },
+		"half of TLS":      func(c *Config) { c.TLS.Cert = "c" },
+		"no such key":      func(c *Config) { c.TLS = TLSConfig{"c", key + ".none"} },
+		"a key for all":    func(c *Config) { c.TLS = TLSConfig{"c", key} },
+		"format":           func(c *Config) { c.Log.Format = "xml" },
+		"shutdown_timeout": func(c *Config) { c.ShutdownTimeout = 0 },
+	} {
+		c := good()
+		spoil(&c)
+		if c.check() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/event"
+)
+
+const submitHelp = `
+Usage: prooftrail submit --server URL --token-file FILE [flags] [FILE|-]
+
+Sends events to the log and gets a receipt for each: one JSON object, or any number of
+them with one on each line (NDJSON). With --policy, each receipt is checked before
+the event counts as accepted: that the log signed it, and that it is of this very
+event. Sending an event again is safe: it keeps its first place in the log.
+
+Receipts go to standard output, or with --out into files named INDEX.tlog-proof; what
+became of each event goes to standard error. With --json, one JSON object for each
+event, receipt included, goes to standard output instead.
+
+Example:
+  prooftrail submit --server https://log.example.com --token-file submit.token \
+      --policy policy.txt --out receipts/ events.ndjson
+
+Exit codes: 0 all events are in the log (accepted now, or there before); 1 some were
+refused or conflict with another event; 2 failed, or a receipt did not verify.
+`
+
+// submitter is one run of the command.
+type submitter struct {
+	env    *env
+	client *client.Client
+	out    string // directory for receipts, or ""
+	json   bool
+	policy bool
+
+	refused, failed int
+}
+
+func runSubmit(ctx context.Context, e *env, args []string) error {
+	var s serverFlags
+	sub := submitter{env: e}
+	fs := newFlags(e, "submit", submitHelp)
+	s.add(fs)
+	wait := fs.String("wait", "integrated", "how far each event must have come: durable (stored, no receipt yet),\nintegrated (in a signed head) or witnessed (and that cosigned); a `stage`")
+	fs.StringVar(&sub.out, "out", "", "save receipts in this `directory`, which is made if need be")
+	fs.BoolVar(&sub.json, "json", false, "print one JSON object for each event")
+	pos, err := fs.parse(args, 1)
+	if err != nil {
+		return err
+	}
+	cfg, err := s.config(e)
+	if err != nil {
+		return err
+	}
+	cfg.Wait = client.Wait(*wait)
+	if sub.client, err = client.New(cfg); err != nil {
+		return err
+	}
+	sub.policy = cfg.Policy != nil
+	in := e.stdin
+	if len(pos) == 1 && pos[0] != "-" {
+		f, err := os.Open(pos[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	if sub.out != "" {
+		if err := os.MkdirAll(sub.out, 0o700); err != nil {
+			return err
+		}
+	}
+	s.sayUnchecked(e)
+	return orDone(ctx, sub.run(ctx, in))
+}
+
+func (s *submitter) run(ctx context.Context, in io.Reader) error {
+	events := newEventReader(bufio.NewReaderSize(in, 64<<10))
+	for {
+		batch, err := events.batch()
+		if len(batch) > 0 {
+			if err := s.send(ctx, batch); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+	}
+	switch {
+	case s.failed > 0:
+		return fmt.Errorf("%d events without a good answer", s.failed)
+	case s.refused > 0:
+		return refusedf("%d events refused", s.refused)
+	}
+	return nil
+}
+
+func (s *submitter) send(ctx context.Context, batch []numbered) error {
+	raws := make([][]byte, len(batch))
+	for i := range batch {
+		raws[i] = batch[i].raw
+	}
+	results, err := s.client.SubmitBatch(ctx, raws)
+	if err != nil {
+		return fmt.Errorf("events on lines %d to %d: %w", batch[0].line, batch[len(batch)-1].line, err)
+	}
+	for i := range results {
+		if err := s.show(batch[i], &results[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shownResult is submit --json's output.
+type shownResult struct {
+	Line     int             `json:"line"`
+	ID       string          `json:"id,omitempty"`
+	Status   client.Status   `json:"status"`
+	Index    *uint64         `json:"index,omitempty"`
+	Verified bool            `json:"verified"`
+	Receipt  string          `json:"receipt,omitempty"`
+	Problem  *client.Problem `json:"problem,omitempty"`
+	Error    string          `json:"error,omitempty"`
+}
+
+func (s *submitter) show(n numbered, r *client.Result) error {
+	shown := shownResult{Line: n.line, Status: r.Status, Verified: r.Verified(), Receipt: string(r.Receipt)}
+	if f, err := event.Parse(n.raw); err == nil {
+		shown.ID = f.Text("/id")
+	}
+	if r.Status != client.Rejected {
+		shown.Index = &r.Index
+	}
+	var problem *client.Problem
+	switch {
+	case errors.As(r.Err, &problem):
+		shown.Problem = problem
+		s.refused++
+		if problem.Retryable() {
+			s.failed++
+		}
+	case r.Err != nil:
+		shown.Error = r.Err.Error()
+		s.failed++
+	}
+	if err := s.save(r); err != nil {
+		return err
+	}
+	if s.json {
+		if s.out != "" {
+			shown.Receipt = ""
+		}
+		return json.NewEncoder(s.env.stdout).Encode(shown)
+	}
+	s.env.say("%s", shown.text(s.policy))
+	if s.out == "" {
+		_, err := io.WriteString(s.env.stdout, shown.Receipt)
+		return err
+	}
+	return nil
+}
+
+func (r *shownResult) text(checked bool) string {
+	text := fmt.Sprintf("line %d: ", r.Line)
+	switch {
+	case r.Problem != nil && r.Status == client.Conflict:
+		return text + fmt.Sprintf("conflict: entry %d is another event with the id %s", *r.Index, r.ID)
+	case r.Problem != nil:
+		return text + "rejected: " + r.Problem.Error()
+	case r.Error != "":
+		return text + fmt.Sprintf("%s as entry %d, but: %s", r.Status, *r.Index, r.Error)
+	}
+	text += fmt.Sprintf("%s, entry %d", r.Status, *r.Index)
+	switch {
+	case r.Verified:
+		text += " ✓ verified"
+	case r.Receipt == "":
+		text += ", durable: no receipt yet"
+	case checked:
+		text += ", NOT verified"
+	}
+	return text
+}
+
+// save keeps a receipt; one that doesn't hold under another name, for it is
+// evidence.
+func (s *submitter) save(r *client.Result) error {
+	if s.out == "" || len(r.Receipt) == 0 {
+		return nil
+	}
+	name := strconv.FormatUint(r.Index, 10) + ".tlog-proof"
+	if errors.Is(r.Err, verifier.ErrFailed) {
+		name += ".FAILED"
+	}
+	return replaceFile(filepath.Join(s.out, name), r.Receipt)
+}

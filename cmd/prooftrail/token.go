@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/prooftrail/prooftrail/personality"
+	"github.com/prooftrail/prooftrail/verifier/client"
+)
+
+const tokenHelp = `
+Usage: prooftrail token add --name NAME [--role R]... [--tenant T] [--source PREFIX]... WHERE
+       prooftrail token list WHERE
+       prooftrail token revoke ID WHERE
+
+Makes, lists and revokes access tokens. WHERE is the running server and the admin
+token (--server URL --token-file FILE), or the data directory of a server that
+doesn't run (--data DIR). Each of these acts is an entry of the log.
+
+A token belongs to one tenant, whose events it submits or reads; '*' reads and
+administers all of them. A token that submits speaks for the sources that begin with
+one of its prefixes: give each scheduler its own, such as cron://node-7/.
+
+Example:
+  prooftrail token add --name node-7 --source cron://node-7/ \
+      --server https://log.example.com --token-file admin.token --out node-7.token
+
+Exit codes: 0 done; 1 refused; 2 failed.
+`
+
+// tokenFlags are what all three acts take.
+type tokenFlags struct {
+	server serverFlags
+	data   string
+	anchor string
+	out    string
+	json   bool
+	req    client.TokenRequest
+}
+
+func runToken(ctx context.Context, e *env, args []string) error {
+	var t tokenFlags
+	fs := newFlags(e, "token", tokenHelp)
+	t.server.add(fs)
+	fs.StringVar(&t.data, "data", "", "data `directory` of a server that doesn't run, instead of --server")
+	fs.StringVar(&t.anchor, "anchor", "", "the anchor `file`, with --data (default DIR.anchor)")
+	fs.StringVar(&t.out, "out", "", "save the new token to this `file`, mode 0600, instead of printing it")
+	fs.BoolVar(&t.json, "json", false, "print JSON")
+	fs.StringVar(&t.req.Name, "name", "", "the new token's `name`, which events show as who submitted")
+	fs.StringVar(&t.req.Tenant, "tenant", "default", "the new token's `tenant`")
+	fs.Var((*list)(&t.req.Roles), "role", "`role` of the new token: submit, read or admin; may be repeated (default submit)")
+	fs.Var((*list)(&t.req.Sources), "source", "`prefix` of the sources that it may speak for; may be repeated (default any source)")
+	pos, err := fs.parse(args, 2)
+	if err != nil {
+		return err
+	}
+	if len(pos) == 0 {
+		return errors.New("expected add, list or revoke; see --help")
+	}
+	return t.act(ctx, e, pos)
+}
+
+// act does what the positional arguments say.
+func (t *tokenFlags) act(ctx context.Context, e *env, pos []string) (err error) {
+	if t.data != "" && t.server.server != "" {
+		return errors.New("--data and --server exclude each other")
+	}
+	tokens, closeTokens, err := t.open(ctx, e)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeTokens()) }()
+	switch {
+	case pos[0] == "add" && len(pos) == 1:
+		return t.addToken(ctx, e, tokens)
+	case pos[0] == "list" && len(pos) == 1:
+		return t.listTokens(ctx, e, tokens)
+	case pos[0] == "revoke" && len(pos) == 2:
+		if err := tokens.RevokeToken(ctx, pos[1]); err != nil {
+			return refusal(err)
+		}
+		e.say("revoked %s", pos[1])
+		return nil
+	}
+	return errors.New("expected add, list or revoke ID; see --help")
+}
+
+// tokenStore is what manages tokens: a client of a server, or a data directory.
+type tokenStore interface {
+	AddToken(context.Context, client.TokenRequest) (*client.Token, string, error)
+	Tokens(context.Context) ([]client.Token, error)
+	RevokeToken(ctx context.Context, id string) error
+}
+
+func (t *tokenFlags) open(ctx context.Context, e *env) (tokenStore, func() error, error) {
+	if t.data == "" {
+		c, err := t.server.client(e)
+		return c, func() error { return nil }, err
+	}
+	svc, err := personality.Open(ctx, personality.Config{Dir: t.data, Anchor: t.anchor})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w (with --data the server must be stopped)", err)
+	}
+	return offlineTokens{svc}, func() error { return svc.Close(ctx) }, nil
+}
+
+func (t *tokenFlags) addToken(ctx context.Context, e *env, tokens tokenStore) error {
+	if t.req.Name == "" {
+		return errors.New("--name is needed; see --help")
+	}
+	if len(t.req.Roles) == 0 {
+		t.req.Roles = []string{"submit"}
+	}
+	if strings.Contains(strings.Join(t.req.Roles, ","), "submit") && len(t.req.Sources) == 0 {
+		t.req.Sources = []string{""}
+	}
+	tok, secret, err := tokens.AddToken(ctx, t.req)
+	if err != nil {
+		return refusal(err)
+	}
+	if t.out != "" {
+		if err := writeSecret(t.out, secret); err != nil {
+			return fmt.Errorf("token %s was made but can't be saved; revoke it: %w", tok.ID, err)
+		}
+		secret = ""
+	}
+	if t.json {
+		return json.NewEncoder(e.stdout).Encode(struct {
+			*client.Token
+			Secret string `json:"token,omitempty"`
+		}{tok, secret})
+	}
+	e.say("made token %s (%s)", tok.ID, tok.Name)
+	if secret != "" {
+		fmt.Fprintln(e.stdout, secret)
+	}
+	return nil
+}
+
+func (t *tokenFlags) listTokens(ctx context.Context, e *env, tokens tokenStore) error {
+	all, err := tokens.Tokens(ctx)
+	if err != nil {
+		return refusal(err)
+	}
+	if t.json {
+		return json.NewEncoder(e.stdout).Encode(all)
+	}
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tTENANT\tROLES\tSOURCES\tMADE")
+	for _, tok := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\n", tok.ID, tok.Name, tok.Tenant,
+			strings.Join(tok.Roles, ","), tok.Sources, tok.Created.Format(time.RFC3339))
+	}
+	return w.Flush()
+}
+
+// refusal gives errors that say no, rather than that it failed, their exit code.
+func refusal(err error) error {
+	for _, no := range []error{
+		client.ErrRefused, client.ErrConflict, client.ErrUnauthorized, client.ErrForbidden, client.ErrNotFound,
+		personality.ErrForbidden, personality.ErrNotFound,
+	} {
+		if errors.Is(err, no) {
+			return &exitError{exitRefused, err}
+		}
+	}
+	var invalid *personality.InvalidError
+	if errors.As(err, &invalid) {
+		return &exitError{exitRefused, err}
+	}
+	return err
+}
+
+// offlineTokens manages tokens in an open data directory, as its operator.
+type offlineTokens struct{ svc *personality.Service }
+
+func (o offlineTokens) AddToken(ctx context.Context, r client.TokenRequest) (*client.Token, string, error) {
+	req := personality.TokenRequest{Name: r.Name, Tenant: r.Tenant, Sources: r.Sources}
+	for _, role := range r.Roles {
+		req.Roles = append(req.Roles, personality.Role(role))
+	}
+	tok, secret, err := o.svc.AddToken(ctx, personality.OperatorCaller(), req)
+	if err != nil {
+		return nil, "", err
+	}
+	shown := shownToken(tok)
+	return &shown, secret, nil
+}
+
+func (o offlineTokens) Tokens(ctx context.Context) ([]client.Token, error) {
+	toks, err := o.svc.Tokens(ctx, personality.OperatorCaller())
+	all := make([]client.Token, len(toks))
+	for i, t := range toks {
+		all[i] = shownToken(t)
+	}
+	return all, err
+}
+
+func (o offlineTokens) RevokeToken(ctx context.Context, id string) error {
+	return o.svc.RevokeToken(ctx, personality.OperatorCaller(), id)
+}
+
+func shownToken(t *personality.Token) client.Token {
+	s := client.Token{ID: t.ID, Name: t.Name, Tenant: t.Tenant, Sources: t.Sources, Created: t.Created}
+	for _, r := range t.Roles {
+		s.Roles = append(s.Roles, string(r))
+	}
+	return s
+}
