@@ -24,7 +24,9 @@ type Config struct {
 	// MaxBatch bounds the events of one group commit, 1..1000. Greater batches
 	// cost latency under load, smaller ones throughput. Default 500.
 	MaxBatch int
-	// CacheBytes is the block cache of the embedded database. Default 64 MiB.
+	// CacheBytes is the block cache of the embedded database. Half of
+	// it at most goes to memtables, and the filters of the identities live in it:
+	// two times 12 bits an event. Default 128 MiB.
 	CacheBytes int64
 	// Logger gets what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
@@ -55,7 +57,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.MaxBatch = 500
 	}
 	if c.CacheBytes == 0 {
-		c.CacheBytes = 64 << 20
+		c.CacheBytes = 128 << 20
 	}
 	if c.QueueEvents < 1 || c.MaxBatch < 1 || c.MaxBatch > 1000 || c.CacheBytes < 0 {
 		return c, errors.New("a limit of the configuration is out of range")

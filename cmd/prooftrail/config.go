@@ -99,7 +99,7 @@ func defaultConfig() Config {
 		Listen: "127.0.0.1:8080",
 		Log:    LogConfig{Level: "info", Format: "text"},
 		Limits: LimitsConfig{
-			QueueEvents: 4096, MaxBatch: 500, CacheBytes: 64 << 20,
+			QueueEvents: 4096, MaxBatch: 500, CacheBytes: 128 << 20,
 			EventsPerSecond: 50_000, BurstEvents: 50_000, AuthFailuresPerMinute: 30,
 			TrustedProxies: []netip.Prefix{},
 			BodyTimeout:    30 * time.Second, AnswerTimeout: 20 * time.Second,

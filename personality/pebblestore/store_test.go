@@ -150,11 +150,11 @@ func TestUninitialisedTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	tx, err := s.Log().SnapshotForTree(t.Context(), tree)
-	if err != storage.ErrTreeNeedsInit || tx == nil {
+	if !errors.Is(err, storage.ErrTreeNeedsInit) || tx == nil {
 		t.Fatalf("snapshot: %v, %v", tx, err)
 	}
 	// Nobody closes tx: closing the database would report a leaked snapshot.
-	if _, err := s.Log().AddSequencedLeaves(t.Context(), tree, testLeaves(0, 1), epoch); err != storage.ErrTreeNeedsInit {
+	if _, err := s.Log().AddSequencedLeaves(t.Context(), tree, testLeaves(0, 1), epoch); !errors.Is(err, storage.ErrTreeNeedsInit) {
 		t.Errorf("add: %v", err)
 	}
 }
