@@ -37,8 +37,8 @@ const ownScheme = "prooftrail://"
 func (s *Service) ownSource() string { return ownScheme + s.params.Origin }
 
 // logOwn seals an event of the service itself under a fresh id, and returns its
-// index once it is durable.
-func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, e event.Event) (uint64, error) {
+// index once it has come as far as w asks.
+func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, w Wait, e event.Event) (uint64, error) {
 	fields, err := s.ownFields(from, tenant, e)
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
@@ -47,15 +47,11 @@ func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, e even
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
 	}
-	select {
-	case <-p.ready:
-	case <-ctx.Done():
-		return 0, fmt.Errorf("log %s: %w", e.Action, context.Cause(ctx))
+	r := p.Wait(ctx, w)
+	if r.Err != nil {
+		return 0, fmt.Errorf("log %s: %w", e.Action, r.Err)
 	}
-	if p.err != nil {
-		return 0, fmt.Errorf("log %s: %w", e.Action, p.err)
-	}
-	return p.index, nil
+	return r.Index, nil
 }
 
 // ownFields completes an event of the service's own.
@@ -94,7 +90,8 @@ func clip(s string) string {
 	return string(out)
 }
 
-// Announce logs that the service has started; Close then logs that it stops.
+// Announce logs that the service has started, and waits until that is published;
+// Close then logs that it stops.
 func (s *Service) Announce(ctx context.Context) error {
 	if err := s.refusing(); err != nil {
 		return err
@@ -102,7 +99,7 @@ func (s *Service) Announce(ctx context.Context) error {
 	if s.announced.Swap(true) {
 		return nil
 	}
-	_, err := s.logOwn(ctx, OperatorCaller(), OwnTenant, event.Event{
+	_, err := s.logOwn(ctx, OperatorCaller(), OwnTenant, Integrated, event.Event{
 		Action: ActionStart, Outcome: "success", Target: []event.Target{{Type: "log", ID: s.params.Origin}},
 		Details: map[string]any{"published_size": strconv.FormatUint(s.published.Load().head.Size, 10)},
 	})
@@ -113,7 +110,7 @@ func (s *Service) logStop(ctx context.Context) {
 	if s.refusing() != nil {
 		return
 	}
-	_, err := s.logOwn(ctx, OperatorCaller(), OwnTenant, event.Event{
+	_, err := s.logOwn(ctx, OperatorCaller(), OwnTenant, Durable, event.Event{
 		Action: ActionStop, Outcome: "success", Target: []event.Target{{Type: "log", ID: s.params.Origin}},
 	})
 	if err != nil {
@@ -123,7 +120,7 @@ func (s *Service) logStop(ctx context.Context) {
 
 // logRead logs a read of content, before that is shown.
 func (s *Service) logRead(ctx context.Context, from Caller, tenant, what, which string) error {
-	_, err := s.logOwn(ctx, from, tenant, event.Event{
+	_, err := s.logOwn(ctx, from, tenant, Durable, event.Event{
 		Action: ActionRead, Outcome: "success", Target: []event.Target{{Type: what, ID: which}},
 	})
 	return err

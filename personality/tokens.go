@@ -242,7 +242,7 @@ func (s *Service) logToken(ctx context.Context, from Caller, action string, t *T
 	for i, p := range t.Sources {
 		sources[i] = p
 	}
-	_, err := s.logOwn(ctx, from, tenant, event.Event{
+	_, err := s.logOwn(ctx, from, tenant, Durable, event.Event{
 		Action: action, Outcome: "success", Target: []event.Target{{Type: "token", ID: t.ID, Name: t.Name}},
 		Details: map[string]any{"tenant": t.Tenant, "roles": roles, "sources": sources},
 	})
