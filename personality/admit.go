@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier/event"
 	"github.com/prooftrail/prooftrail/verifier/seal"
 )
@@ -62,10 +64,12 @@ type Result struct {
 type Pending struct {
 	s      *Service
 	caller Caller
-	fields event.Fields
 	id     [32]byte
-	sealed *seal.Commitment
 	size   int // bytes it adds to a batch, about
+
+	// Until it is sequenced.
+	fields event.Fields
+	sealed *seal.Commitment
 
 	// Set by the sequencer before it closes ready.
 	ready         chan struct{}
@@ -121,21 +125,30 @@ func (s *Service) enqueue(ctx context.Context, from Caller, fields event.Fields)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.budget.Acquire(ctx, p.charge()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
+	}
+	if err := s.queueUp(ctx, p); err != nil {
+		s.budget.Release(p.charge())
+		return nil, err
+	}
+	return p, nil
+}
+
+// charge is what the event takes of the queue's budget, until it is sequenced.
+func (p *Pending) charge() int64 { return min(int64(p.size), p.s.cfg.QueueBytes) }
+
+func (s *Service) queueUp(ctx context.Context, p *Pending) error {
 	s.admitting.RLock()
 	defer s.admitting.RUnlock()
 	if s.closing {
-		return nil, ErrClosing
+		return ErrClosing
 	}
 	select {
 	case s.queue <- p:
-		return p, nil
-	default:
-	}
-	select {
-	case s.queue <- p:
-		return p, nil
+		return nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
+		return fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
 	}
 }
 
@@ -149,12 +162,17 @@ func (s *Service) seal(from Caller, fields event.Fields) (*Pending, error) {
 	s.cfg.Metrics.since("seal", began)
 	p := &Pending{
 		s: s, caller: from, fields: fields, sealed: sealed, ready: make(chan struct{}),
-		id: seal.IdentityHash(s.params.IDSecret, fields.Text("/tenant"), fields.Text("/source"), fields.Text("/id")),
+		id: s.identity(fields.Text("/tenant"), fields.Text("/source"), fields.Text("/id")),
 	}
 	for _, f := range fields {
 		p.size += len(f.Pointer) + len(f.Value) + fieldOverhead
 	}
 	return p, nil
+}
+
+// identity is the identity hash of an event of this log (I5).
+func (s *Service) identity(tenant, source, id string) [32]byte {
+	return seal.IdentityHash(s.params.IDSecret, tenant, source, id)
 }
 
 // fieldOverhead is about what an opening adds to each field's pointer and value.
@@ -181,9 +199,7 @@ func refusedReason(err error) string {
 // Wait waits until the event has come as far as w asks, or ctx ends: then the
 // result has no receipt, and has ctx's error if the event isn't durable for sure.
 func (p *Pending) Wait(ctx context.Context, w Wait) Result {
-	select {
-	case <-p.ready:
-	case <-ctx.Done():
+	if !waitFor(ctx, p.ready) {
 		return Result{Err: context.Cause(ctx)}
 	}
 	if p.err != nil {
@@ -205,9 +221,7 @@ func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 func (p *Pending) receipt(ctx context.Context, r Result) Result {
 	at := p.s.published.Load()
 	if p.batch != nil {
-		select {
-		case <-p.batch.published:
-		case <-ctx.Done():
+		if !waitFor(ctx, p.batch.published) {
 			return p.late(ctx, r)
 		}
 		if p.batch.err != nil {
@@ -216,11 +230,57 @@ func (p *Pending) receipt(ctx context.Context, r Result) Result {
 		}
 		at = p.batch.head
 	}
-	r.Receipt, r.Err = p.s.makeReceipt(ctx, r.Index, at, p.opening)
+	opening, err := p.ownOpening()
+	if err != nil {
+		r.Err = err
+		return r
+	}
+	r.Receipt, r.Err = p.s.makeReceipt(ctx, r.Index, at, opening)
 	if r.Err != nil && ctx.Err() != nil {
 		return p.late(ctx, r)
 	}
 	return r
+}
+
+// ownOpening is the entry's opening as the submitter may see it: of an entry that
+// another principal submitted, without how it came in.
+func (p *Pending) ownOpening() ([]byte, error) {
+	if p.status != StatusDuplicate {
+		return p.opening, nil
+	}
+	o, err := seal.ParseOpening(p.opening)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", pubstore.ErrCorrupt, err)
+	}
+	stored := o.Event()
+	if stored.Text("/ingest/principal") == p.caller.Token.Principal() {
+		return p.opening, nil
+	}
+	var stamp []string
+	for _, f := range stored {
+		if strings.HasPrefix(f.Pointer, "/ingest/") {
+			stamp = append(stamp, f.Pointer)
+		}
+	}
+	if o, err = o.Withhold(stamp...); err != nil {
+		return nil, fmt.Errorf("withhold %q: %w", stamp, err)
+	}
+	return o.Bytes(), nil
+}
+
+// waitFor reports whether done is closed before ctx ends, or was already.
+func waitFor(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // late is the result when ctx ended before the receipt was there.

@@ -6,12 +6,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
@@ -34,11 +37,12 @@ type Anchor interface {
 // ErrAnchor: the anchor is missing, of another log, or unreadable.
 var ErrAnchor = errors.New("the anchor can't be used")
 
-// A fileAnchor is a file of two slots of slotSize bytes, written in turn, in
-// place. A crash while one is written leaves the other, which holds the head
+// A fileAnchor is a file of two slots, written in turn, in place, slotStride
+// bytes apart: in different sectors and pages, so that a write that is torn takes
+// only one. A crash while one is written leaves the other, which holds the head
 // before: no signature of the new head has left the process then.
 //
-// A slot is one line of text, padded with spaces to slotSize-1 bytes and a
+// A slot is one line of text, padded with spaces to slotStride-1 bytes and a
 // newline:
 //
 //	prooftrail.anchor/1 <log id> <size> <root, hex> <SHA-256 of what stands before, hex>
@@ -49,14 +53,23 @@ type fileAnchor struct {
 	logID string
 
 	mu   sync.Mutex
-	f    *os.File
+	name string
+	f    anchorFile
 	next int // slot to write next
 	head pubstore.Head
-	buf  [slotSize]byte
+	buf  [slotStride]byte
+}
+
+// anchorFile is an os.File or a vfs.File.
+type anchorFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	SyncData() error
 }
 
 const (
-	slotSize    = 512
+	slotStride  = 4096
 	anchorMagic = "prooftrail.anchor/1"
 )
 
@@ -72,16 +85,21 @@ func createAnchor(path, vkey string, head pubstore.Head) (err error) {
 		return fmt.Errorf("create anchor: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	a := &fileAnchor{logID: anchorLogID(vkey), f: f}
-	if err := errors.Join(a.write(0, head), a.write(1, head), f.Sync()); err != nil {
+	a := &fileAnchor{logID: anchorLogID(vkey)}
+	for range 2 {
+		if _, err := f.Write(a.slot(head)); err != nil {
+			return fmt.Errorf("create anchor: %w", err)
+		}
+	}
+	if err := f.Sync(); err != nil {
 		return fmt.Errorf("create anchor: %w", err)
 	}
 	return syncDir(filepath.Dir(path))
 }
 
 // openAnchor opens the file made by createAnchor for the log with this vkey.
-func openAnchor(path, vkey string) (*fileAnchor, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+func openAnchor(disk vfs.FS, path, vkey string) (*fileAnchor, error) {
+	_, err := disk.Stat(path) // opening a file makes it
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is missing. It holds the last head that was signed; without it nobody "+
 			"can tell whether this store is the newest", ErrAnchor, path)
@@ -89,7 +107,11 @@ func openAnchor(path, vkey string) (*fileAnchor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAnchor, err)
 	}
-	return &fileAnchor{logID: anchorLogID(vkey), f: f}, nil
+	f, err := disk.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAnchor, err)
+	}
+	return &fileAnchor{logID: anchorLogID(vkey), name: path, f: f}, nil
 }
 
 // Load implements Anchor: the valid slot of the greater size counts.
@@ -109,7 +131,7 @@ func (a *fileAnchor) Load(context.Context) (pubstore.Head, error) {
 		}
 	}
 	if found < 0 {
-		return pubstore.Head{}, fmt.Errorf("%w: %s: %w", ErrAnchor, a.f.Name(), errors.Join(errs...))
+		return pubstore.Head{}, fmt.Errorf("%w: %s: %w", ErrAnchor, a.name, errors.Join(errs...))
 	}
 	a.next = 1 - found
 	return a.head, nil
@@ -125,10 +147,10 @@ func (a *fileAnchor) Move(_ context.Context, h pubstore.Head) error {
 	if h == a.head {
 		return nil
 	}
-	if err := a.write(a.next, h); err != nil {
+	if _, err := a.f.WriteAt(a.slot(h), int64(a.next)*slotStride); err != nil {
 		return fmt.Errorf("move anchor: %w", err)
 	}
-	if err := syncData(a.f); err != nil {
+	if err := a.f.SyncData(); err != nil { // the file never changes size
 		return fmt.Errorf("move anchor: %w", err)
 	}
 	a.head, a.next = h, 1-a.next
@@ -138,24 +160,23 @@ func (a *fileAnchor) Move(_ context.Context, h pubstore.Head) error {
 // Close implements Anchor.
 func (a *fileAnchor) Close() error { return a.f.Close() }
 
-func (a *fileAnchor) write(slot int, h pubstore.Head) error {
+// slot encodes a slot, in a's buffer.
+func (a *fileAnchor) slot(h pubstore.Head) []byte {
 	line := append(a.buf[:0], anchorMagic...)
 	line = append(append(line, ' '), a.logID...)
 	line = strconv.AppendUint(append(line, ' '), h.Size, 10)
 	line = hex.AppendEncode(append(line, ' '), h.Root[:])
 	sum := sha256.Sum256(line)
 	line = hex.AppendEncode(append(line, ' '), sum[:])
-	for len(line) < slotSize-1 {
+	for len(line) < slotStride-1 {
 		line = append(line, ' ')
 	}
-	line = append(line, '\n')
-	_, err := a.f.WriteAt(line, int64(slot)*slotSize)
-	return err
+	return append(line, '\n')
 }
 
 func (a *fileAnchor) read(slot int) (pubstore.Head, error) {
-	var b [slotSize]byte
-	if _, err := a.f.ReadAt(b[:], int64(slot)*slotSize); err != nil {
+	var b [slotStride]byte
+	if _, err := a.f.ReadAt(b[:], int64(slot)*slotStride); err != nil {
 		return pubstore.Head{}, err
 	}
 	return parseAnchorSlot(b[:], a.logID)

@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/semaphore"
+
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
 
@@ -41,13 +44,16 @@ func BenchmarkAdmit(b *testing.B) {
 	from := submitter("default")
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
-	s := &Service{cfg: Config{Metrics: NewMetrics(nil)}, queue: make(chan *Pending, 1)}
-	s.cfg, _ = Config{Dir: "unused"}.withDefaults()
+	cfg, err := Config{Dir: "unused"}.withDefaults()
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &Service{cfg: cfg, queue: make(chan *Pending, 1), budget: semaphore.NewWeighted(cfg.QueueBytes)}
 	for b.Loop() {
 		if _, err := s.Admit(b.Context(), from, raw); err != nil {
 			b.Fatal(err)
 		}
-		<-s.queue
+		(<-s.queue).sequenced()
 	}
 }
 
@@ -109,7 +115,7 @@ func BenchmarkAnchor(b *testing.B) {
 	if err := createAnchor(path, "vkey", pubstore.Head{}); err != nil {
 		b.Fatal(err)
 	}
-	a, err := openAnchor(path, "vkey")
+	a, err := openAnchor(vfs.Default, path, "vkey")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -21,6 +21,14 @@ type Config struct {
 	// QueueEvents bounds the events admitted and not yet sequenced; past it,
 	// Admit waits. Default 4096.
 	QueueEvents int
+	// QueueBytes bounds the same by their size, about, in bytes. Default 64 MiB.
+	QueueBytes int64
+	// MaxUnpublished bounds the entries stored and not yet published; past it,
+	// events are refused with ErrBusy until publishing goes on. Default 100000.
+	MaxUnpublished int
+	// MaxLag is the age of the oldest unpublished event past which the service
+	// says that it isn't ready. Default 10 s.
+	MaxLag time.Duration
 	// MaxBatch bounds the events of one group commit, 1..1000. Greater batches
 	// cost latency under load, smaller ones throughput. Default 500.
 	MaxBatch int
@@ -38,6 +46,9 @@ type Config struct {
 	fs vfs.FS // of the embedded database; tests lose power with it
 }
 
+// maxBatchEvents is the greatest MaxBatch.
+const maxBatchEvents = 1000
+
 // maxBatchBytes bounds the openings of one group commit. A single event's may
 // exceed it and is then a batch of its own.
 const maxBatchBytes = 8 << 20
@@ -53,13 +64,22 @@ func (c Config) withDefaults() (Config, error) {
 	if c.QueueEvents == 0 {
 		c.QueueEvents = 4096
 	}
+	if c.QueueBytes == 0 {
+		c.QueueBytes = 64 << 20
+	}
+	if c.MaxUnpublished == 0 {
+		c.MaxUnpublished = 100_000
+	}
+	if c.MaxLag == 0 {
+		c.MaxLag = 10 * time.Second
+	}
 	if c.MaxBatch == 0 {
 		c.MaxBatch = 500
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 128 << 20
 	}
-	if c.QueueEvents < 1 || c.MaxBatch < 1 || c.MaxBatch > 1000 || c.CacheBytes < 0 {
+	if c.QueueEvents < 1 || c.QueueBytes < 1 || c.MaxUnpublished < 1 || c.MaxBatch < 1 || c.MaxBatch > maxBatchEvents || c.CacheBytes < 0 {
 		return c, errors.New("a limit of the configuration is out of range")
 	}
 	if c.Logger == nil {

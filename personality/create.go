@@ -2,6 +2,7 @@ package personality
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/prooftrail/prooftrail/personality/pebblestore"
@@ -175,8 +177,9 @@ func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
 	return db, nil
 }
 
-// pebbleLogger sends what Pebble says to slog. Its errors are fatal to Pebble's
-// state, so the process ends there: recovery starts from what is durable.
+// pebbleLogger sends what Pebble says to slog. Where Pebble can't go on, nor may
+// the process: recovery starts from what is durable. The panic is on a goroutine
+// of its own, so that nobody can recover it, as net/http would.
 type pebbleLogger struct{ log *slog.Logger }
 
 func (l pebbleLogger) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
@@ -184,8 +187,10 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.log.Error(fmt.Sprintf(format, args...))
 }
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.log.Error(fmt.Sprintf(format, args...))
-	panic(fmt.Sprintf(format, args...))
+	reason := fmt.Sprintf(format, args...)
+	l.log.Error(reason)
+	go func() { panic("pebble: " + reason) }()
+	select {}
 }
 
 // openParts opens what the embedded log stands on.
@@ -208,48 +213,51 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if err != nil {
 		return parts{}, err
 	}
-	if p.signer, err = loadSigner(filepath.Join(c.Dir, keyFile), params); err != nil {
+	if p.signer, p.batchKey, err = loadSigner(filepath.Join(c.Dir, keyFile), params); err != nil {
 		return parts{}, err
 	}
 	if p.tree, err = tree.OpenEmbedded(ctx, db, params.TreeID, treeOptions(c)); err != nil {
 		return parts{}, err
 	}
-	p.anchor = openAnchorOrExplain(c.Anchor, params.VKey)
+	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey)
 	return p, nil
 }
 
-// loadSigner reads the signing key and checks that it is this log's.
-func loadSigner(path string, params pubstore.Log) (note.Signer, error) {
+// loadSigner reads the signing key, checks that it is this log's, and derives the
+// key of the batches' marks from it: that one must not be in the store either.
+func loadSigner(path string, params pubstore.Log) (signer note.Signer, batchKey []byte, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
+		return nil, nil, fmt.Errorf("signing key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("signing key: %s has mode %04o: others may read it; expected 0600", path, info.Mode().Perm())
+		return nil, nil, fmt.Errorf("signing key: %s has mode %04o: others may read it; expected 0600", path, info.Mode().Perm())
 	}
 	skey, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
+		return nil, nil, fmt.Errorf("signing key: %w", err)
 	}
-	signer, err := note.NewSigner(strings.TrimSpace(string(skey)))
+	text := strings.TrimSpace(string(skey))
+	signer, err = note.NewSigner(text)
 	if err != nil {
-		return nil, fmt.Errorf("signing key %s: %w", path, err)
+		return nil, nil, fmt.Errorf("signing key %s: %w", path, err)
 	}
 	verifier, err := note.NewVerifier(params.VKey)
 	if err != nil {
-		return nil, fmt.Errorf("stored public key: %w", err)
+		return nil, nil, fmt.Errorf("stored public key: %w", err)
 	}
 	if signer.Name() != verifier.Name() || signer.KeyHash() != verifier.KeyHash() {
-		return nil, fmt.Errorf("signing key %s belongs to %s+%08x, this log's is %s+%08x", path,
+		return nil, nil, fmt.Errorf("signing key %s belongs to %s+%08x, this log's is %s+%08x", path,
 			signer.Name(), signer.KeyHash(), verifier.Name(), verifier.KeyHash())
 	}
-	return signer, nil
+	batchKey, err = hkdf.Key(sha256.New, []byte(text), nil, "prooftrail.batch/1", sha256.Size)
+	return signer, batchKey, err
 }
 
 // openAnchorOrExplain returns the anchor, or one whose Load says why there is
 // none: the log opens then and refuses.
-func openAnchorOrExplain(path, vkey string) Anchor {
-	a, err := openAnchor(path, vkey)
+func openAnchorOrExplain(disk vfs.FS, path, vkey string) Anchor {
+	a, err := openAnchor(disk, path, vkey)
 	if err != nil {
 		return noAnchor{err}
 	}

@@ -45,6 +45,13 @@ func (f *fault) next(op string, outcomes ...outcome) {
 	f.rules[op] = append(f.rules[op], outcomes...)
 }
 
+// clear drops all rules.
+func (f *fault) clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = nil
+}
+
 // do runs a call as the rules have it.
 func (f *fault) do(op string, call func() error) error {
 	f.mu.Lock()
@@ -98,8 +105,8 @@ type faultyStore struct {
 	f *fault
 }
 
-func (s faultyStore) PutOpenings(ctx context.Context, o []pubstore.Opening) error {
-	return s.f.do("openings", func() error { return s.Store.PutOpenings(ctx, o) })
+func (s faultyStore) PutBatch(ctx context.Context, b pubstore.Batch) error {
+	return s.f.do("openings", func() error { return s.Store.PutBatch(ctx, b) })
 }
 
 func (s faultyStore) Publish(ctx context.Context, old pubstore.Head, p pubstore.Publication) error {

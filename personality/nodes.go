@@ -120,6 +120,11 @@ func (s *Service) proveInclusion(ctx context.Context, index, size uint64) ([]ver
 // ProveInclusion returns the leaf hash of the entry and its proof in the tree of
 // the size. ErrBeyondHead where that isn't published.
 func (s *Service) ProveInclusion(ctx context.Context, index, size uint64) (verifier.Hash, []verifier.Hash, error) {
+	release, err := s.use()
+	if err != nil {
+		return verifier.Hash{}, nil, err
+	}
+	defer release()
 	if index >= size {
 		return verifier.Hash{}, nil, &InvalidError{Field: "index", Expected: "a number below size"}
 	}
@@ -137,6 +142,11 @@ func (s *Service) ProveInclusion(ctx context.Context, index, size uint64) (verif
 // ProveConsistency returns the RFC 6962 proof that the tree of size second
 // extends that of size first. ErrBeyondHead where second isn't published.
 func (s *Service) ProveConsistency(ctx context.Context, first, second uint64) ([]verifier.Hash, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if first == 0 || first > second {
 		return nil, &InvalidError{Field: "first", Expected: "a number from 1 to second"}
 	}
@@ -157,6 +167,11 @@ func (s *Service) ProveConsistency(ctx context.Context, first, second uint64) ([
 // Tile returns the first width hashes of a tile, 32 bytes each, as c2sp.org/tlog-tiles
 // has them. Levels 0..63, width 1..256. ErrNotFound where that isn't published.
 func (s *Service) Tile(ctx context.Context, level int, n uint64, width int) ([]byte, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	have := s.published.Load().head.Size >> (uint(level) * tileHeight)
 	if level < 0 || level > 63 || width < 1 || width > tileWidth || n > have/tileWidth || n*tileWidth+uint64(width) > have {
 		return nil, ErrNotFound
@@ -174,6 +189,11 @@ func (s *Service) Tile(ctx context.Context, level int, n uint64, width int) ([]b
 // EntryBundle returns the first width entries of a bundle, each after its length
 // as a big-endian uint16. Width 1..256. ErrNotFound where that isn't published.
 func (s *Service) EntryBundle(ctx context.Context, n uint64, width int) ([]byte, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	have := s.published.Load().head.Size
 	if width < 1 || width > tileWidth || n > have/tileWidth || n*tileWidth+uint64(width) > have {
 		return nil, ErrNotFound

@@ -103,6 +103,9 @@ func (s *Service) Announce(ctx context.Context) error {
 		Action: ActionStart, Outcome: "success", Target: []event.Target{{Type: "log", ID: s.params.Origin}},
 		Details: map[string]any{"published_size": strconv.FormatUint(s.published.Load().head.Size, 10)},
 	})
+	if err != nil {
+		s.announced.Store(false)
+	}
 	return err
 }
 
@@ -126,19 +129,22 @@ func (s *Service) logRead(ctx context.Context, from Caller, tenant, what, which 
 	return err
 }
 
-// sealConflict seals the attempt p whole (I5). Its id is an HMAC of its content,
-// so that a client that retries for ever makes one entry.
-func (s *Service) sealConflict(p *Pending) (*Pending, error) {
-	tenant := p.fields.Text("/tenant")
-	attempt := p.fields.Submitted().JSON()
+// conflictID is the id of the event that records the attempt p: an HMAC of its
+// content, so that a client that retries for ever makes one entry.
+func (s *Service) conflictID(p *Pending) string {
 	mac := hmac.New(sha256.New, s.params.IDSecret)
-	fmt.Fprintf(mac, "prooftrail.conflict/1\n%d\n%s\n", p.index, tenant)
-	mac.Write(attempt)
-	fields, err := s.ownFields(p.caller, tenant, event.Event{
-		ID: hex.EncodeToString(mac.Sum(nil)), Action: ActionConflict, Outcome: "denied",
+	fmt.Fprintf(mac, "prooftrail.conflict/1\n%d\n%s\n", p.index, p.fields.Text("/tenant"))
+	mac.Write(p.fields.Submitted().JSON())
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// sealConflict seals the attempt p whole (I5).
+func (s *Service) sealConflict(p *Pending, id string) (*Pending, error) {
+	fields, err := s.ownFields(p.caller, p.fields.Text("/tenant"), event.Event{
+		ID: id, Action: ActionConflict, Outcome: "denied",
 		Reason:  &event.Reason{Code: "id_taken", Text: "the id names another event of this source"},
 		Target:  []event.Target{{Type: "entry", ID: strconv.FormatUint(p.index, 10)}},
-		Details: map[string]any{"attempt": string(attempt)},
+		Details: map[string]any{"attempt": string(p.fields.Submitted().JSON())},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", ActionConflict, err)

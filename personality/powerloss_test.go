@@ -37,17 +37,9 @@ func TestPowerLoss(t *testing.T) {
 		told.mu.Lock()
 		before := answered{byID: maps.Clone(told.byID), indices: maps.Clone(told.indices)}
 		told.mu.Unlock()
-		anchor, err := os.ReadFile(l.cfg.Anchor)
-		if err != nil {
-			t.Fatal(err)
-		}
 		after := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 		stop()
 		l.abandon()
-		l.cfg.Anchor = filepath.Join(t.TempDir(), "anchor")
-		if err := os.WriteFile(l.cfg.Anchor, anchor, 0o600); err != nil {
-			t.Fatal(err)
-		}
 		disk = after
 		l.cfg.fs, told = disk, answered{byID: before.byID, indices: before.indices}
 	}
@@ -69,6 +61,20 @@ func newTestLogOn(t *testing.T, disk vfs.FS) *testLog {
 	// Create has renamed the directory that it built and synced its parent, on the
 	// real file system. Here it takes some more.
 	if err := disk.Rename(l.cfg.Dir+".creating", l.cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	anchor, err := os.ReadFile(l.cfg.Anchor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := disk.Create(l.cfg.Anchor, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(anchor); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	for dir := l.cfg.Dir; ; dir = filepath.Dir(dir) {

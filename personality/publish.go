@@ -27,27 +27,23 @@ const readBack = 1000
 // retryPause is how long the publisher waits after storage failed.
 const retryPause = 100 * time.Millisecond
 
+// maxStep bounds the entries of one publication, batches being whole.
+const maxStep = 10_000
+
 // publishAll is the publisher: whenever entries are stored it integrates and
-// publishes all of them in one step. It ends when the sequencer has and nothing
-// is left, or ctx ends.
+// publishes them, all in one step unless they are very many. It ends when the
+// sequencer has and nothing is left, or ctx ends.
 func (s *Service) publishAll(ctx context.Context) {
 	for range s.wake {
-		for s.publishPending(ctx) {
-			timer := time.NewTimer(retryPause)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				s.failPending(ErrUnavailable)
-			}
+		for s.publishStep(ctx) {
 		}
 	}
 }
 
-// publishPending publishes what is stored, and reports whether it should be
-// tried again.
-func (s *Service) publishPending(ctx context.Context) (again bool) {
-	size, ok := s.storedSize()
+// publishStep publishes what is stored, and reports whether there may be more to
+// do.
+func (s *Service) publishStep(ctx context.Context) (more bool) {
+	size, ok := s.nextStep()
 	if !ok {
 		return false
 	}
@@ -55,26 +51,35 @@ func (s *Service) publishPending(ctx context.Context) (again bool) {
 	if err == nil {
 		err = s.publish(ctx, size)
 	}
-	switch {
-	case err == nil:
-		return false
-	case errors.Is(err, ErrRefusing):
-		s.failPending(err)
-		return false
-	default:
-		s.log.Error("publishing failed", "size", size, "error", err)
+	if err == nil {
 		return true
 	}
+	if errors.Is(err, ErrRefusing) {
+		s.failPending(err)
+		return false
+	}
+	s.log.Error("publishing failed", "size", size, "error", err)
+	pause, stop := context.WithTimeout(ctx, retryPause)
+	defer stop()
+	<-pause.Done()
+	if ctx.Err() != nil {
+		s.failPending(fmt.Errorf("%w: %w", ErrUnavailable, err))
+	}
+	return true
 }
 
-// storedSize returns the size of the tree with all that is stored and unpublished.
-func (s *Service) storedSize() (size uint64, ok bool) {
+// nextStep returns the size to publish next.
+func (s *Service) nextStep() (size uint64, ok bool) {
+	limit := s.published.Load().head.Size + maxStep
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
-	if len(s.batches) == 0 {
-		return 0, false
+	for i, b := range s.batches {
+		if i > 0 && b.end() > limit {
+			break
+		}
+		size, ok = b.end(), true
 	}
-	return s.batches[len(s.batches)-1].end(), true
+	return size, ok
 }
 
 // publish moves the head to at least size: integrate, read back, recompute,
@@ -321,10 +326,7 @@ func (s *Service) failPending(err error) {
 
 func (s *Service) dropBatches(n int) {
 	s.batches = append(s.batches[:0:0], s.batches[n:]...)
-	s.cfg.Metrics.oldest.Set(0)
-	if len(s.batches) > 0 {
-		s.cfg.Metrics.oldest.Set(float64(s.batches[0].began.UnixNano()) / 1e9)
-	}
+	s.observeOldest()
 }
 
 // leafHashOf returns the RFC 6962 leaf hash.

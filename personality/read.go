@@ -54,6 +54,11 @@ func (s *Service) leaf(ctx context.Context, index uint64) ([]byte, error) {
 // makeReceipt returns the receipt of an entry at a head; without the opening
 // where that is nil.
 func (s *Service) makeReceipt(ctx context.Context, index uint64, at *publishedHead, opening []byte) ([]byte, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if at.note == nil {
 		return nil, s.refusing()
 	}
@@ -113,6 +118,11 @@ func (s *Service) mayRead(from Caller, roles ...Role) error {
 // proof, never the opening. Reading content is logged before it is returned; a
 // submitter fetching its own event is not.
 func (s *Service) Entry(ctx context.Context, from Caller, index uint64) (*Entry, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := s.mayRead(from, RoleRead, RoleSubmit); err != nil {
 		return nil, err
 	}
@@ -155,6 +165,11 @@ func (s *Service) entry(ctx context.Context, from Caller, index uint64, at *publ
 // EventByID returns the entry of the event with this source and id in the
 // caller's tenant; ErrNotFound where there is none that it may see.
 func (s *Service) EventByID(ctx context.Context, from Caller, source, id string) (*Entry, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := s.mayRead(from, RoleRead, RoleSubmit); err != nil {
 		return nil, err
 	}
@@ -163,7 +178,7 @@ func (s *Service) EventByID(ctx context.Context, from Caller, source, id string)
 		tenants = s.tokens.tenants()
 	}
 	for _, tenant := range tenants {
-		index, err := s.store.Index(ctx, seal.IdentityHash(s.params.IDSecret, tenant, source, id))
+		index, err := s.store.Index(ctx, s.identity(tenant, source, id))
 		if errors.Is(err, pubstore.ErrNotFound) {
 			continue
 		}
@@ -196,6 +211,11 @@ func (s *Service) Receipt(ctx context.Context, from Caller, index uint64) ([]byt
 // opening is passed on as it is, even one that no longer opens its leaf: finding
 // that out is the auditor's work, and hiding it would be the attacker's.
 func (s *Service) Openings(ctx context.Context, from Caller, start uint64, count int, each func(OpeningLine) error) error {
+	release, err := s.use()
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := s.mayRead(from, RoleRead); err != nil {
 		return err
 	}

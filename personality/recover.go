@@ -32,7 +32,11 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.checkHead(ctx, head); err != nil {
 		return asRefusal(err)
 	}
-	if err := s.checkAnchor(ctx, head); err != nil {
+	anchored, err := s.checkAnchor(ctx, head)
+	if err != nil {
+		return asRefusal(err)
+	}
+	if err := s.checkTail(ctx, anchored.Size, head.Size); err != nil {
 		return asRefusal(err)
 	}
 	if err := s.checkTree(ctx, head); err != nil {
@@ -46,13 +50,18 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.announceHead(ctx, &step{pub: pubstore.Publication{Head: head}, folded: s.fold.folded}); err != nil {
 		return asRefusal(err)
 	}
-	if err := s.resync(ctx); err != nil {
-		return err
+	if _, err := s.resync(ctx); err != nil {
+		return asRefusal(err)
 	}
-	if size, ok := s.storedSize(); ok {
-		return asRefusal(s.publish(ctx, size))
+	for {
+		size, ok := s.nextStep()
+		if !ok {
+			return nil
+		}
+		if err := s.publish(ctx, size); err != nil {
+			return asRefusal(err)
+		}
 	}
-	return nil
 }
 
 // asRefusal lets a service that refuses open, so that it can say why.
@@ -94,29 +103,55 @@ func (s *Service) damaged(size uint64, err error) error {
 }
 
 // checkAnchor compares the head with the newest one that may have been signed (I3).
-func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) error {
-	anchored, err := s.parts.anchor.Load(ctx)
+func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) (anchored pubstore.Head, err error) {
+	anchored, err = s.parts.anchor.Load(ctx)
 	if errors.Is(err, ErrAnchor) {
-		return s.refuse(err.Error(), err)
+		return anchored, s.refuse(err.Error(), err)
 	}
 	if err != nil {
-		return err
+		return anchored, err
 	}
 	if anchored.Size > head.Size {
-		return s.refuse(fmt.Sprintf("the store ends at size %d, but size %d has been signed (anchor): the store is an older copy. "+
+		return anchored, s.refuse(fmt.Sprintf("the store ends at size %d, but size %d has been signed (anchor): the store is an older copy. "+
 			"Close this log and begin a successor under another origin", head.Size, anchored.Size), ErrAnchor)
 	}
 	older, err := rangeAt(ctx, s.store, anchored.Size)
 	if err != nil {
-		return s.damaged(anchored.Size, err)
+		return anchored, s.damaged(anchored.Size, err)
 	}
 	root, err := rootOf(older)
 	if err != nil {
-		return err
+		return anchored, err
 	}
 	if root != anchored.Root {
-		return s.refuse(fmt.Sprintf("root %x has been signed at size %d (anchor), but the store has %x there: it holds another history. "+
+		return anchored, s.refuse(fmt.Sprintf("root %x has been signed at size %d (anchor), but the store has %x there: it holds another history. "+
 			"Close this log and begin a successor under another origin", anchored.Root, anchored.Size, root), ErrAnchor)
+	}
+	return anchored, nil
+}
+
+// checkTail checks what lies between the anchor and the head, after a crash
+// between the two: nothing has been signed of it yet, so its tiles and its leaves
+// are believed only where a mark says that this log sequenced them.
+func (s *Service) checkTail(ctx context.Context, from, to uint64) error {
+	for next := from; next < to; {
+		b, err := s.readBatch(ctx, next)
+		if err != nil {
+			return err
+		}
+		if b == nil || b.end() > to {
+			return s.refuse(fmt.Sprintf("the stored head has size %d, but what is stored from entry %d on doesn't lead there", to, next), errUnmarked)
+		}
+		for i, want := range b.hashes {
+			got, err := s.leafHash(ctx, next+uint64(i))
+			if err != nil {
+				return s.damaged(to, err)
+			}
+			if got != want {
+				return s.refuse(fmt.Sprintf("entry %d was sequenced with leaf hash %x, but its tile has %x", next+uint64(i), want, got), errRoot)
+			}
+		}
+		next = b.end()
 	}
 	return nil
 }

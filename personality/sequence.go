@@ -26,6 +26,10 @@ type batch struct {
 	err       error
 }
 
+func newBatch(first uint64) *batch {
+	return &batch{first: first, began: time.Now(), published: make(chan struct{})}
+}
+
 func (b *batch) end() uint64 { return b.first + uint64(b.count) }
 
 // inflight is an entry that has an identity; in the map of that name, one that
@@ -33,7 +37,6 @@ func (b *batch) end() uint64 { return b.first + uint64(b.count) }
 type inflight struct {
 	index    uint64
 	leafHash [32]byte
-	opening  []byte // nil: it is in the store
 	batch    *batch // nil: it is published
 }
 
@@ -103,9 +106,17 @@ func (s *Service) failQueued() {
 	}
 }
 
+// sequenced lets the event's submitter go on. What only sequencing needs of it is
+// dropped: the submitter may hold it for long.
+func (p *Pending) sequenced() {
+	p.fields, p.sealed = nil, nil
+	p.s.budget.Release(p.charge())
+	close(p.ready)
+}
+
 func (p *Pending) fail(err error) {
 	p.err = err
-	close(p.ready)
+	p.sequenced()
 }
 
 func failAll(events []*Pending, err error) {
@@ -117,26 +128,49 @@ func failAll(events []*Pending, err error) {
 // sequence gives each event its index and stores leaves and openings durably.
 func (s *Service) sequence(ctx context.Context, events []*Pending) {
 	began := time.Now()
-	if err := s.refusing(); err != nil {
+	s.progress(func(w *watch) { w.sequencing = began })
+	err := s.maySequence(ctx)
+	if err != nil {
 		failAll(events, err)
-		return
+	} else {
+		err = s.sequenceBatch(ctx, events, began)
+	}
+	s.progress(func(w *watch) {
+		w.sequencing = time.Time{}
+		switch {
+		case err == nil:
+			w.failing = time.Time{}
+		case w.failing.IsZero():
+			w.failing = began
+		}
+	})
+}
+
+// maySequence checks what must hold before any batch.
+func (s *Service) maySequence(ctx context.Context) error {
+	if err := s.refusing(); err != nil {
+		return err
 	}
 	if s.unsure {
-		if err := s.resync(ctx); err != nil {
-			failAll(events, fmt.Errorf("%w: %w", ErrUnavailable, err))
-			return
+		if _, err := s.resync(ctx); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
+	if s.next-s.published.Load().head.Size >= uint64(s.cfg.MaxUnpublished) {
+		return fmt.Errorf("%w: too many entries wait for publication", ErrBusy)
+	}
+	return nil
+}
+
+func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began time.Time) error {
 	w := s.plan(ctx, events)
 	if len(w.leaves) > 0 {
 		if err := s.write(ctx, w); err != nil {
 			s.log.Error("storing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
 			s.forget(w.batch)
-			failAll(events, fmt.Errorf("%w: %w", ErrUnavailable, err))
-			if s.unsure {
-				s.resyncOrLog(ctx)
-			}
-			return
+			err = s.afterFailure(ctx, err)
+			failAll(events, err)
+			return err
 		}
 		s.handOver(w.batch)
 		s.cfg.Metrics.accepted.Add(float64(len(w.leaves)))
@@ -144,16 +178,27 @@ func (s *Service) sequence(ctx context.Context, events []*Pending) {
 		s.cfg.Metrics.since("sequence", began)
 	}
 	for _, p := range events {
-		close(p.ready)
+		p.sequenced()
 	}
+	return nil
 }
 
-// resyncOrLog tries at once to learn what a failed write left; if that fails
-// too, the next batch tries again.
-func (s *Service) resyncOrLog(ctx context.Context) {
-	if err := s.resync(ctx); err != nil {
-		s.log.Error("reading back after a failed write failed", "error", err)
+// afterFailure learns at once, if it can, what a failed write left behind; else
+// the next batch tries again. It returns what the batch's events are told.
+func (s *Service) afterFailure(ctx context.Context, err error) error {
+	if !s.unsure {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	found, syncErr := s.resync(ctx)
+	switch {
+	case syncErr != nil:
+		s.log.Error("reading back after a failed write failed", "error", syncErr)
+	case found == 0 && errors.Is(err, tree.ErrDuplicate):
+		// An identity that the tree has and the store has not: every batch with this
+		// event in it would fail, for ever.
+		return s.refuse("the tree holds an event that the publication store doesn't know: the store was changed", err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 // work is a group commit in the making.
@@ -170,7 +215,7 @@ type work struct {
 func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 	w := &work{
 		now:    s.cfg.Now().UTC().Truncate(time.Second),
-		batch:  &batch{first: s.next, began: time.Now(), published: make(chan struct{})},
+		batch:  newBatch(s.next),
 		leaves: make([]tree.Leaf, 0, len(events)), openings: make([]pubstore.Opening, 0, len(events)),
 	}
 	for _, p := range events {
@@ -225,12 +270,9 @@ func (s *Service) lookUp(ctx context.Context, id [32]byte) (*inflight, error) {
 // identity must hold the same submitted fields. A conflict is logged in this same
 // batch, whatever becomes of the one who sent it.
 func (s *Service) compare(ctx context.Context, w *work, p *Pending, first *inflight) error {
-	opening := first.opening
-	if opening == nil {
-		var err error
-		if opening, err = s.store.Opening(ctx, first.leafHash); err != nil {
-			return fmt.Errorf("compare with entry %d: %w", first.index, notAMiss(err))
-		}
+	opening, err := s.firstOpening(ctx, w, first)
+	if err != nil {
+		return fmt.Errorf("compare with entry %d: %w", first.index, err)
 	}
 	o, err := seal.ParseOpening(opening)
 	if err != nil {
@@ -247,23 +289,37 @@ func (s *Service) compare(ctx context.Context, w *work, p *Pending, first *infli
 	return s.recordConflict(ctx, w, p)
 }
 
+// firstOpening returns the opening of an entry: from the batch in the making, or
+// from the store.
+func (s *Service) firstOpening(ctx context.Context, w *work, first *inflight) ([]byte, error) {
+	if first.batch == w.batch {
+		return w.openings[first.index-w.batch.first].Bytes, nil
+	}
+	opening, err := s.store.Opening(ctx, first.leafHash)
+	if err != nil {
+		return nil, notAMiss(err)
+	}
+	return opening, nil
+}
+
 // recordConflict puts the audit.conflict event of p into the batch, unless the
 // same attempt has been logged before.
 func (s *Service) recordConflict(ctx context.Context, w *work, p *Pending) error {
-	c, err := s.sealConflict(p)
+	id := s.conflictID(p)
+	logged, err := s.lookUp(ctx, s.identity(p.fields.Text("/tenant"), s.ownSource(), id))
 	if err != nil {
 		return err
 	}
-	logged, err := s.lookUp(ctx, c.id)
-	if err != nil {
-		return err
-	}
-	if logged == nil {
-		s.place(w, c)
-		p.conflictIndex = c.index
+	if logged != nil {
+		p.conflictIndex = logged.index
 		return nil
 	}
-	p.conflictIndex = logged.index
+	c, err := s.sealConflict(p, id)
+	if err != nil {
+		return err
+	}
+	s.place(w, c)
+	p.conflictIndex = c.index
 	return nil
 }
 
@@ -276,7 +332,7 @@ func (s *Service) place(w *work, p *Pending) {
 	w.batch.hashes = append(w.batch.hashes, sealed.LeafHash)
 	w.batch.ids = append(w.batch.ids, p.id)
 	s.pendingMu.Lock()
-	s.inflight[p.id] = inflight{index: p.index, leafHash: p.leafHash, opening: p.opening, batch: w.batch}
+	s.inflight[p.id] = inflight{index: p.index, leafHash: p.leafHash, batch: w.batch}
 	s.pendingMu.Unlock()
 }
 
@@ -286,7 +342,7 @@ func (s *Service) place(w *work, p *Pending) {
 // isn't durable for sure until a later write has been synced. Sent again, they
 // are found (I5).
 func (s *Service) write(ctx context.Context, w *work) error {
-	if err := s.store.PutOpenings(ctx, w.openings); err != nil {
+	if err := s.store.PutBatch(ctx, pubstore.Batch{Mark: s.mark(w.batch), Openings: w.openings}); err != nil {
 		return err // no leaf has been written: the openings are orphans
 	}
 	err := s.tree.Append(ctx, w.leaves)
@@ -300,7 +356,7 @@ func (s *Service) write(ctx context.Context, w *work) error {
 
 // resync reads back what is stored past the published head and makes it a batch
 // to publish, so that nothing stored is lost, written again or answered wrongly.
-func (s *Service) resync(ctx context.Context) error {
+func (s *Service) resync(ctx context.Context) (found int, err error) {
 	s.pendingMu.Lock()
 	from := s.published.Load().head.Size
 	if n := len(s.batches); n > 0 {
@@ -309,36 +365,20 @@ func (s *Service) resync(ctx context.Context) error {
 	s.pendingMu.Unlock()
 	s.next = from
 	for {
-		leaves, err := s.tree.Leaves(ctx, s.next, s.cfg.MaxBatch)
+		b, err := s.readBatch(ctx, s.next)
 		if err != nil {
-			return fmt.Errorf("read back from entry %d: %w", s.next, err)
+			return found, err
 		}
-		if len(leaves) == 0 {
+		if b == nil {
 			break
-		}
-		b, err := recovered(leaves, s.next)
-		if err != nil {
-			return err
 		}
 		s.log.Info("found entries that were stored and not published", "first", b.first, "count", b.count)
 		s.adopt(b)
 		s.next = b.end()
+		found += b.count
 	}
 	s.unsure = false
-	return nil
-}
-
-// recovered makes a batch of leaves read back, which start at index first.
-func recovered(leaves []tree.Leaf, first uint64) (*batch, error) {
-	b := &batch{first: first, count: len(leaves), began: time.Now(), published: make(chan struct{})}
-	for i, l := range leaves {
-		if l.Index != first+uint64(i) {
-			return nil, fmt.Errorf("read back: got entry %d for %d", l.Index, first+uint64(i))
-		}
-		b.hashes = append(b.hashes, leafHashOf(l.Value))
-		b.ids = append(b.ids, l.IdentityHash)
-	}
-	return b, nil
+	return found, nil
 }
 
 // adopt takes a recovered batch in as if it had just been written.
@@ -355,7 +395,7 @@ func (s *Service) adopt(b *batch) {
 func (s *Service) handOver(b *batch) {
 	s.pendingMu.Lock()
 	s.batches = append(s.batches, b)
-	s.cfg.Metrics.oldest.Set(float64(s.batches[0].began.UnixNano()) / 1e9)
+	s.observeOldest()
 	s.pendingMu.Unlock()
 	s.cfg.Metrics.stored.Set(float64(b.end()))
 	select {

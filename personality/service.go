@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
@@ -30,6 +31,7 @@ type Service struct {
 	admitting sync.RWMutex
 	closing   bool
 	queue     chan *Pending
+	budget    *semaphore.Weighted // bytes in the queue
 
 	// The sequencer's own: touched by its goroutine only, and by recovery before
 	// that starts.
@@ -42,6 +44,7 @@ type Service struct {
 	pendingMu sync.Mutex
 	inflight  map[[32]byte]inflight
 	batches   []*batch
+	watch     watch
 	wake      chan struct{} // tells the publisher that batches isn't empty
 
 	// The publisher's own, likewise.
@@ -54,6 +57,13 @@ type Service struct {
 	announced atomic.Bool
 	done      sync.WaitGroup
 	stop      context.CancelFunc
+
+	// Closing. using counts who reads the stores.
+	closeOnce sync.Once
+	closeErr  error
+	usingMu   sync.Mutex
+	closed    bool
+	using     sync.WaitGroup
 }
 
 // parts are what a service is put together from. Tests put faulty ones in.
@@ -62,7 +72,9 @@ type parts struct {
 	store  pubstore.Store
 	anchor Anchor
 	signer note.Signer
-	close  func() error // closes what they share, after them
+	// batchKey authenticates batches that are stored and not signed yet.
+	batchKey []byte
+	close    func() error // closes what they share, after them
 }
 
 // publishedHead is a head with its signed checkpoint.
@@ -97,7 +109,7 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
-		queue: make(chan *Pending, cfg.QueueEvents), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1),
+		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1),
 	}
 	if err := s.tokens.load(ctx, p.store); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -156,69 +168,45 @@ func (s *Service) refusing() error {
 	return nil
 }
 
-// Readiness is what /readyz tells: about work done, not about being alive.
-type Readiness struct {
-	Ready             bool          `json:"ready"`
-	Reason            string        `json:"reason,omitempty"`
-	Refusing          bool          `json:"refusing"`
-	TreeSize          uint64        `json:"tree_size"`
-	PublishedSize     uint64        `json:"published_size"`
-	OldestUnpublished time.Duration `json:"oldest_unpublished_ns"`
-}
-
-// maxUnpublished is the age of the oldest unpublished event past which the
-// service isn't ready.
-const maxUnpublished = 10 * time.Second
-
-// Ready reports whether the service does its work.
-func (s *Service) Ready(context.Context) Readiness {
-	r := Readiness{Ready: true, PublishedSize: s.published.Load().head.Size}
-	r.TreeSize = r.PublishedSize
-	s.pendingMu.Lock()
-	if n := len(s.batches); n > 0 {
-		r.TreeSize = s.batches[n-1].end()
-		r.OldestUnpublished = time.Since(s.batches[0].began)
+// use keeps the stores open until release is called. ErrClosing once they are
+// being closed.
+func (s *Service) use() (release func(), err error) {
+	s.usingMu.Lock()
+	defer s.usingMu.Unlock()
+	if s.closed {
+		return nil, ErrClosing
 	}
-	s.pendingMu.Unlock()
-	if r.OldestUnpublished > maxUnpublished {
-		r.Ready, r.Reason = false, "the oldest unpublished event has waited too long"
-	}
-	s.admitting.RLock()
-	defer s.admitting.RUnlock()
-	if s.closing {
-		r.Ready, r.Reason = false, ErrClosing.Error()
-	}
-	if f := s.fault.Load(); f != nil {
-		r.Ready, r.Refusing, r.Reason = false, true, f.Reason
-	}
-	return r
+	s.using.Add(1)
+	return s.using.Done, nil
 }
 
 // Close stops admitting, sequences and publishes what has been admitted, and
-// closes the stores. Once ctx ends it waits no longer for that: what is durable
-// stays, the rest gets ErrUnavailable. Closing twice does nothing.
+// closes the stores once nobody reads them. When ctx ends it waits no longer for
+// the first: what is durable stays, the rest gets ErrUnavailable. Closing again
+// waits for the first Close and returns what it did.
 func (s *Service) Close(ctx context.Context) error {
+	s.closeOnce.Do(func() { s.closeErr = s.close(ctx) })
+	return s.closeErr
+}
+
+func (s *Service) close(ctx context.Context) error {
 	if s.announced.Load() {
 		s.logStop(ctx)
 	}
 	s.admitting.Lock()
-	closed := s.closing
 	s.closing = true
-	if !closed {
-		close(s.queue)
-	}
+	close(s.queue)
 	s.admitting.Unlock()
-	if closed {
-		return nil
-	}
 	drained := make(chan struct{})
 	go func() { s.done.Wait(); close(drained) }()
-	select {
-	case <-drained:
-	case <-ctx.Done():
+	if !waitFor(ctx, drained) {
 		s.stop()
 		<-drained
 	}
 	s.stop()
+	s.usingMu.Lock()
+	s.closed = true
+	s.usingMu.Unlock()
+	s.using.Wait()
 	return s.parts.closeAll()
 }

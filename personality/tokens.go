@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -31,12 +30,14 @@ const (
 type tokenSet struct {
 	changing sync.Mutex // held while a token is made or revoked, to its end
 
-	mu   sync.RWMutex
-	byID map[string]storedToken
+	mu    sync.RWMutex
+	byID  map[string]storedToken // those that are valid
+	known map[string]bool        // tenants that have, or had, a token, and the service's own
 }
 
 type storedToken struct {
 	*Token
+	stored     pubstore.Token
 	secretHash [32]byte
 }
 
@@ -45,11 +46,25 @@ func (t *tokenSet) load(ctx context.Context, store pubstore.Store) error {
 	if err != nil {
 		return err
 	}
-	t.byID = make(map[string]storedToken, len(stored))
+	t.byID, t.known = make(map[string]storedToken, len(stored)), map[string]bool{OwnTenant: true}
 	for _, st := range stored {
-		t.byID[st.ID] = fromStored(st)
+		t.put(st)
 	}
 	return nil
+}
+
+// put takes in a token, or its end.
+func (t *tokenSet) put(st pubstore.Token) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if st.Tenant != AllTenants {
+		t.known[st.Tenant] = true
+	}
+	if st.Revoked.IsZero() {
+		t.byID[st.ID] = fromStored(st)
+	} else {
+		delete(t.byID, st.ID)
+	}
 }
 
 func fromStored(st pubstore.Token) storedToken {
@@ -57,20 +72,14 @@ func fromStored(st pubstore.Token) storedToken {
 	for _, r := range st.Roles {
 		t.Roles = append(t.Roles, Role(r))
 	}
-	return storedToken{Token: t, secretHash: [32]byte(st.SecretHash)}
+	return storedToken{Token: t, stored: st, secretHash: [32]byte(st.SecretHash)}
 }
 
-// tenants returns the tenants that exist: those with a token, and the service's own.
+// tenants returns all tenants that may have events.
 func (t *tokenSet) tenants() []string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	set := map[string]bool{OwnTenant: true}
-	for _, tok := range t.byID {
-		if tok.Tenant != AllTenants {
-			set[tok.Tenant] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(set))
+	return slices.Sorted(maps.Keys(t.known))
 }
 
 // Authenticate returns the token with this text, or ErrUnauthorized.
@@ -147,6 +156,11 @@ func (s *Service) AddToken(ctx context.Context, from Caller, r TokenRequest) (*T
 	if err := r.check(); err != nil {
 		return nil, "", err
 	}
+	release, err := s.use()
+	if err != nil {
+		return nil, "", err
+	}
+	defer release()
 	s.tokens.changing.Lock()
 	defer s.tokens.changing.Unlock()
 	random := make([]byte, secretLen)
@@ -167,35 +181,38 @@ func (s *Service) AddToken(ctx context.Context, from Caller, r TokenRequest) (*T
 	if err := s.store.PutToken(ctx, st); err != nil {
 		return nil, "", err
 	}
-	s.tokens.mu.Lock()
-	s.tokens.byID[id] = tok
-	s.tokens.mu.Unlock()
+	s.tokens.put(st)
 	return tok.Token, tokenPrefix + id + "_" + secret, nil
 }
 
 // RevokeToken ends a token. Logged before it is done: a revocation that was
 // logged and not answered is to be asked for again. ErrNotFound if there is none.
 func (s *Service) RevokeToken(ctx context.Context, from Caller, id string) error {
+	release, err := s.use()
+	if err != nil {
+		return err
+	}
+	defer release()
 	s.tokens.changing.Lock()
 	defer s.tokens.changing.Unlock()
 	s.tokens.mu.RLock()
 	tok, ok := s.tokens.byID[id]
 	s.tokens.mu.RUnlock()
-	if !ok {
-		return errors.Join(s.mayAdminister(from, from.Token.Tenant), ErrNotFound)
-	}
-	if err := s.mayAdminister(from, tok.Tenant); err != nil {
+	if err := s.mayAdminister(from, from.Token.Tenant); err != nil {
 		return err
+	}
+	if !ok || !from.Token.Sees(tok.Tenant) { // of another tenant's token not even that it exists
+		return ErrNotFound
 	}
 	if err := s.logToken(ctx, from, ActionTokenRevoke, tok.Token); err != nil {
 		return err
 	}
-	if err := s.store.DeleteToken(ctx, id); err != nil && !errors.Is(err, pubstore.ErrNotFound) {
+	st := tok.stored
+	st.Revoked = s.cfg.Now().UTC()
+	if err := s.store.PutToken(ctx, st); err != nil {
 		return err
 	}
-	s.tokens.mu.Lock()
-	delete(s.tokens.byID, id)
-	s.tokens.mu.Unlock()
+	s.tokens.put(st)
 	return nil
 }
 

@@ -33,9 +33,9 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkPutOpenings is the other half of what is written for an event. It
+// BenchmarkPutBatch is the other half of what is written for an event. It
 // isn't synced: the tree's Append that follows is.
-func BenchmarkPutOpenings(b *testing.B) {
+func BenchmarkPutBatch(b *testing.B) {
 	s := benchStore(b)
 	opening := bytes.Repeat([]byte("o"), 2200)
 	b.SetBytes(int64(len(opening)))
@@ -44,7 +44,7 @@ func BenchmarkPutOpenings(b *testing.B) {
 	for b.Loop() {
 		n++
 		h := sha256.Sum256(binary.BigEndian.AppendUint64(nil, n))
-		if err := s.PutOpenings(b.Context(), []pubstore.Opening{{LeafHash: h, Bytes: opening}}); err != nil {
+		if err := s.PutBatch(b.Context(), pubstore.Batch{Openings: []pubstore.Opening{{LeafHash: h, Bytes: opening}}}); err != nil {
 			b.Fatal(err)
 		}
 	}

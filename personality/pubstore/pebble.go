@@ -24,6 +24,7 @@ import (
 //	p o leafhash                an opening
 //	p i identityhash            an index, uint64
 //	p k id                      a token, JSON
+//	p s first uint64 mac        a batch's mark: its count, uint32
 //
 // Tiles grow by Pebble's merge operator, which concatenates: publishing a lone
 // event writes its own 32-byte hash and entry, not the whole tile again.
@@ -37,6 +38,7 @@ const (
 	prefixID      = "pi"
 	prefixIDEnd   = "pj"
 	prefixToken   = "pk"
+	prefixMark    = "ps"
 )
 
 const headVersion = 1
@@ -153,7 +155,7 @@ func (p *Pebble) Publish(ctx context.Context, old Head, pub Publication) error {
 	}
 	b := p.db.NewBatch()
 	defer b.Close()
-	if err := fill(b, pub); err != nil {
+	if err := errors.Join(fill(b, pub), b.DeleteRange(markKey(0), markKey(old.Size), nil)); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	if err := b.Commit(pebble.Sync); err != nil {
@@ -237,21 +239,46 @@ func (p *Pebble) Bundle(_ context.Context, n uint64) ([]byte, error) {
 	return v, nil
 }
 
-// PutOpenings implements Store. It leaves the sync to the Append that follows
-// in the same database: Pebble's write-ahead log is one sequence, so what is
-// synced later makes what was written earlier durable.
-func (p *Pebble) PutOpenings(_ context.Context, openings []Opening) error {
+func markKey(first uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 42), prefixMark...), first)
+}
+
+// PutBatch implements Store. It leaves the sync to the Append that follows in
+// the same database: Pebble's write-ahead log is one sequence, so what is synced
+// later makes what was written earlier durable.
+func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	b := p.db.NewBatch()
 	defer b.Close()
-	for _, o := range openings {
+	for _, o := range batch.Openings {
 		if err := b.Set(hashKey(prefixOpening, o.LeafHash), o.Bytes, nil); err != nil {
-			return fmt.Errorf("store openings: %w", err)
+			return fmt.Errorf("store batch: %w", err)
 		}
 	}
+	key := append(markKey(batch.Mark.First), batch.Mark.MAC[:]...)
+	if err := b.Set(key, binary.BigEndian.AppendUint32(nil, uint32(batch.Mark.Count)), nil); err != nil {
+		return fmt.Errorf("store batch: %w", err)
+	}
 	if err := b.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("store openings: %w", err)
+		return fmt.Errorf("store batch: %w", err)
 	}
 	return nil
+}
+
+// Marks implements Store.
+func (p *Pebble) Marks(_ context.Context, first uint64) (marks []Mark, err error) {
+	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: markKey(first), UpperBound: markKey(first + 1)})
+	if err != nil {
+		return nil, fmt.Errorf("read marks: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	prefix := len(markKey(first))
+	for ok := it.First(); ok; ok = it.Next() {
+		if len(it.Key()) != prefix+32 || len(it.Value()) != 4 {
+			return nil, fmt.Errorf("read marks at %d: %w", first, ErrCorrupt)
+		}
+		marks = append(marks, Mark{First: first, Count: int(binary.BigEndian.Uint32(it.Value())), MAC: [32]byte(it.Key()[prefix:])})
+	}
+	return marks, it.Error()
 }
 
 // Opening implements Store.
@@ -335,19 +362,6 @@ func (p *Pebble) PutToken(_ context.Context, t Token) error {
 	}
 	if err := p.db.Set([]byte(prefixToken+t.ID), v, pebble.Sync); err != nil {
 		return fmt.Errorf("store token: %w", err)
-	}
-	return nil
-}
-
-// DeleteToken implements Store.
-func (p *Pebble) DeleteToken(_ context.Context, id string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, err := p.get([]byte(prefixToken + id)); err != nil {
-		return fmt.Errorf("delete token: %w", err)
-	}
-	if err := p.db.Delete([]byte(prefixToken+id), pebble.Sync); err != nil {
-		return fmt.Errorf("delete token: %w", err)
 	}
 	return nil
 }

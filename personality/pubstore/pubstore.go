@@ -53,6 +53,21 @@ type Opening struct {
 	Bytes    []byte
 }
 
+// A Mark says that a batch was sequenced by this log: it is made with a key that
+// the store doesn't hold, over the batch's first index and its leaves. Whoever
+// reads leaves back that aren't signed yet believes only what a mark covers.
+type Mark struct {
+	First uint64   // index of the batch's first leaf
+	Count int      // leaves in it, 1 or more
+	MAC   [32]byte // see the package personality
+}
+
+// Batch is what is stored of a batch before its leaves are.
+type Batch struct {
+	Mark     Mark
+	Openings []Opening
+}
+
 // TileAppend adds Data at the end of one tile or entry bundle.
 type TileAppend struct {
 	Level int    // 0..63 for a hash tile; ignored for entry bundles
@@ -96,17 +111,19 @@ type Token struct {
 	Sources    []string  `json:"sources,omitempty"`
 	SecretHash []byte    `json:"secret_sha256"` // 32 bytes
 	Created    time.Time `json:"created_at"`
+	// Revoked is when the token ended. It stays: its tenant has events.
+	Revoked time.Time `json:"revoked_at,omitzero"`
 }
 
 // Store is the publication store of one log.
 //
-// Durability: Publish, ReplaceOpening, PutToken and DeleteToken are on stable
-// storage when they return nil. PutOpenings need be durable only when the
-// Append of the same leaves to the tree that follows it is: an implementation
-// that shares the tree's database may leave the sync to that.
+// Durability: Publish, ReplaceOpening and PutToken are on stable storage when they
+// return nil. PutBatch need be durable only when the Append of the same leaves to
+// the tree that follows it is: an implementation that shares the tree's database
+// may leave the sync to that.
 //
 // Consistency: a reader sees a publication whole or not at all, and what
-// PutOpenings stored as soon as it returned.
+// PutBatch stored as soon as it returned.
 //
 // Concurrency: all methods may be called at once. One caller publishes at a
 // time; if two do, one gets a *HeadMovedError.
@@ -124,7 +141,8 @@ type Store interface {
 	// Head returns the head published last, or ErrNotFound.
 	Head(ctx context.Context) (Head, error)
 	// Publish moves the head from old to p.Head and appends everything else of
-	// p, atomically. *HeadMovedError if the head isn't old.
+	// p, atomically. *HeadMovedError if the head isn't old. Marks of batches below
+	// old are dropped: that head has been signed.
 	Publish(ctx context.Context, old Head, p Publication) error
 	// Sync makes durable whatever can be read.
 	Sync(ctx context.Context) error
@@ -140,9 +158,12 @@ type Store interface {
 	// Bundle returns the entries of a bundle published so far, or ErrNotFound.
 	Bundle(ctx context.Context, n uint64) ([]byte, error)
 
-	// PutOpenings stores openings that aren't there yet; the same bytes again
-	// are fine. Those of leaves that never made it into the tree are harmless.
-	PutOpenings(ctx context.Context, openings []Opening) error
+	// PutBatch stores a batch's openings and mark. Those of leaves that never made
+	// it into the tree are harmless. Another mark for the same index adds to the
+	// one that is there: a write may fail and have happened all the same.
+	PutBatch(ctx context.Context, b Batch) error
+	// Marks returns the marks of batches that begin at index first, in no order.
+	Marks(ctx context.Context, first uint64) ([]Mark, error)
 	// Opening returns the opening of the leaf with the hash, or ErrNotFound.
 	Opening(ctx context.Context, leafHash [32]byte) ([]byte, error)
 	// ReplaceOpening puts an opening that shows less in the place of old. The
@@ -153,10 +174,8 @@ type Store interface {
 	// Index returns the index published for the identity hash, or ErrNotFound.
 	Index(ctx context.Context, id [32]byte) (uint64, error)
 
-	// Tokens returns all tokens, by ID.
+	// Tokens returns all tokens, revoked ones too, by ID.
 	Tokens(ctx context.Context) ([]Token, error)
-	// PutToken stores a token under its ID.
+	// PutToken stores a token under its ID, in place of what is there.
 	PutToken(ctx context.Context, t Token) error
-	// DeleteToken removes one; ErrNotFound if there is none.
-	DeleteToken(ctx context.Context, id string) error
 }

@@ -1,0 +1,87 @@
+package personality
+
+import (
+	"context"
+	"time"
+)
+
+// watch is what readiness looks at beside the unpublished batches: whether work
+// gets done, not whether the process is alive. pendingMu guards it.
+type watch struct {
+	sequencing time.Time // when the batch being stored was begun; zero: none is
+	failing    time.Time // when the first of the batches failed of which none has succeeded since; zero: none
+}
+
+// progress changes the watch.
+func (s *Service) progress(change func(*watch)) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	change(&s.watch)
+	s.observeOldest()
+}
+
+// oldest returns since when the oldest event waits for its publication, or events
+// fail to be stored; zero if nothing waits. The caller holds pendingMu.
+func (s *Service) oldest() time.Time {
+	var oldest time.Time
+	consider := func(t time.Time) {
+		if !t.IsZero() && (oldest.IsZero() || t.Before(oldest)) {
+			oldest = t
+		}
+	}
+	consider(s.watch.sequencing)
+	consider(s.watch.failing)
+	if len(s.batches) > 0 {
+		consider(s.batches[0].began)
+	}
+	return oldest
+}
+
+// observeOldest sets the metric. The caller holds pendingMu.
+func (s *Service) observeOldest() {
+	seconds := 0.0
+	if t := s.oldest(); !t.IsZero() {
+		seconds = float64(t.UnixNano()) / 1e9
+	}
+	s.cfg.Metrics.oldest.Set(seconds)
+}
+
+// Readiness is what /readyz tells: about work done, not about being alive.
+type Readiness struct {
+	Ready             bool          `json:"ready"`
+	Reason            string        `json:"reason,omitempty"`
+	Refusing          bool          `json:"refusing"`
+	TreeSize          uint64        `json:"tree_size"`
+	PublishedSize     uint64        `json:"published_size"`
+	OldestUnpublished time.Duration `json:"oldest_unpublished_ns"`
+}
+
+// Ready reports whether the service does its work.
+func (s *Service) Ready(context.Context) Readiness {
+	r := Readiness{Ready: true, PublishedSize: s.published.Load().head.Size}
+	r.TreeSize = r.PublishedSize
+	s.pendingMu.Lock()
+	if n := len(s.batches); n > 0 {
+		r.TreeSize = s.batches[n-1].end()
+	}
+	if t := s.oldest(); !t.IsZero() {
+		r.OldestUnpublished = time.Since(t)
+	}
+	failing := !s.watch.failing.IsZero()
+	s.pendingMu.Unlock()
+	if r.OldestUnpublished > s.cfg.MaxLag {
+		r.Ready, r.Reason = false, "the oldest unpublished event has waited too long"
+		if failing {
+			r.Reason = "events can't be stored"
+		}
+	}
+	s.admitting.RLock()
+	defer s.admitting.RUnlock()
+	if s.closing {
+		r.Ready, r.Reason = false, ErrClosing.Error()
+	}
+	if f := s.fault.Load(); f != nil {
+		r.Ready, r.Refusing, r.Reason = false, true, f.Reason
+	}
+	return r
+}
