@@ -42,7 +42,7 @@ func (a *API) reserve(buf *buffer, n int) error {
 		more := int64(limit - buf.limit)
 		if a.bodyMemory.Add(more) > a.cfg.BodyMemory {
 			a.bodyMemory.Add(-more)
-			return &problem{kind: kindBusy, detail: "too many bodies at once"}
+			return errBodies
 		}
 		buf.limit = limit
 	}
@@ -60,6 +60,8 @@ func (a *API) releaseBody(buf *buffer) {
 	}
 	putBuffer(buf)
 }
+
+var errBodies = &problem{kind: kindBusy, detail: "too many bodies at once"}
 
 var errRequestSize = &problem{kind: kindRequestSize, detail: "the body is larger than 8 MiB"}
 

@@ -30,7 +30,8 @@ func TestRateLimit(t *testing.T) {
 	}
 	size := h.fake.size()
 	rs := h.post("fake", "/v1/events", ndjsonType, strings.Join(events[:3], "\n"), 200).lines(t)
-	if rs[1].Status != "duplicate" || rs[2].Problem == nil || rs[2].Problem.Type != "/problems/rate-limited" {
+	// The batch before has cost one: it was counted before its body was read.
+	if rs[0].Status != "duplicate" || rs[1].Problem == nil || rs[1].Problem.Type != "/problems/rate-limited" {
 		t.Errorf("%+v", rs)
 	}
 	h.post("fake", "/v1/events", ndjsonType, strings.Join(events[:3], "\n"), 429)
@@ -39,6 +40,38 @@ func TestRateLimit(t *testing.T) {
 		t.Error("events beyond the rate were admitted")
 	}
 	h.get("", "/logs/audit/checkpoint") // public calls have no token's rate
+}
+
+// TestRateLimitOfRefused: what turns out to be no event has cost as much as one.
+func TestRateLimitOfRefused(t *testing.T) {
+	h := withFake(t, func(c *Config) { c.EventsPerSecond, c.BurstEvents = 1e-6, MaxEvents })
+	for range MaxEvents {
+		h.post("fake", "/v1/events", jsonType, `{"events":[`, 400)
+	}
+	h.post("fake", "/v1/events", jsonType, `{"events":[`, 429)
+}
+
+// TestLinesAreCounted: what the lines of a request hold until it is answered is
+// counted against BodyMemory, and given back.
+func TestLinesAreCounted(t *testing.T) {
+	h := withFake(t, func(c *Config) { c.BodyMemory = 16 << 20 })
+	line := sample("big", strings.Repeat("x", 200_000))
+	var lines []string
+	for i := range 40 { // 8 MB, three times that with their openings
+		lines = append(lines, strings.Replace(line, `"big"`, strconv.Quote(strconv.Itoa(i)), 1))
+	}
+	for range 2 {
+		rs := h.post("fake", "/v1/events", ndjsonType, strings.Join(lines, "\n"), 200).lines(t)
+		busy := 0
+		for _, r := range rs {
+			if r.Problem != nil && r.Problem.Type == "/problems/busy" {
+				busy++
+			}
+		}
+		if len(rs) != len(lines) || busy < 10 || busy > 20 {
+			t.Errorf("%d of %d lines refused as busy", busy, len(rs))
+		}
+	}
 }
 
 func TestAuthFailureLimit(t *testing.T) {

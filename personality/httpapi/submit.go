@@ -35,6 +35,11 @@ func (a *API) submit(x *exchange) error {
 	if x.r.ContentLength > MaxBodyBytes {
 		return errRequestSize
 	}
+	// The first event is counted before the body is read: one that turns out to
+	// be none at all has cost as much.
+	if err := x.charge(1); err != nil {
+		return err
+	}
 	if ndjson {
 		return a.submitLines(x, wait)
 	}
@@ -80,9 +85,6 @@ func (a *API) submitOne(ctx context.Context, x *exchange, wait personality.Wait,
 	if len(raw) > event.MaxBytes {
 		return errEventSize
 	}
-	if err := x.charge(1); err != nil {
-		return err
-	}
 	p, err := a.cfg.Log.Admit(ctx, x.caller(), raw)
 	if err != nil {
 		return err
@@ -119,7 +121,7 @@ func (a *API) submitBatch(ctx context.Context, x *exchange, wait personality.Wai
 	if err != nil {
 		return err
 	}
-	if err := x.charge(len(elements)); err != nil {
+	if err := x.charge(len(elements) - 1); err != nil {
 		return err
 	}
 	items := make([]item, len(elements))
@@ -136,6 +138,8 @@ func (a *API) submitLines(x *exchange, wait personality.Wait) error {
 	ctx, cancel := context.WithTimeout(x.r.Context(), a.cfg.BodyTimeout+a.cfg.AnswerTimeout)
 	defer cancel()
 	var items []item
+	var kept int64 // bytes that the items hold until they are answered, about
+	defer func() { a.bodyMemory.Add(-kept) }()
 	caller := x.caller()
 	err := x.lines(func(l line) error {
 		if len(items) == MaxEvents {
@@ -143,9 +147,10 @@ func (a *API) submitLines(x *exchange, wait personality.Wait) error {
 		}
 		it := item{err: errEventSize}
 		if !l.tooLong {
-			if it.err = x.charge(1); it.err == nil {
-				it = a.admit(ctx, caller, l.text)
-			}
+			it.err = x.chargeLine(len(items), len(l.text), &kept)
+		}
+		if it.err == nil {
+			it = a.admit(ctx, caller, l.text)
 		}
 		items = append(items, it)
 		return nil
@@ -157,6 +162,27 @@ func (a *API) submitLines(x *exchange, wait personality.Wait) error {
 		return badMember("", "1 to 500 lines with an event each")
 	}
 	return a.answerBatch(ctx, x, wait, items, true)
+}
+
+// openingFactor is about how much longer an event's opening is than the event.
+const openingFactor = 3
+
+// chargeLine counts the n-th line of a request, of so many bytes, against the
+// token's rate (the first one is counted already) and, as long as the request
+// lasts, against Config.BodyMemory: its opening is held until all are answered.
+func (x *exchange) chargeLine(n, bytes int, kept *int64) error {
+	if n > 0 {
+		if err := x.charge(1); err != nil {
+			return err
+		}
+	}
+	more := int64(openingFactor * bytes)
+	if x.api.bodyMemory.Add(more) > x.api.cfg.BodyMemory {
+		x.api.bodyMemory.Add(-more)
+		return errBodies
+	}
+	*kept += more
+	return nil
 }
 
 func (a *API) admit(ctx context.Context, caller personality.Caller, raw []byte) item {
