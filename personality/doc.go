@@ -8,8 +8,10 @@
 //     tenant, time and principal, split it into fields and commit to each.
 //  2. Sequence (sequence.go): one goroutine takes whatever has queued up while it
 //     wrote the batch before, and gives each new event the next index. Openings
-//     go to the publication store, then the leaves to the tree. When both are
-//     durable, the index is final.
+//     and the batch's mark (mark.go) go to the publication store, then the leaves
+//     to the tree. When both are durable, the index is final. An event whose id is
+//     taken is compared with the one that has it; a conflict is recorded in this
+//     same batch.
 //  3. Integrate, publish (publish.go): a second goroutine has Trillian extend its
 //     Merkle tree over all that is stored, reads the new leaves back, folds their
 //     hashes into its own compact range, and compares with Trillian's root. Equal:
@@ -46,16 +48,19 @@
 //	step            crash before it                  crash after it
 //	1 admit         nothing stored, nothing          the same: the queue is memory. The client
 //	                answered                         has no answer and sends the event again
-//	2a openings     as above                         openings without a leaf: harmless, found by
-//	                                                 nobody. Their sync is 2b's
+//	2a openings,    as above                         openings and a mark without a leaf: harmless,
+//	   mark                                          found by nobody. Their sync is 2b's
 //	2b leaves       as 2a                            leaves past the head: start-up reads them
-//	                                                 back, publishes them, and an event sent
-//	                                                 again is found by its identity (I5)
+//	                                                 back, checks their mark, publishes them, and
+//	                                                 an event sent again is found by its identity
+//	                                                 (I5). Without a mark it refuses: somebody
+//	                                                 wrote to the database
 //	3a integrate    as 2b                            Trillian's root may be ahead of the head, or
 //	                                                 not (its sync is 3b's): start-up integrates
 //	                                                 again and gets the same root
-//	3b head, tiles  as 3a                            the head is ahead of the anchor: it extends
-//	                                                 it, so start-up moves the anchor and signs
+//	3b head, tiles  as 3a                            the head is ahead of the anchor: start-up
+//	                                                 checks that it extends it by batches that
+//	                                                 have marks, moves the anchor and signs
 //	3c anchor       as 3b                            start-up signs the head. Ed25519 signatures
 //	                                                 are deterministic: it is the same note
 //	3d sign         as 3c                            the note may have been seen: the anchor has
