@@ -58,6 +58,9 @@ func (c CreateConfig) check() error {
 	if !logName.MatchString(c.Log) {
 		return &InvalidError{Field: "log", Expected: "1 to 32 lower-case letters, digits and dashes"}
 	}
+	if strings.Contains(c.Origin, "://") {
+		return &InvalidError{Field: "origin", Expected: "a URL without scheme, such as example.com/audit"}
+	}
 	if c.Origin == "" || len(c.Origin) > 128 || strings.ContainsFunc(c.Origin, badInOrigin) || !event.ValidSource(ownScheme+c.Origin) {
 		return &InvalidError{Field: "origin", Expected: "1 to 128 characters that a URL may have, without spaces or '+', such as example.com/audit"}
 	}
@@ -86,8 +89,10 @@ func Create(ctx context.Context, cfg CreateConfig) (*Created, error) {
 		}
 	}
 	building := c.Dir + ".creating"
-	if err := os.Mkdir(building, 0o700); err != nil {
-		return nil, fmt.Errorf("create log: %w (remove what an earlier attempt left)", err)
+	if err := os.Mkdir(building, 0o700); errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("create log: %w (an earlier attempt left it; remove it)", err)
+	} else if err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
 	}
 	vkey, err := create(ctx, cfg, c, building)
 	if err != nil {

@@ -28,7 +28,7 @@ func TestCreateTouchesNothingThatExists(t *testing.T) {
 }
 
 func TestCreateChecksItsInput(t *testing.T) {
-	for _, origin := range []string{"", "a b", "a+b", "ä", strings.Repeat("a", 129), "a\nb", "a#b"} {
+	for _, origin := range []string{"", "a b", "a+b", "ä", strings.Repeat("a", 129), "a\nb", "a#b", "https://a/b"} {
 		var bad *InvalidError
 		if _, err := Create(t.Context(), CreateConfig{Config: Config{Dir: t.TempDir() + "/d"}, Origin: origin}); !errors.As(err, &bad) || bad.Field != "origin" {
 			t.Errorf("origin %q: %v, want a refusal of origin", origin, err)

@@ -60,7 +60,8 @@ func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if want := s.mark(b); hmac.Equal(want.MAC[:], m.MAC[:]) {
+		b.mark = s.mark(b)
+		if hmac.Equal(b.mark.MAC[:], m.MAC[:]) {
 			return b, nil
 		}
 	}

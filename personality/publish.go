@@ -17,8 +17,9 @@ import (
 
 // publisher is what the publishing goroutine knows of the published tree.
 type publisher struct {
-	folded    *compact.Range // our own account of the published tree
-	unsettled *step          // a publication whose outcome isn't known, or that isn't announced
+	folded    *compact.Range  // our own account of the published tree
+	unsettled *step           // a publication whose outcome isn't known, or that isn't announced
+	drop      []pubstore.Mark // of the batches that the signed head covers: dropped with the next one
 }
 
 // readBack is how many leaves are read from the tree at once.
@@ -162,7 +163,8 @@ func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) 
 	if err != nil {
 		return nil, fmt.Errorf("recompute the root: %w", err)
 	}
-	st := &step{folded: folded, pub: pubstore.Publication{Head: pubstore.Head{Size: root.Size, Root: root.Hash}}}
+	st := &step{folded: folded, pub: pubstore.Publication{
+		Head: pubstore.Head{Size: root.Size, Root: root.Hash}, Drop: s.fold.drop}}
 	for next := old.Size; next < root.Size; {
 		leaves, err := s.tree.Leaves(ctx, next, int(min(readBack, root.Size-next)))
 		if err != nil {
@@ -301,10 +303,12 @@ func (s *Service) sign(ctx context.Context, h pubstore.Head) (*publishedHead, er
 func (s *Service) answer(p *publishedHead) {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
+	s.fold.drop = nil
 	n := 0
 	for ; n < len(s.batches) && s.batches[n].end() <= p.head.Size; n++ {
 		b := s.batches[n]
 		b.head = p
+		s.fold.drop = append(s.fold.drop, b.mark)
 		s.forgetLocked(b)
 		close(b.published)
 	}

@@ -50,6 +50,9 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.announceHead(ctx, &step{pub: pubstore.Publication{Head: head}, folded: s.fold.folded}); err != nil {
 		return asRefusal(err)
 	}
+	if err := s.store.DropMarks(ctx, head.Size); err != nil {
+		return err
+	}
 	if _, err := s.resync(ctx); err != nil {
 		return asRefusal(err)
 	}

@@ -18,6 +18,7 @@ type batch struct {
 	hashes [][32]byte // leaf hashes, as sealed or read back
 	count  int
 	ids    [][32]byte // identity hashes, to forget once published
+	mark   pubstore.Mark
 	began  time.Time
 
 	// Set by the publisher before it closes published.
@@ -342,7 +343,8 @@ func (s *Service) place(w *work, p *Pending) {
 // isn't durable for sure until a later write has been synced. Sent again, they
 // are found (I5).
 func (s *Service) write(ctx context.Context, w *work) error {
-	if err := s.store.PutBatch(ctx, pubstore.Batch{Mark: s.mark(w.batch), Openings: w.openings}); err != nil {
+	w.batch.mark = s.mark(w.batch)
+	if err := s.store.PutBatch(ctx, pubstore.Batch{Mark: w.batch.mark, Openings: w.openings}); err != nil {
 		return err // no leaf has been written: the openings are orphans
 	}
 	err := s.tree.Append(ctx, w.leaves)

@@ -61,6 +61,13 @@ type LogConfig struct {
 type LimitsConfig struct {
 	// Events admitted and not yet stored; past it, submitters wait.
 	QueueEvents int `yaml:"queue_events"`
+	// The same in bytes, about.
+	QueueBytes int64 `yaml:"queue_bytes"`
+	// Events stored and not yet in a signed head; past it, events are refused (503)
+	// until publishing goes on.
+	MaxUnpublished int `yaml:"max_unpublished"`
+	// Age of the oldest unpublished event past which /readyz says no.
+	ReadyLag time.Duration `yaml:"ready_lag"`
 	// Events stored with one fsync, 1 to 1000. More costs latency under load,
 	// fewer costs throughput.
 	MaxBatch int `yaml:"max_batch"`
@@ -99,7 +106,8 @@ func defaultConfig() Config {
 		Listen: "127.0.0.1:8080",
 		Log:    LogConfig{Level: "info", Format: "text"},
 		Limits: LimitsConfig{
-			QueueEvents: 4096, MaxBatch: 500, CacheBytes: 128 << 20,
+			QueueEvents: 4096, QueueBytes: 64 << 20, MaxUnpublished: 100_000, ReadyLag: 10 * time.Second,
+			MaxBatch: 500, CacheBytes: 128 << 20,
 			EventsPerSecond: 50_000, BurstEvents: 50_000, AuthFailuresPerMinute: 30,
 			TrustedProxies: []netip.Prefix{},
 			BodyTimeout:    30 * time.Second, AnswerTimeout: 20 * time.Second,

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/prooftrail/prooftrail/personality"
 )
@@ -52,6 +53,9 @@ func runInit(ctx context.Context, e *env, args []string) error {
 	if err := fs.needed("data", "origin"); err != nil {
 		return err
 	}
+	if err := checkInit(cfg); err != nil {
+		return err
+	}
 	made, err := personality.Create(ctx, cfg)
 	if err != nil {
 		return refusedIfExists(err)
@@ -63,6 +67,22 @@ func runInit(ctx context.Context, e *env, args []string) error {
 		return fmt.Errorf("the log is made, but not all its tokens (`prooftrail token add --data` makes more): %w", err)
 	}
 	return nil
+}
+
+// checkInit refuses what would be regretted, or fail with less to the point.
+func checkInit(cfg personality.CreateConfig) error {
+	if strings.Contains(cfg.Origin, "://") {
+		return fmt.Errorf("--origin %s: it is for ever, and has no scheme: such as example.com/audit", cfg.Origin)
+	}
+	if parent := filepath.Dir(filepath.Clean(cfg.Dir)); !isDir(parent) {
+		return fmt.Errorf("--data %s: there is no directory %s to make it in", cfg.Dir, parent)
+	}
+	return nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func refusedIfExists(err error) error {
@@ -101,13 +121,23 @@ func initTokens(ctx context.Context, e *env, cfg personality.Config, source stri
 	return nil
 }
 
-// writeSecret writes a file that only its owner may read and that must not
-// exist yet.
-func writeSecret(path, text string) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// newSecret makes a file that only its owner may read and that must not exist
+// yet.
+func newSecret(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// writeSecret makes such a file with a text in it.
+func writeSecret(path, text string) error {
+	f, err := newSecret(path)
 	if err != nil {
 		return err
 	}
+	return fillSecret(f, text)
+}
+
+// fillSecret writes the text into a file that newSecret made, and closes it.
+func fillSecret(f *os.File, text string) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := f.WriteString(text + "\n"); err != nil {
 		return err

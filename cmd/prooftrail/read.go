@@ -20,6 +20,8 @@ Usage: prooftrail get --server URL --token-file FILE (--index N | --id ID --sour
 Reads one event and prints it. With --policy, what the server shows is checked first:
 that it is what the log's entry was made of, and that the entry is in the log.
 Reading is itself an entry of the log, unless the event is the token's own.
+An entry that shows too little to tell whether it is the event asked for can't be
+checked: exit code 2.
 
 Example:
   prooftrail get --server https://log.example.com --token-file read.token \
@@ -65,6 +67,9 @@ func runGet(ctx context.Context, e *env, args []string) error {
 	if index.set == (*id != "") || (*id != "") != (*source != "") {
 		return errors.New("expected --index, or --id and --source; see --help")
 	}
+	if err := fs.needed("server", "token-file"); err != nil {
+		return err
+	}
 	c, err := s.client(e)
 	if err != nil {
 		return err
@@ -76,18 +81,10 @@ func runGet(ctx context.Context, e *env, args []string) error {
 		entry, err = c.Event(ctx, *source, *id)
 	}
 	if err != nil {
-		return verdictError(err)
+		return refusal(err)
 	}
 	s.sayUnchecked(e)
 	return showEntry(e, entry, *asJSON)
-}
-
-// verdictError gives what doesn't hold, and what is refused, its exit code.
-func verdictError(err error) error {
-	if errors.Is(err, verifier.ErrFailed) {
-		return refusedf("FAILED: %w", err)
-	}
-	return refusal(err)
 }
 
 // shownEntry is get --json's output.
@@ -106,7 +103,7 @@ func showEntry(e *env, entry *client.Entry, asJSON bool) error {
 	if entry.Opening != nil {
 		o, err := seal.ParseOpening(entry.Opening)
 		if err != nil {
-			return refusedf("FAILED: %w", err)
+			return &client.ReceiptError{Receipt: entry.Receipt, Err: err}
 		}
 		shown.Event, shown.Withheld = o.Event().JSON(), o.Withheld()
 	}
@@ -125,14 +122,20 @@ func showEntry(e *env, entry *client.Entry, asJSON bool) error {
 	return err
 }
 
+// provisionalText is said of what the log alone vouches for.
+const provisionalText = ", provisional: not witnessed as the policy wants"
+
 // verdictText is what follows an entry's index when it has been checked.
 func verdictText(v *verifier.Verdict) string {
 	if v == nil {
 		return ""
 	}
 	text := fmt.Sprintf(": ✓ %s, in the tree of size %d", v.Content, v.Size)
+	if v.Content == verifier.NotShown {
+		text = fmt.Sprintf(": ✓ in the tree of size %d, its content not shown", v.Size)
+	}
 	if v.Witnesses.Status == verifier.Provisional {
-		text += ", provisional: not witnessed as the policy wants"
+		text += provisionalText
 	}
 	if len(v.Withheld) > 0 {
 		text += "; withheld: " + strings.Join(v.Withheld, " ")
@@ -145,7 +148,8 @@ Usage: prooftrail receipt --server URL --token-file FILE --index N [flags]
 
 Fetches the receipt of an entry, at the newest head of the log: one small file that
 proves, offline and for ever, that the event is in the log. With --policy it is
-checked first. prooftrail-verify checks it too, anywhere.
+checked first; one that doesn't hold is saved as FILE.FAILED, for it is evidence.
+prooftrail-verify checks receipts too, anywhere.
 
 Example:
   prooftrail receipt --server https://log.example.com --token-file submit.token \
@@ -165,7 +169,7 @@ func runReceipt(ctx context.Context, e *env, args []string) error {
 	if err := fs.noArgs(args); err != nil {
 		return err
 	}
-	if err := fs.needed("index"); err != nil {
+	if err := fs.needed("server", "token-file", "index"); err != nil {
 		return err
 	}
 	c, err := s.client(e)
@@ -173,8 +177,12 @@ func runReceipt(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	receipt, v, err := c.Receipt(ctx, index.n)
+	if errors.Is(err, verifier.ErrFailed) && *out != "" {
+		// Under another name: what doesn't hold is evidence.
+		err = errors.Join(err, replaceFile(*out+".FAILED", receipt))
+	}
 	if err != nil {
-		return verdictError(err)
+		return refusal(err)
 	}
 	s.sayUnchecked(e)
 	e.say("entry %d%s", index.n, verdictText(v))
@@ -210,7 +218,7 @@ func runCheckpoint(ctx context.Context, e *env, args []string) error {
 	}
 	note, cp, w, err := c.Checkpoint(ctx)
 	if err != nil {
-		return verdictError(err)
+		return refusal(err)
 	}
 	s.sayUnchecked(e)
 	if s.policy != "" {

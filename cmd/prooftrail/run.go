@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/client"
 )
 
 // Exit codes, the same for every command; what they mean in particular is in
@@ -55,6 +58,9 @@ Commands:
 'prooftrail COMMAND --help' explains a command, with an example and exit codes.
 To see what it is for, run:  prooftrail demo
 To verify receipts and logs without trusting this program, use prooftrail-verify.
+
+Exit codes, of every command: 0 done, and what was checked holds; 1 refused, or FAILED
+to verify; 2 it could not be done, or not be checked.
 `
 
 func usageText() string {
@@ -65,8 +71,8 @@ func usageText() string {
 	return fmt.Sprintf(usage, list.String())
 }
 
-// exitError ends a command with a code other than exitFailed. Its text, if any,
-// has yet to be shown.
+// exitError ends a command with a code other than code would give. Its text, if
+// any, has yet to be shown.
 type exitError struct {
 	code int
 	err  error
@@ -101,6 +107,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		fmt.Fprint(stdout, usageText())
 		return exitOK
+	case "version", "-version", "--version":
+		fmt.Fprintf(stdout, "prooftrail %s\n", version())
+		return exitOK
 	}
 	for _, c := range commands {
 		if c.name == args[0] {
@@ -111,18 +120,35 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// code shows the error and gives the exit code for it.
+// code shows the error and gives the exit code for it. Whatever was checked and
+// doesn't hold is exitRefused, in every command, and says FAILED.
 func (e *env) code(name string, err error) int {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return exitOK
 	}
-	code := exitFailed
+	code, text := exitFailed, err.Error()
 	var exit *exitError
-	if errors.As(err, &exit) {
+	switch {
+	case errors.Is(err, verifier.ErrFailed):
+		code, text = exitRefused, "FAILED: "+text
+	case errors.As(err, &exit):
 		code = exit.code
 	}
-	if text := err.Error(); text != "" {
+	if text != "" {
 		e.say("prooftrail %s: %s", name, text)
 	}
+	e.sayEvidence(err)
 	return code
+}
+
+// sayEvidence shows the signed heads with which a log contradicts itself.
+func (e *env) sayEvidence(err error) {
+	var evidence *client.EvidenceError
+	if !errors.As(err, &evidence) {
+		return
+	}
+	e.say("keep these signed heads, which are the evidence:")
+	for _, note := range [][]byte{evidence.Older, evidence.Newer} {
+		e.say("\n%s", note)
+	}
 }

@@ -39,7 +39,7 @@ Example:
 Exit codes: 0 ended by a signal, in order; 2 failed.
 
 The configuration file (--config); these are all its keys, with their defaults. Unknown
-keys are refused, and flags come before it.
+keys are refused. A flag outweighs the same key in the file.
 
 `
 
@@ -123,8 +123,12 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	}
 	r.svc, err = personality.Open(ctx, personality.Config{
 		Dir: cfg.Data, Anchor: cfg.Anchor, Logger: logger, Metrics: personality.NewMetrics(reg),
-		QueueEvents: cfg.Limits.QueueEvents, MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
+		QueueEvents: cfg.Limits.QueueEvents, QueueBytes: cfg.Limits.QueueBytes,
+		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
 	})
+	if errors.Is(err, syscall.EAGAIN) {
+		err = fmt.Errorf("%w (another process has %s open: one server at a time)", err, cfg.Data)
+	}
 	if err != nil {
 		return nil, errors.Join(err, r.listen.Close())
 	}

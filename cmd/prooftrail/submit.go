@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client"
@@ -21,19 +22,25 @@ Usage: prooftrail submit --server URL --token-file FILE [flags] [FILE|-]
 
 Sends events to the log and gets a receipt for each: one JSON object, or any number of
 them with one on each line (NDJSON). With --policy, each receipt is checked before
-the event counts as accepted: that the log signed it, and that it is of this very
+the event counts as verified: that the log signed it, and that it is of this very
 event. Sending an event again is safe: it keeps its first place in the log.
+
+"provisional" is a receipt that fewer witnesses have cosigned than the policy wants; with
+--wait witnessed that is a failure. "partly compared" is an event that was there before,
+and of which the log says it has erased fields since.
 
 Receipts go to standard output, or with --out into files named INDEX.tlog-proof; what
 became of each event goes to standard error. With --json, one JSON object for each
-event, receipt included, goes to standard output instead.
+event, receipt included, goes to standard output instead. A receipt that doesn't hold
+is saved as INDEX.tlog-proof.FAILED: it is evidence.
 
 Example:
   prooftrail submit --server https://log.example.com --token-file submit.token \
       --policy policy.txt --out receipts/ events.ndjson
 
 Exit codes: 0 all events are in the log (accepted now, or there before); 1 some were
-refused or conflict with another event; 2 failed, or a receipt did not verify.
+refused or conflict with another event, or a receipt FAILED to verify; 2 failed, or some
+have no answer yet: send them again.
 `
 
 // submitter is one run of the command.
@@ -44,7 +51,8 @@ type submitter struct {
 	json   bool
 	policy bool
 
-	refused, failed int
+	events, refused, failed, forged int
+	forgery                         error // of the first receipt that doesn't hold
 }
 
 func runSubmit(ctx context.Context, e *env, args []string) error {
@@ -57,6 +65,9 @@ func runSubmit(ctx context.Context, e *env, args []string) error {
 	fs.BoolVar(&sub.json, "json", false, "print one JSON object for each event")
 	pos, err := fs.parse(args, 1)
 	if err != nil {
+		return err
+	}
+	if err := fs.needed("server", "token-file"); err != nil {
 		return err
 	}
 	cfg, err := s.config(e)
@@ -102,11 +113,20 @@ func (s *submitter) run(ctx context.Context, in io.Reader) error {
 			return fmt.Errorf("read events: %w", err)
 		}
 	}
+	return s.outcome()
+}
+
+// outcome says what became of all of it. What accuses comes first.
+func (s *submitter) outcome() error {
 	switch {
+	case s.forged > 0:
+		return fmt.Errorf("%d of %d receipts; the first: %w", s.forged, s.events, s.forgery)
 	case s.failed > 0:
-		return fmt.Errorf("%d events without a good answer", s.failed)
+		return fmt.Errorf("%d of %d events without a good answer; send them again", s.failed, s.events)
 	case s.refused > 0:
-		return refusedf("%d events refused", s.refused)
+		return refusedf("%d of %d events refused", s.refused, s.events)
+	case s.events == 0:
+		s.env.say("no events in the input")
 	}
 	return nil
 }
@@ -118,7 +138,11 @@ func (s *submitter) send(ctx context.Context, batch []numbered) error {
 	}
 	results, err := s.client.SubmitBatch(ctx, raws)
 	if err != nil {
-		return fmt.Errorf("events on lines %d to %d: %w", batch[0].line, batch[len(batch)-1].line, err)
+		err = fmt.Errorf("%s: %w", lines(batch), err)
+		if s.forged > 0 {
+			err = fmt.Errorf("%w; and then %w", s.outcome(), err)
+		}
+		return err
 	}
 	for i := range results {
 		if err := s.show(batch[i], &results[i]); err != nil {
@@ -128,38 +152,41 @@ func (s *submitter) send(ctx context.Context, batch []numbered) error {
 	return nil
 }
 
+// lines says where in the input events are.
+func lines(batch []numbered) string {
+	first, last := batch[0].line, batch[len(batch)-1].line
+	if first == last {
+		return fmt.Sprintf("event on line %d", first)
+	}
+	return fmt.Sprintf("events on lines %d to %d", first, last)
+}
+
 // shownResult is submit --json's output.
 type shownResult struct {
-	Line     int             `json:"line"`
-	ID       string          `json:"id,omitempty"`
-	Status   client.Status   `json:"status"`
-	Index    *uint64         `json:"index,omitempty"`
-	Verified bool            `json:"verified"`
-	Receipt  string          `json:"receipt,omitempty"`
-	Problem  *client.Problem `json:"problem,omitempty"`
-	Error    string          `json:"error,omitempty"`
+	Line       int             `json:"line"`
+	ID         string          `json:"id,omitempty"`
+	Status     client.Status   `json:"status,omitempty"` // none: no answer
+	Index      *uint64         `json:"index,omitempty"`
+	Verified   bool            `json:"verified"`
+	Witnesses  string          `json:"witnesses,omitempty"`  // quorum or provisional, of a receipt that holds
+	Uncompared []string        `json:"uncompared,omitempty"` // fields that the log says it has erased
+	Receipt    string          `json:"receipt,omitempty"`
+	Problem    *client.Problem `json:"problem,omitempty"`
+	Error      string          `json:"error,omitempty"`
 }
 
 func (s *submitter) show(n numbered, r *client.Result) error {
-	shown := shownResult{Line: n.line, Status: r.Status, Verified: r.Verified(), Receipt: string(r.Receipt)}
+	shown := shownResult{Line: n.line, Status: r.Status, Verified: r.Verified(), Uncompared: r.Uncompared, Receipt: string(r.Receipt)}
 	if f, err := event.Parse(n.raw); err == nil {
 		shown.ID = f.Text("/id")
 	}
-	if r.Status != client.Rejected {
+	if r.Status != client.Rejected && r.Status != "" {
 		shown.Index = &r.Index
 	}
-	var problem *client.Problem
-	switch {
-	case errors.As(r.Err, &problem):
-		shown.Problem = problem
-		s.refused++
-		if problem.Retryable() {
-			s.failed++
-		}
-	case r.Err != nil:
-		shown.Error = r.Err.Error()
-		s.failed++
+	if r.Verdict != nil {
+		shown.Witnesses = string(r.Verdict.Witnesses.Status)
 	}
+	s.count(r, &shown)
 	if err := s.save(r); err != nil {
 		return err
 	}
@@ -177,6 +204,32 @@ func (s *submitter) show(n numbered, r *client.Result) error {
 	return nil
 }
 
+// count accounts for a result, and says what was wrong with it.
+func (s *submitter) count(r *client.Result, shown *shownResult) {
+	s.events++
+	if r.Err == nil {
+		return
+	}
+	var problem *client.Problem
+	switch {
+	case errors.Is(r.Err, verifier.ErrFailed):
+		shown.Error = "FAILED: " + r.Err.Error()
+		s.forged++
+		if s.forgery == nil {
+			s.forgery = r.Err
+		}
+	case errors.As(r.Err, &problem) && r.Status != "":
+		shown.Problem = problem
+		s.refused++
+		if problem.Retryable() {
+			s.failed++
+		}
+	default:
+		shown.Error = r.Err.Error()
+		s.failed++
+	}
+}
+
 func (r *shownResult) text(checked bool) string {
 	text := fmt.Sprintf("line %d: ", r.Line)
 	switch {
@@ -184,6 +237,8 @@ func (r *shownResult) text(checked bool) string {
 		return text + fmt.Sprintf("conflict: entry %d is another event with the id %s", *r.Index, r.ID)
 	case r.Problem != nil:
 		return text + "rejected: " + r.Problem.Error()
+	case r.Error != "" && r.Index == nil:
+		return text + "no answer: " + r.Error
 	case r.Error != "":
 		return text + fmt.Sprintf("%s as entry %d, but: %s", r.Status, *r.Index, r.Error)
 	}
@@ -193,8 +248,13 @@ func (r *shownResult) text(checked bool) string {
 		text += " ✓ verified"
 	case r.Receipt == "":
 		text += ", durable: no receipt yet"
+	case len(r.Uncompared) > 0:
+		text += ", partly compared: erased are " + strings.Join(r.Uncompared, " ")
 	case checked:
 		text += ", NOT verified"
+	}
+	if r.Witnesses == string(verifier.Provisional) {
+		text += provisionalText
 	}
 	return text
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -60,34 +62,50 @@ func runToken(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	if len(pos) == 0 {
-		return errors.New("expected add, list or revoke; see --help")
+		return errors.New("expected add, list or revoke ID; see --help")
 	}
 	return t.act(ctx, e, pos)
 }
 
+// checkAct refuses what isn't an act before anything is opened.
+func (t *tokenFlags) checkAct(pos []string) error {
+	switch {
+	case pos[0] == "add" && len(pos) == 1 && t.req.Name == "":
+		return errors.New("token add: --name is needed; see --help")
+	case pos[0] == "add" && len(pos) == 1, pos[0] == "list" && len(pos) == 1, pos[0] == "revoke" && len(pos) == 2:
+	default:
+		return errors.New("expected add, list or revoke ID; see --help")
+	}
+	switch {
+	case t.data != "" && t.server.server != "":
+		return errors.New("--data and --server exclude each other")
+	case t.data == "" && (t.server.server == "" || t.server.tokenFile == ""):
+		return errors.New("--server and --token-file are needed, or --data if the server is stopped; see --help")
+	}
+	return nil
+}
+
 // act does what the positional arguments say.
 func (t *tokenFlags) act(ctx context.Context, e *env, pos []string) (err error) {
-	if t.data != "" && t.server.server != "" {
-		return errors.New("--data and --server exclude each other")
+	if err := t.checkAct(pos); err != nil {
+		return err
 	}
 	tokens, closeTokens, err := t.open(ctx, e)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeTokens()) }()
-	switch {
-	case pos[0] == "add" && len(pos) == 1:
+	switch pos[0] {
+	case "add":
 		return t.addToken(ctx, e, tokens)
-	case pos[0] == "list" && len(pos) == 1:
+	case "list":
 		return t.listTokens(ctx, e, tokens)
-	case pos[0] == "revoke" && len(pos) == 2:
-		if err := tokens.RevokeToken(ctx, pos[1]); err != nil {
-			return refusal(err)
-		}
-		e.say("revoked %s", pos[1])
-		return nil
 	}
-	return errors.New("expected add, list or revoke ID; see --help")
+	if err := tokens.RevokeToken(ctx, pos[1]); err != nil {
+		return refusal(err)
+	}
+	e.say("revoked %s", pos[1])
+	return nil
 }
 
 // tokenStore is what manages tokens: a client of a server, or a data directory.
@@ -110,24 +128,15 @@ func (t *tokenFlags) open(ctx context.Context, e *env) (tokenStore, func() error
 }
 
 func (t *tokenFlags) addToken(ctx context.Context, e *env, tokens tokenStore) error {
-	if t.req.Name == "" {
-		return errors.New("--name is needed; see --help")
-	}
 	if len(t.req.Roles) == 0 {
 		t.req.Roles = []string{"submit"}
 	}
 	if strings.Contains(strings.Join(t.req.Roles, ","), "submit") && len(t.req.Sources) == 0 {
 		t.req.Sources = []string{""}
 	}
-	tok, secret, err := tokens.AddToken(ctx, t.req)
+	tok, secret, err := t.newToken(ctx, tokens)
 	if err != nil {
-		return refusal(err)
-	}
-	if t.out != "" {
-		if err := writeSecret(t.out, secret); err != nil {
-			return fmt.Errorf("token %s was made but can't be saved; revoke it: %w", tok.ID, err)
-		}
-		secret = ""
+		return err
 	}
 	if t.json {
 		return json.NewEncoder(e.stdout).Encode(struct {
@@ -142,6 +151,28 @@ func (t *tokenFlags) addToken(ctx context.Context, e *env, tokens tokenStore) er
 	return nil
 }
 
+// newToken makes the token. With --out its file is made first, so that no token
+// is made that can't be saved; the secret is "" then.
+func (t *tokenFlags) newToken(ctx context.Context, tokens tokenStore) (*client.Token, string, error) {
+	if t.out == "" {
+		tok, secret, err := tokens.AddToken(ctx, t.req)
+		return tok, secret, refusal(err)
+	}
+	f, err := newSecret(t.out)
+	if err != nil {
+		return nil, "", fmt.Errorf("no token was made: %w", err)
+	}
+	tok, secret, err := tokens.AddToken(ctx, t.req)
+	if err != nil {
+		_ = errors.Join(f.Close(), os.Remove(t.out)) // the error is why
+		return nil, "", refusal(err)
+	}
+	if err := fillSecret(f, secret); err != nil {
+		return nil, "", fmt.Errorf("token %s was made but can't be saved; revoke it: %w", tok.ID, err)
+	}
+	return tok, "", nil
+}
+
 func (t *tokenFlags) listTokens(ctx context.Context, e *env, tokens tokenStore) error {
 	all, err := tokens.Tokens(ctx)
 	if err != nil {
@@ -153,10 +184,21 @@ func (t *tokenFlags) listTokens(ctx context.Context, e *env, tokens tokenStore) 
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tTENANT\tROLES\tSOURCES\tMADE")
 	for _, tok := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%q\t%s\n", tok.ID, tok.Name, tok.Tenant,
-			strings.Join(tok.Roles, ","), tok.Sources, tok.Created.Format(time.RFC3339))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", tok.ID, tok.Name, tok.Tenant,
+			strings.Join(tok.Roles, ","), sourcesText(tok.Sources), tok.Created.Format(time.RFC3339))
 	}
 	return w.Flush()
+}
+
+// sourcesText says what a token may speak for.
+func sourcesText(prefixes []string) string {
+	switch {
+	case len(prefixes) == 0:
+		return "none"
+	case slices.Contains(prefixes, ""):
+		return "any"
+	}
+	return strings.Join(prefixes, " ")
 }
 
 // refusal gives errors that say no, rather than that it failed, their exit code.

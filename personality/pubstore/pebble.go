@@ -155,7 +155,7 @@ func (p *Pebble) Publish(ctx context.Context, old Head, pub Publication) error {
 	}
 	b := p.db.NewBatch()
 	defer b.Close()
-	if err := errors.Join(fill(b, pub), b.DeleteRange(markKey(0), markKey(old.Size), nil)); err != nil {
+	if err := fill(b, pub); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	if err := b.Commit(pebble.Sync); err != nil {
@@ -180,6 +180,11 @@ func fill(b *pebble.Batch, pub Publication) error {
 	}
 	for _, id := range pub.IDs {
 		if err := b.Set(hashKey(prefixID, id.Hash), binary.BigEndian.AppendUint64(nil, id.Index), nil); err != nil {
+			return err
+		}
+	}
+	for _, m := range pub.Drop {
+		if err := b.Delete(append(markKey(m.First), m.MAC[:]...), nil); err != nil {
 			return err
 		}
 	}
@@ -279,6 +284,15 @@ func (p *Pebble) Marks(_ context.Context, first uint64) (marks []Mark, err error
 		marks = append(marks, Mark{First: first, Count: int(binary.BigEndian.Uint32(it.Value())), MAC: [32]byte(it.Key()[prefix:])})
 	}
 	return marks, it.Error()
+}
+
+// DropMarks implements Store. Not with each publication: range tombstones add up
+// in the memtable, and each read there has to look at all of them.
+func (p *Pebble) DropMarks(_ context.Context, below uint64) error {
+	if err := p.db.DeleteRange(markKey(0), markKey(below), pebble.NoSync); err != nil {
+		return fmt.Errorf("drop marks: %w", err)
+	}
+	return nil
 }
 
 // Opening implements Store.

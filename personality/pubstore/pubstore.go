@@ -90,6 +90,7 @@ type Publication struct {
 	Tiles   []TileAppend
 	Bundles []TileAppend
 	IDs     []ID
+	Drop    []Mark // marks of batches that a signed head covers; no longer needed
 }
 
 // Log is what was fixed when the log was made. It never changes.
@@ -141,8 +142,7 @@ type Store interface {
 	// Head returns the head published last, or ErrNotFound.
 	Head(ctx context.Context) (Head, error)
 	// Publish moves the head from old to p.Head and appends everything else of
-	// p, atomically. *HeadMovedError if the head isn't old. Marks of batches below
-	// old are dropped: that head has been signed.
+	// p, atomically. *HeadMovedError if the head isn't old.
 	Publish(ctx context.Context, old Head, p Publication) error
 	// Sync makes durable whatever can be read.
 	Sync(ctx context.Context) error
@@ -164,6 +164,9 @@ type Store interface {
 	PutBatch(ctx context.Context, b Batch) error
 	// Marks returns the marks of batches that begin at index first, in no order.
 	Marks(ctx context.Context, first uint64) ([]Mark, error)
+	// DropMarks drops the marks of batches that begin below an index: at start-up,
+	// those of a signed head that no Publication named.
+	DropMarks(ctx context.Context, below uint64) error
 	// Opening returns the opening of the leaf with the hash, or ErrNotFound.
 	Opening(ctx context.Context, leafHash [32]byte) ([]byte, error)
 	// ReplaceOpening puts an opening that shows less in the place of old. The

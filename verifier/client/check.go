@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/prooftrail/prooftrail/verifier"
@@ -45,24 +46,69 @@ type verifiedNote struct {
 func NewChecker(p *verifier.Policy) *Checker { return &Checker{policy: p} }
 
 // Check verifies a receipt in full: signatures, inclusion proof, opening. With
-// sent, the opening must show the same submitted fields; nil accepts any event.
-// The error is a *ReceiptError or an *EvidenceError.
+// sent, the opening must show each submitted field with the same value, and no
+// others: a field that is withheld is not taken for equal. nil accepts any
+// event. The error is a *ReceiptError or an *EvidenceError.
 //
 // Cost: about two hashes a field and one a level of the tree; the checkpoint's
 // signatures only when it isn't one of the last few seen.
 func (k *Checker) Check(receipt []byte, sent event.Fields) (*verifier.Verdict, error) {
-	v, err := k.check(receipt, sent)
-	var evidence *EvidenceError
-	if err != nil && !errors.As(err, &evidence) {
-		err = &ReceiptError{Receipt: receipt, Err: err}
-	}
+	v, _, err := k.checkSent(receipt, sent, Accepted)
 	return v, err
+}
+
+// checkSent is Check for an event that the server called accepted or duplicate.
+// Of a duplicate fields may have been erased since it was accepted; they
+// couldn't be compared, and are returned.
+func (k *Checker) checkSent(receipt []byte, sent event.Fields, status Status) (v *verifier.Verdict, uncompared []string, err error) {
+	if v, err = k.check(receipt); err == nil && sent != nil {
+		uncompared, err = compare(v, sent, status)
+	}
+	if err != nil {
+		return nil, nil, receiptError(receipt, err)
+	}
+	return v, uncompared, nil
+}
+
+// receiptError makes err, which isn't nil, a *ReceiptError unless it is an
+// *EvidenceError.
+func receiptError(receipt []byte, err error) error {
+	var evidence *EvidenceError
+	if errors.As(err, &evidence) {
+		return err
+	}
+	return &ReceiptError{Receipt: receipt, Err: err}
+}
+
+// compare holds what a receipt shows against the event that was sent.
+//
+// The one who answers chooses what it shows. If what isn't shown counted as
+// equal, it could throw an event away and answer with the redacted receipt of
+// any other that has the same pointers. So for an event that has just been
+// accepted everything must be shown. A duplicate may lack what was erased, which
+// is never what names the event, says what was done, and when.
+func compare(v *verifier.Verdict, sent event.Fields, status Status) (uncompared []string, err error) {
+	c := v.Opening.Compare(sent)
+	switch {
+	case len(c.Differ) > 0:
+		return nil, fmt.Errorf("it is of another event than the one sent: %s", strings.Join(c.Differ, " "))
+	case len(c.Withheld) > 0:
+		return nil, fmt.Errorf("it withholds what was sent, so it may be of another event: %s", strings.Join(c.Withheld, " "))
+	case len(c.Erased) > 0 && status != Duplicate:
+		return nil, fmt.Errorf("it says erased of what has only just been sent: %s", strings.Join(c.Erased, " "))
+	}
+	for i := range v.Opening.Fields {
+		if by := v.Opening.Fields[i].ErasedBy; by != nil && *by <= v.Index {
+			return nil, fmt.Errorf("it says that entry %d erased a field of the later entry %d", *by, v.Index)
+		}
+	}
+	return c.Erased, nil
 }
 
 // check does the steps of [verifier.VerifyReceipt], apart from the checkpoint's
 // signatures where they have been checked already: a batch's receipts share one
 // checkpoint, and the signatures cost more than all the rest.
-func (k *Checker) check(receipt []byte, sent event.Fields) (*verifier.Verdict, error) {
+func (k *Checker) check(receipt []byte) (*verifier.Verdict, error) {
 	r, err := verifier.ParseReceipt(receipt)
 	if err != nil {
 		return nil, err
@@ -82,17 +128,20 @@ func (k *Checker) check(receipt []byte, sent event.Fields) (*verifier.Verdict, e
 	if err := verifier.CheckInclusion(r.Index, cp.Size, leaf, r.Proof, cp.Root); err != nil {
 		return nil, err
 	}
-	if sent != nil && !o.SameSubmission(sent) {
-		return nil, errors.New("it is of another event than the one sent")
-	}
 	v := &verifier.Verdict{
-		Content: "verified", Withheld: o.Withheld(), Inclusion: true, Witnesses: head.witnesses,
-		Origin: cp.Origin, Index: r.Index, Size: cp.Size, LeafHash: leaf, Time: o.Time, Event: o.Event(),
+		Inclusion: true, Witnesses: head.witnesses,
+		Origin: cp.Origin, Index: r.Index, Size: cp.Size, LeafHash: leaf, Time: o.Time,
 	}
-	if len(v.Withheld) > 0 {
-		v.Content = "verified-redacted"
-	}
+	show(v, o)
 	return v, nil
+}
+
+// show fills in what an opening shows.
+func show(v *verifier.Verdict, o *seal.Opening) {
+	v.Opening, v.Event, v.Withheld, v.Content = o, o.Event(), o.Withheld(), seal.Verified
+	if len(v.Withheld) > 0 {
+		v.Content = seal.VerifiedRedacted
+	}
 }
 
 // checkpoint verifies a signed note against the policy and remembers its head.

@@ -25,7 +25,9 @@ const (
 	Durable Wait = "durable"
 	// Integrated: in a signed tree head. The receipt may be provisional.
 	Integrated Wait = "integrated"
-	// Witnessed: in a head that the witnesses of the server's policy cosigned.
+	// Witnessed: in a head that the witnesses of the server's policy cosigned. With
+	// a policy of one's own, a receipt that doesn't meet it is then an error,
+	// ErrProvisional.
 	Witnessed Wait = "witnessed"
 )
 
@@ -133,9 +135,11 @@ func ownHTTPClient(h *http.Client) *http.Client {
 func parseBase(raw string, insecure bool) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("client: server URL: %w", err)
+		return nil, errors.New("client: server URL: expected https://host[:port]")
 	}
 	switch {
+	case u.Host == "" && u.Opaque != "": // host:port
+		return nil, fmt.Errorf("client: server URL %q: expected a scheme, as in https://host[:port]", u.Redacted())
 	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return nil, fmt.Errorf("client: server URL %q: expected https://host[:port]", u.Redacted())
 	case u.Scheme == "https", u.Scheme == "http" && (insecure || isLoopback(u.Hostname())):

@@ -22,7 +22,7 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%s: %v", cfg.URL, err)
 		}
 	}
-	bad := []string{"", "log.example.com", "ftp://log.example.com", "https://", "https://user:secret@log.example.com", "https://log.example.com?x=1", "http://192.0.2.1"}
+	bad := []string{"", "log.example.com", "localhost:8080", "127.0.0.1:8080", "http://[", "ftp://log.example.com", "https://", "https://user:secret@log.example.com", "https://log.example.com?x=1", "http://192.0.2.1"}
 	for _, u := range bad {
 		if _, err := New(Config{URL: u}); err == nil {
 			t.Errorf("%s: no error", u)

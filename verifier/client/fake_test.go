@@ -27,6 +27,7 @@ const origin = "example.com/audit"
 // Each hook spoils one thing.
 type fakeLog struct {
 	t      *testing.T
+	vkey   string
 	signer note.Signer
 	policy *verifier.Policy
 	srv    *httptest.Server
@@ -52,7 +53,7 @@ func newFakeLog(t *testing.T) *fakeLog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fakeLog{t: t, ids: map[string]int{}}
+	f := &fakeLog{t: t, vkey: vkey, ids: map[string]int{}}
 	if f.signer, err = note.NewSigner(skey); err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +161,11 @@ func (f *fakeLog) add(raw []byte) []byte {
 	default:
 		return []byte(`{"status":"conflict","index":0,"problem":{"title":"conflict","status":409,"index":0,"conflict_index":1}}`)
 	}
+	return f.result(status, i)
+}
+
+// result is R for an event whose entry is said to be i.
+func (f *fakeLog) result(status Status, i int) []byte {
 	out := map[string]any{"status": status, "index": i, "leaf_hash": f.entries[i].sealed.LeafHash[:]}
 	if f.delay == 0 {
 		out["receipt"] = string(f.receipt(i))
@@ -169,6 +175,22 @@ func (f *fakeLog) add(raw []byte) []byte {
 		f.t.Error(err)
 	}
 	return b
+}
+
+// hide withholds fields of the ith entry from now on, or says that entry by has
+// erased them.
+func (f *fakeLog) hide(i int, by *uint64, pointers ...string) {
+	f.t.Helper()
+	o, err := seal.ParseOpening(f.entries[i].sealed.Opening)
+	if err == nil && by != nil {
+		o, err = o.Erase(*by, pointers...)
+	} else if err == nil {
+		o, err = o.Withhold(pointers...)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.entries[i].sealed.Opening = o.Bytes()
 }
 
 func (f *fakeLog) seal(sent event.Fields) seal.Sealed {

@@ -28,7 +28,9 @@ var (
 	// ErrUnavailable: the log can't do it now (408, 502, 503, 504). Whether an event
 	// was stored isn't known; sending it again is safe and tells.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrServer: the server failed, or answered with what the protocol doesn't have.
+	// ErrServer: the server failed (500), which may pass: whether an event was
+	// stored isn't known, and sending it again is safe and tells. Or it answered
+	// with what the protocol doesn't have, which is not tried again.
 	ErrServer = errors.New("server error")
 )
 
@@ -38,15 +40,16 @@ var kinds = map[int]struct {
 	err       error
 	retryable bool
 }{
-	http.StatusUnauthorized:       {ErrUnauthorized, false},
-	http.StatusForbidden:          {ErrForbidden, false},
-	http.StatusNotFound:           {ErrNotFound, false},
-	http.StatusRequestTimeout:     {ErrUnavailable, true},
-	http.StatusConflict:           {ErrConflict, false},
-	http.StatusTooManyRequests:    {ErrBusy, true},
-	http.StatusBadGateway:         {ErrUnavailable, true},
-	http.StatusServiceUnavailable: {ErrUnavailable, true},
-	http.StatusGatewayTimeout:     {ErrUnavailable, true},
+	http.StatusUnauthorized:        {ErrUnauthorized, false},
+	http.StatusForbidden:           {ErrForbidden, false},
+	http.StatusNotFound:            {ErrNotFound, false},
+	http.StatusRequestTimeout:      {ErrUnavailable, true},
+	http.StatusConflict:            {ErrConflict, false},
+	http.StatusTooManyRequests:     {ErrBusy, true},
+	http.StatusInternalServerError: {ErrServer, true}, // whether the event was stored is not known
+	http.StatusBadGateway:          {ErrUnavailable, true},
+	http.StatusServiceUnavailable:  {ErrUnavailable, true},
+	http.StatusGatewayTimeout:      {ErrUnavailable, true},
 }
 
 // Problem is a refusal by the server in the form of RFC 9457, with the members

@@ -20,7 +20,7 @@ type Entry struct {
 	Leaf     []byte // the entry, byte for byte
 	LeafHash verifier.Hash
 	// Opening is the entry's content; nil when it isn't this token's to read, or
-	// is gone.
+	// is gone. With a policy: the receipt's, if only that shows it.
 	Opening []byte
 	Receipt []byte
 	// Verdict is what the checks found; nil without a policy. Without an opening
@@ -47,13 +47,24 @@ func (c *Client) Entry(ctx context.Context, index uint64) (*Entry, error) {
 	return e, err
 }
 
-// Event reads the entry of the event with that source and id, as Entry does,
-// and checks that it is the one asked for.
+// ErrNotShown: the server showed too little of the entry to tell whether it is
+// the one of the event asked for. It may have been erased, or the token may not
+// read it; or the server hides that it is another one.
+var ErrNotShown = errors.New("the entry's source and id are not shown")
+
+// Event reads the entry of the event with that source and id, as Entry does.
+// With a policy it checks that it is the one asked for: the error is a
+// *ReceiptError if it is another one, and ErrNotShown if it doesn't show; the
+// entry comes with either.
 func (c *Client) Event(ctx context.Context, source, id string) (*Entry, error) {
 	e, err := c.entry(ctx, "/v1/events/"+url.PathEscape(id), url.Values{"source": {source}})
-	if err == nil && e.Opening != nil && e.Verdict != nil {
-		f := e.Verdict.Event
-		if f.Text("/source") != source || f.Text("/id") != id {
+	if err != nil || e.Verdict == nil {
+		return e, err
+	}
+	for pointer, want := range map[string]string{"/source": source, "/id": id} {
+		if _, shown := e.Verdict.Event.Get(pointer); !shown {
+			err = ErrNotShown
+		} else if e.Verdict.Event.Text(pointer) != want {
 			return e, &ReceiptError{e.Receipt, errors.New("it is of another event than the one asked for")}
 		}
 	}
@@ -83,14 +94,15 @@ func (c *Client) checkEntry(e *Entry) error {
 	if c.checker == nil {
 		return nil
 	}
-	err := c.checkEntryParts(e)
-	var evidence *EvidenceError
-	if err != nil && !errors.As(err, &evidence) {
-		return &ReceiptError{Receipt: e.Receipt, Err: err}
+	if err := c.checkEntryParts(e); err != nil {
+		return receiptError(e.Receipt, err)
 	}
-	return err
+	return nil
 }
 
+// checkEntryParts holds the parts of the answer against each other. All of the
+// verdict's content is of one opening: the receipt's, the one beside it, or
+// both, which then are the same.
 func (c *Client) checkEntryParts(e *Entry) error {
 	v, err := c.checker.checkLeaf(e.Receipt, e.Leaf, e.Index)
 	if err != nil {
@@ -101,13 +113,17 @@ func (c *Client) checkEntryParts(e *Entry) error {
 	}
 	if e.Opening != nil {
 		o, err := seal.ParseOpening(e.Opening)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if o.LeafHash() != e.LeafHash {
+		case o.LeafHash() != v.LeafHash:
 			return errors.New("the opening is not the entry's")
+		case v.Opening != nil && !bytes.Equal(v.Opening.Bytes(), e.Opening):
+			return errors.New("it doesn't show the same as the opening beside it")
 		}
-		v.Event = o.Event()
+		show(v, o)
+	} else if v.Opening != nil {
+		e.Opening = v.Opening.Bytes()
 	}
 	e.Verdict = v
 	return nil

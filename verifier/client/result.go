@@ -22,28 +22,53 @@ const (
 
 // Result is what became of one event.
 type Result struct {
+	// Status is empty when there is no answer for the event, and Err says why:
+	// whether it is in the log isn't known, and sending it again tells.
 	Status Status
 	// Index is of the event's entry; of the first event's, for a conflict. Only
 	// meaningful with the statuses accepted, duplicate and conflict.
 	Index uint64
-	// LeafHash is the entry's RFC 6962 leaf hash, as the server said; a verified
-	// receipt shows it.
+	// LeafHash is the entry's RFC 6962 leaf hash, as the server said; a receipt
+	// that is checked has it too.
 	LeafHash verifier.Hash
 	// Receipt is the .tlog-proof, nil when the server gave none (Wait Durable, or
 	// the wait ended before the signature).
 	Receipt []byte
 	// Verdict is what the checks of the receipt found; nil when nothing was
-	// checked, for want of a policy or of a receipt.
+	// checked, for want of a policy or of a receipt, and when a check failed. Its
+	// Witnesses say whether the receipt is provisional.
 	Verdict *verifier.Verdict
+	// Uncompared are the pointers of the fields that were sent and couldn't be
+	// compared with the entry's, because the log says that it has erased them. Only
+	// a duplicate, submitted long ago, can have such; of it everything that is
+	// never erased was compared, and everything else that is still there.
+	Uncompared []string
 	// Err is nil for an event that is in the log and whose receipt, where one
 	// was given and there is a policy, holds. Otherwise *Problem, *ReceiptError,
-	// *EvidenceError, or what kept the answer away. What isn't a *Problem leaves
-	// open whether the event is in the log.
+	// *EvidenceError, ErrProvisional, or what kept the answer away. What is neither
+	// a *Problem nor ErrProvisional leaves open whether the event is in the log.
 	Err error
 }
 
-// Verified reports whether a receipt was given and holds.
-func (r *Result) Verified() bool { return r.Err == nil && r.Verdict != nil }
+// Verified reports whether a receipt was given, holds, and is of just the event
+// that was sent, each field compared. That includes receipts that are
+// provisional (Verdict.Witnesses), unless Config.Wait is Witnessed: then those
+// have an Err. A duplicate of which something has been erased is not verified,
+// but partly compared: Err is nil, and Uncompared says what it is about.
+func (r *Result) Verified() bool {
+	return r.Err == nil && r.Verdict != nil && len(r.Uncompared) == 0
+}
+
+// Provisional reports whether the receipt was checked and its checkpoint has
+// fewer cosignatures than the policy wants: the log alone vouches for it.
+func (r *Result) Provisional() bool {
+	return r.Verdict != nil && r.Verdict.Witnesses.Status != verifier.Quorum
+}
+
+// ErrProvisional: Config.Wait is Witnessed, and the receipt holds but for too
+// few cosignatures. The event is in the log; [Client.Receipt] gives a better
+// receipt once there is one.
+var ErrProvisional = errors.New("the receipt is provisional: it has too few cosignatures for the policy")
 
 // wireResult is R of the batch answer.
 type wireResult struct {

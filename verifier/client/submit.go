@@ -61,8 +61,13 @@ func (c *Client) waitQuery() url.Values { return url.Values{"wait": {string(c.cf
 
 // SubmitBatch sends up to MaxBatchEvents events of together up to
 // MaxBatchBytes. One bad event never costs the others: the results, in the
-// order of raws, each have their own Err. The error is for what befell all of
-// them; events may then be in the log nevertheless.
+// order of raws, each have their own Err. Those whose problem may pass (status
+// 429, 500 or 503) are sent again, alone.
+//
+// The error is for when there was no answer to the first sending, and then there
+// are no results; events may be in the log nevertheless. When there was none to
+// a later one, what the others got stays, and the results of those sent again
+// have an empty Status and the failure as Err.
 func (c *Client) SubmitBatch(ctx context.Context, raws [][]byte) ([]Result, error) {
 	if err := checkBatch(raws); err != nil {
 		return nil, err
@@ -81,7 +86,13 @@ func (c *Client) SubmitBatch(ctx context.Context, raws [][]byte) ([]Result, erro
 	}
 	for n := 1; len(open) > 0; n++ {
 		if err := c.submitOpen(ctx, raws, sent, open, results); err != nil {
-			return nil, err
+			if n == 1 {
+				return nil, err
+			}
+			for _, i := range open {
+				results[i] = Result{Err: fmt.Errorf("sent again: %w", err)}
+			}
+			return results, nil
 		}
 		open = again(open, results)
 		if len(open) == 0 || n >= c.cfg.Attempts || c.sleep(ctx, c.backoff(n)) != nil {
@@ -161,13 +172,29 @@ func (c *Client) finish(ctx context.Context, r *Result, sent event.Fields) {
 			return
 		}
 	}
-	r.Verdict, r.Err = c.checker.Check(r.Receipt, sent)
-	if r.Err == nil && r.Verdict.Index != r.Index {
-		r.Err = &ReceiptError{r.Receipt, fmt.Errorf("it is of entry %d, the answer said %d", r.Verdict.Index, r.Index)}
+	v, uncompared, err := c.checker.checkSent(r.Receipt, sent, r.Status)
+	if err == nil {
+		err = r.agrees(v)
 	}
-	if r.Err != nil {
-		r.Verdict = nil
+	if err != nil {
+		r.Err = err
+		return
 	}
+	r.Verdict, r.Uncompared = v, uncompared
+	if c.cfg.Wait == Witnessed && r.Provisional() {
+		r.Err = ErrProvisional
+	}
+}
+
+// agrees checks that a receipt is of the entry that the answer named.
+func (r *Result) agrees(v *verifier.Verdict) error {
+	switch {
+	case v.Index != r.Index:
+		return &ReceiptError{r.Receipt, fmt.Errorf("it is of entry %d, the answer said %d", v.Index, r.Index)}
+	case v.LeafHash != r.LeafHash:
+		return &ReceiptError{r.Receipt, errors.New("it is of another leaf hash than the answer said")}
+	}
+	return nil
 }
 
 // awaitReceipt asks for a receipt until there is one: the server answered that

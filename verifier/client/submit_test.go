@@ -209,7 +209,7 @@ func TestSubmitBatch(t *testing.T) {
 // What may pass is sent again, in a batch only what needs it.
 func TestRetries(t *testing.T) {
 	f := newFakeLog(t)
-	failures := []int{503, 429, 0}
+	failures := []int{503, 429, 500, 0}
 	f.answer = func(w http.ResponseWriter, r *http.Request) bool {
 		if len(failures) == 0 {
 			return false
@@ -222,11 +222,11 @@ func TestRetries(t *testing.T) {
 		f.problem(w, status, "busy")
 		return true
 	}
-	c := f.client(func(cfg *Config) { cfg.Attempts = 4 })
+	c := f.client(func(cfg *Config) { cfg.Attempts = 5 })
 	if r, err := c.Submit(t.Context(), rawEvent("a")); err != nil || !r.Verified() {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if len(f.asked) != 4 {
+	if len(f.asked) != 5 {
 		t.Errorf("asked %v", f.asked)
 	}
 	failures = slices.Repeat([]int{503}, 10)
@@ -239,23 +239,57 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// The status of an event's own problem says whether it is sent again.
 func TestBatchRetriesWhatMayPass(t *testing.T) {
-	f := newFakeLog(t)
-	first := true
-	f.answer = func(w http.ResponseWriter, r *http.Request) bool {
-		if !first {
-			return false
+	for status, again := range map[int]bool{429: true, 500: true, 503: true, 403: false, 422: false} {
+		f := newFakeLog(t)
+		first := true
+		f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			if !first {
+				return false
+			}
+			first = false
+			fmt.Fprintf(w, "%s\n"+`{"status":"rejected","problem":{"status":%d,"title":"no"}}`+"\n", f.add(rawEvent("a")), status)
+			return true
 		}
-		first = false
-		fmt.Fprintf(w, "%s\n%s\n", f.add(rawEvent("a")), `{"status":"rejected","problem":{"status":503,"title":"busy"}}`)
+		results, err := f.client(nil).SubmitBatch(t.Context(), [][]byte{rawEvent("a"), rawEvent("b")})
+		if err != nil || !results[0].Verified() || results[1].Verified() != again || again && results[1].Index != 1 {
+			t.Errorf("%d: %+v, %v", status, results, err)
+		}
+		want := 1
+		if again {
+			want = 2
+		}
+		if len(f.entries) != want || len(f.asked) != want {
+			t.Errorf("%d: %d entries, asked %v", status, len(f.entries), f.asked)
+		}
+	}
+}
+
+// What a later sending of a batch fails with doesn't cost the results that are
+// there.
+func TestBatchKeepsResults(t *testing.T) {
+	f := newFakeLog(t)
+	asked := 0
+	f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		if asked++; asked == 1 {
+			fmt.Fprintf(w, "%s\n"+`{"status":"rejected","problem":{"status":503,"title":"busy"}}`+"\n", f.add(rawEvent("a")))
+		} else {
+			f.problem(w, 401, "unauthorized")
+		}
 		return true
 	}
-	results, err := f.client(nil).SubmitBatch(t.Context(), [][]byte{rawEvent("a"), rawEvent("b")})
-	if err != nil || !results[0].Verified() || !results[1].Verified() || results[1].Index != 1 {
-		t.Fatalf("%+v, %v", results, err)
+	batch := [][]byte{rawEvent("a"), rawEvent("b"), []byte("{")}
+	results, err := f.client(nil).SubmitBatch(t.Context(), batch)
+	if err != nil || len(results) != 3 {
+		t.Fatalf("%d results, %v", len(results), err)
 	}
-	if len(f.entries) != 2 || len(f.asked) != 2 {
-		t.Errorf("%d entries, asked %v", len(f.entries), f.asked)
+	if !results[0].Verified() || results[1].Status != "" || !errors.Is(results[1].Err, ErrUnauthorized) || results[2].Status != Rejected {
+		t.Errorf("%+v", results)
+	}
+	asked = 1
+	if results, err := f.client(nil).SubmitBatch(t.Context(), batch); results != nil || !errors.Is(err, ErrUnauthorized) {
+		t.Errorf("no answer at all: %+v, %v", results, err)
 	}
 }
 

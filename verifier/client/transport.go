@@ -75,6 +75,10 @@ func (c *Client) attempt(ctx context.Context, r request) (_ *answer, pause time.
 		return nil, -1, err
 	}
 	resp, err := c.http.Do(req)
+	var where *url.Error // whose text is the URL again
+	if errors.As(err, &where) {
+		err = where.Err
+	}
 	if err != nil {
 		return nil, 0, err
 	}

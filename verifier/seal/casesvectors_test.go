@@ -279,6 +279,7 @@ func sealVectors(t testing.TB) []vectors.Case {
 	}
 	all = append(all, fullVectors(t)...)
 	all = append(all, withholdVectors(t)...)
+	all = append(all, compareVectors(t)...)
 	return append(all, identityVectors()...)
 }
 

@@ -46,8 +46,17 @@
 //   - more than 256 submitted fields, and more than 1 MiB.
 //
 // What is left is to compute the leaf, a function of the opening alone, and to
-// look for it in the log. The leaf doesn't bind e: that the entry e exists and
-// records this erasure is for an audit to check.
+// look for it in the log. The leaf doesn't bind e: nothing here says that entry
+// e exists. An audit (package verifier) checks that e is greater than the
+// entry's own index and less than the size of the tree. That entry e records an
+// erasure, and the erasure of this field, nobody checks yet: until then a field
+// that is said to be erased is one that isn't shown, and no more.
+//
+// # Comparing
+//
+// Who holds an event and is shown an opening compares the two with
+// Opening.Compare: a field that isn't shown is not the same, it is unknown.
+// Opening.SameSubmission, which takes it for the same, is for the log itself.
 //
 // # Withholding
 //

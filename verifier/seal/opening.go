@@ -123,9 +123,14 @@ func (o *Opening) Withheld() []string {
 	return out
 }
 
-// SameSubmission reports whether f is the event that this opening is of, as
-// the source submitted it: the same fields, but for the server's, and the same
-// values. Of a field that is withheld only its being there can be compared.
+// SameSubmission reports whether nothing speaks against f being the event that
+// this opening is of, as the source submitted it: the same fields, but for the
+// server's, and the same values. A field that is withheld is taken for equal.
+//
+// That is the rule for duplicates of a log that holds the opening itself, where
+// a field is withheld because it was erased. Whoever is shown an opening by
+// somebody else needs Compare: an opening that shows nothing passes here for
+// every event with the same pointers.
 func (o *Opening) SameSubmission(f event.Fields) bool {
 	i := 0
 	for _, mine := range o.Fields {

@@ -39,6 +39,8 @@ func run(c vectors.Case) (map[string]string, error) {
 		return runWithhold(c)
 	case "source":
 		return runSource(c)
+	case "compare":
+		return runCompare(c)
 	case "identity":
 		secret, err := hex.DecodeString(c.Header["secret"])
 		h := IdentityHash(secret, c.Header["tenant"], c.Header["source"], c.Header["id"])
@@ -91,7 +93,7 @@ func runOpen(c vectors.Case) (map[string]string, error) {
 		return nil, errLeaf
 	}
 	h := o.LeafHash()
-	out := map[string]string{"event": string(o.Event().JSON()), "leaf_hash": hex.EncodeToString(h[:]), "content": string(Verified)}
+	out := map[string]string{"event": string(o.Event().JSON()), "leaf_hash": hex.EncodeToString(h[:]), "content": string(Verified), "withheld": ""}
 	for _, f := range o.Fields {
 		if !f.Shown {
 			out["content"] = string(VerifiedRedacted)
@@ -148,7 +150,7 @@ func runSource(c vectors.Case) (map[string]string, error) {
 }
 
 // headers are the results that stand in a vector's header, not in a block.
-var headers = map[string]bool{"leaf_hash": true, "content": true, "identity_hash": true}
+var headers = map[string]bool{"leaf_hash": true, "content": true, "identity_hash": true, "compared": true}
 
 func TestVectors(t *testing.T) {
 	if *update {
@@ -205,9 +207,10 @@ func writeVectors(t *testing.T) {
 				t.Errorf("%s: %v", c.Name, err)
 			}
 			for name, value := range results {
-				if headers[name] {
+				switch {
+				case headers[name]:
 					c.Header[name] = value
-				} else {
+				case value != "": // a block that isn't there is an empty one
 					c.Blocks[name] = []byte(value)
 				}
 			}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/client"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -188,6 +190,9 @@ func (w *worker) check(r *result, n int) error {
 	v, err := w.run.client.Checker().Check(receipt, sent)
 	if err == nil && v.Index != r.index {
 		err = fmt.Errorf("of entry %d, the answer said %d", v.Index, r.index)
+	}
+	if err == nil && w.run.cfg.Wait == string(client.Witnessed) && v.Witnesses.Status != verifier.Quorum {
+		err = client.ErrProvisional
 	}
 	return err
 }
