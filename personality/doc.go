@@ -6,7 +6,7 @@
 //
 //  1. Admit ([Service.Admit], admit.go): check credential and event, stamp it with
 //     tenant, time and principal, split it into fields and commit to each.
-//  2. Sequence (sequence.go): one goroutine takes whatever has queued up while it
+//  2. Sequence (sequence.go, plan.go): one goroutine takes whatever has queued up while it
 //     wrote the batch before, and gives each new event the next index. Openings
 //     and the batch's mark (mark.go) go to the publication store, then the leaves
 //     to the tree. When both are durable, the index is final. An event whose id is
