@@ -141,12 +141,14 @@ func (p *Pending) charge() int64 { return min(int64(p.size), p.s.cfg.QueueBytes)
 func (s *Service) queueUp(ctx context.Context, p *Pending) error {
 	s.admitting.RLock()
 	defer s.admitting.RUnlock()
-	if s.closing {
+	if s.isClosing() {
 		return ErrClosing
 	}
 	select {
 	case s.queue <- p:
 		return nil
+	case <-s.closing:
+		return ErrClosing
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
 	}

@@ -134,6 +134,11 @@ func (a *fileAnchor) Load(context.Context) (pubstore.Head, error) {
 		return pubstore.Head{}, fmt.Errorf("%w: %s: %w", ErrAnchor, a.name, errors.Join(errs...))
 	}
 	a.next = 1 - found
+	// What can be read may be in memory only: a process that died between writing
+	// and syncing left it there. Move won't write the same head again.
+	if err := a.f.SyncData(); err != nil {
+		return pubstore.Head{}, fmt.Errorf("read anchor: %w", err)
+	}
 	return a.head, nil
 }
 

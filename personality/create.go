@@ -2,7 +2,6 @@ package personality
 
 import (
 	"context"
-	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -115,7 +114,11 @@ func create(ctx context.Context, cfg CreateConfig, c Config, building string) (v
 		return "", err
 	}
 	empty := pubstore.Head{Root: sha256.Sum256(nil)} // RFC 6962: the hash of nothing
-	if err := createStore(ctx, c, building, pubstore.Log{
+	keys, err := deriveKeys(skey)
+	if err != nil {
+		return "", fmt.Errorf("derive keys: %w", err)
+	}
+	if err := createStore(ctx, c, building, keys, pubstore.Log{
 		Origin: cfg.Origin, Name: cfg.Log, VKey: vkey, Created: c.Now().UTC(),
 	}, empty); err != nil {
 		return "", err
@@ -132,7 +135,7 @@ func create(ctx context.Context, cfg CreateConfig, c Config, building string) (v
 	return vkey, syncDir(filepath.Dir(c.Dir))
 }
 
-func createStore(ctx context.Context, c Config, dir string, params pubstore.Log, empty pubstore.Head) (err error) {
+func createStore(ctx context.Context, c Config, dir string, keys keys, params pubstore.Log, empty pubstore.Head) (err error) {
 	db, err := openPebble(c, dir, false)
 	if err != nil {
 		return err
@@ -143,6 +146,9 @@ func createStore(ctx context.Context, c Config, dir string, params pubstore.Log,
 	}
 	params.IDSecret = make([]byte, 32)
 	if _, err := rand.Read(params.IDSecret); err != nil {
+		return err
+	}
+	if params, err = keys.sealLog(params); err != nil {
 		return err
 	}
 	return pubstore.NewPebble(db).Create(ctx, params, empty)
@@ -218,7 +224,7 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if err != nil {
 		return parts{}, err
 	}
-	if p.signer, p.batchKey, err = loadSigner(filepath.Join(c.Dir, keyFile), params); err != nil {
+	if p.signer, p.keys, err = loadSigner(filepath.Join(c.Dir, keyFile), params); err != nil {
 		return parts{}, err
 	}
 	if p.tree, err = tree.OpenEmbedded(ctx, db, params.TreeID, treeOptions(c)); err != nil {
@@ -229,34 +235,36 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 }
 
 // loadSigner reads the signing key, checks that it is this log's, and derives the
-// key of the batches' marks from it: that one must not be in the store either.
-func loadSigner(path string, params pubstore.Log) (signer note.Signer, batchKey []byte, err error) {
+// other keys from it: they must not be in the store either.
+func loadSigner(path string, params pubstore.Log) (signer note.Signer, k keys, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("signing key: %w", err)
+		return nil, k, fmt.Errorf("signing key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, nil, fmt.Errorf("signing key: %s has mode %04o: others may read it; expected 0600", path, info.Mode().Perm())
+		return nil, k, fmt.Errorf("signing key: %s has mode %04o: others may read it; expected 0600", path, info.Mode().Perm())
 	}
 	skey, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("signing key: %w", err)
+		return nil, k, fmt.Errorf("signing key: %w", err)
 	}
 	text := strings.TrimSpace(string(skey))
 	signer, err = note.NewSigner(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("signing key %s: %w", path, err)
+		return nil, k, fmt.Errorf("signing key %s: %w", path, err)
 	}
 	verifier, err := note.NewVerifier(params.VKey)
 	if err != nil {
-		return nil, nil, fmt.Errorf("stored public key: %w", err)
+		return nil, k, fmt.Errorf("stored public key: %w", err)
 	}
 	if signer.Name() != verifier.Name() || signer.KeyHash() != verifier.KeyHash() {
-		return nil, nil, fmt.Errorf("signing key %s belongs to %s+%08x, this log's is %s+%08x", path,
+		return nil, k, fmt.Errorf("signing key %s belongs to %s+%08x, this log's is %s+%08x", path,
 			signer.Name(), signer.KeyHash(), verifier.Name(), verifier.KeyHash())
 	}
-	batchKey, err = hkdf.Key(sha256.New, []byte(text), nil, "prooftrail.batch/1", sha256.Size)
-	return signer, batchKey, err
+	if k, err = deriveKeys(text); err != nil {
+		return nil, k, fmt.Errorf("signing key %s: %w", path, err)
+	}
+	return signer, k, k.checkLog(params)
 }
 
 // openAnchorOrExplain returns the anchor, or one whose Load says why there is

@@ -25,6 +25,7 @@ type testLog struct {
 	t      *testing.T
 	cfg    Config
 	policy *verifier.Policy
+	vkey   string
 	svc    *Service
 }
 
@@ -57,6 +58,7 @@ func (l *testLog) create() {
 		l.t.Fatal(err)
 	}
 	l.cfg.Anchor = cfg.Anchor
+	l.vkey = made.VKey
 	if l.policy, err = verifier.ParsePolicy(fmt.Appendf(nil, policyFmt, made.VKey)); err != nil {
 		l.t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ var errUnmarked = errors.New("leaves that this log did not sequence")
 // each leaf's hash and identity hash. Until a leaf is signed for, it is all that tells
 // it from one that somebody put into the database.
 func (s *Service) mark(b *batch) pubstore.Mark {
-	mac := hmac.New(sha256.New, s.parts.batchKey)
+	mac := hmac.New(sha256.New, s.parts.keys.batch)
 	mac.Write([]byte("prooftrail.batch/1"))
 	var n [16]byte
 	binary.BigEndian.PutUint64(n[:8], b.first)
@@ -41,16 +41,23 @@ func (s *Service) mark(b *batch) pubstore.Mark {
 // stored there. A leaf without a mark makes the service refuse: it would sign what
 // nobody submitted.
 func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
-	leaves, err := s.tree.Leaves(ctx, first, maxStoredBatch)
+	marks, err := s.store.Marks(ctx, first)
+	if errors.Is(err, pubstore.ErrCorrupt) {
+		return nil, s.refuse(fmt.Sprintf("the marks of entry %d are damaged", first), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	count := 1
+	for _, m := range marks {
+		count = max(count, min(m.Count, maxStoredBatch))
+	}
+	leaves, err := s.tree.Leaves(ctx, first, count)
 	if err != nil {
 		return nil, fmt.Errorf("read back from entry %d: %w", first, err)
 	}
 	if len(leaves) == 0 {
 		return nil, nil
-	}
-	marks, err := s.store.Marks(ctx, first)
-	if err != nil {
-		return nil, err
 	}
 	for _, m := range marks {
 		if m.Count < 1 || m.Count > len(leaves) {

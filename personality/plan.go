@@ -8,11 +8,14 @@ import (
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
+	"github.com/prooftrail/prooftrail/verifier/event"
 	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // work is a group commit in the making.
 type work struct {
+	failed   int // events that got an error of their own
+	opened   map[[32]byte]*opened
 	now      time.Time
 	batch    *batch
 	leaves   []tree.Leaf
@@ -40,6 +43,7 @@ func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 		}
 		if err != nil {
 			p.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			w.failed++
 		}
 	}
 	w.batch.count = len(w.leaves)
@@ -80,17 +84,18 @@ func (s *Service) lookUp(ctx context.Context, id [32]byte) (*inflight, error) {
 // identity must hold the same submitted fields. A conflict is logged in this same
 // batch, whatever becomes of the one who sent it.
 func (s *Service) compare(ctx context.Context, w *work, p *Pending, first *inflight) error {
-	opening, err := s.firstOpening(ctx, w, first)
+	o, err := s.openFirst(ctx, w, first)
 	if err != nil {
 		return fmt.Errorf("compare with entry %d: %w", first.index, err)
 	}
-	o, err := seal.ParseOpening(opening)
-	if err != nil {
-		return fmt.Errorf("compare with entry %d: %w", first.index, err)
+	for _, pointer := range []string{"/tenant", "/source", "/id"} {
+		if o.event.Text(pointer) != p.fields.Text(pointer) {
+			return fmt.Errorf("compare with entry %d: %w: it has another %s than its identity says", first.index, pubstore.ErrCorrupt, pointer)
+		}
 	}
-	p.index, p.leafHash, p.batch, p.opening = first.index, first.leafHash, first.batch, opening
+	p.index, p.leafHash, p.batch = first.index, first.leafHash, first.batch
 	if o.SameSubmission(p.fields.Submitted()) {
-		p.status = StatusDuplicate
+		p.status, p.opening = StatusDuplicate, o.bytes
 		s.cfg.Metrics.duplicates.Inc()
 		return nil
 	}
@@ -99,17 +104,39 @@ func (s *Service) compare(ctx context.Context, w *work, p *Pending, first *infli
 	return s.recordConflict(ctx, w, p)
 }
 
-// firstOpening returns the opening of an entry: from the batch in the making, or
-// from the store.
-func (s *Service) firstOpening(ctx context.Context, w *work, first *inflight) ([]byte, error) {
-	if first.batch == w.batch {
-		return w.openings[first.index-w.batch.first].Bytes, nil
+// opened is an entry's opening, checked against its leaf.
+type opened struct {
+	*seal.Opening
+	event event.Fields
+	bytes []byte
+}
+
+// openFirst opens the entry that events of the batch are compared with, once: from
+// the batch in the making, or from the store. What is stored is believed only if
+// it opens the leaf.
+func (s *Service) openFirst(ctx context.Context, w *work, first *inflight) (*opened, error) {
+	if o, ok := w.opened[first.leafHash]; ok {
+		return o, nil
 	}
-	opening, err := s.store.Opening(ctx, first.leafHash)
-	if err != nil {
+	var stored []byte
+	var err error
+	if first.batch == w.batch {
+		stored = w.openings[first.index-w.batch.first].Bytes
+	} else if stored, err = s.store.Opening(ctx, first.leafHash); err != nil {
 		return nil, notAMiss(err)
 	}
-	return opening, nil
+	o, err := seal.ParseOpening(stored)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", pubstore.ErrCorrupt, err)
+	}
+	if o.LeafHash() != first.leafHash {
+		return nil, fmt.Errorf("%w: its opening is not of its leaf", pubstore.ErrCorrupt)
+	}
+	if w.opened == nil {
+		w.opened = map[[32]byte]*opened{}
+	}
+	w.opened[first.leafHash] = &opened{o, o.Event(), stored}
+	return w.opened[first.leafHash], nil
 }
 
 // recordConflict puts the audit.conflict event of p into the batch, unless the

@@ -185,7 +185,7 @@ func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) 
 	if got != root.Hash {
 		return nil, s.refuse(fmt.Sprintf("at size %d Trillian's root is %x, but its leaves make %x", root.Size, root.Hash, got), errRoot)
 	}
-	if err := s.sameAsSequenced(old.Size, st.hashes); err != nil {
+	if err := s.sameAsSequenced(old.Size, st); err != nil {
 		return nil, err
 	}
 	st.tiles()
@@ -245,17 +245,27 @@ func (st *step) tiles() {
 }
 
 // sameAsSequenced compares what was read back with what the sequencer answered
-// for: a leaf that has changed in between must not be signed.
-func (s *Service) sameAsSequenced(first uint64, read []verifier.Hash) error {
+// for, or recovery found marked: a leaf that has changed since, or one more, must
+// not be signed.
+func (s *Service) sameAsSequenced(first uint64, st *step) error {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
+	next, end := first, first+uint64(len(st.hashes))
 	for _, b := range s.batches {
 		for i, want := range b.hashes {
-			at := b.first + uint64(i) - first
-			if at < uint64(len(read)) && read[at] != want {
-				return s.refuse(fmt.Sprintf("entry %d was stored with leaf hash %x and read back with %x", first+at, want, read[at]), errRoot)
+			if next == end {
+				return nil
 			}
+			got, id := st.hashes[next-first], st.pub.IDs[next-first].Hash
+			if b.first+uint64(i) != next || got != want || id != b.ids[i] {
+				return s.refuse(fmt.Sprintf("entry %d was stored with leaf hash %x and identity %x and read back with %x and %x",
+					next, want, b.ids[i], got, id), errRoot)
+			}
+			next++
 		}
+	}
+	if next < end {
+		return s.refuse(fmt.Sprintf("Trillian's tree has %d entries, but this log sequenced only %d", end, next), errUnmarked)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/transparency-dev/merkle/compact"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
@@ -22,6 +23,9 @@ func (s *Service) recover(ctx context.Context) error {
 	kept, err := s.store.Checkpoint(ctx)
 	if err != nil && !errors.Is(err, pubstore.ErrNotFound) {
 		return err
+	}
+	if !s.signedByUs(kept) {
+		kept = nil
 	}
 	s.published.Store(&publishedHead{head: head, note: kept})
 	s.next = head.Size
@@ -65,6 +69,16 @@ func (s *Service) recover(ctx context.Context) error {
 			return asRefusal(err)
 		}
 	}
+}
+
+// signedByUs reports whether a stored note has this log's signature.
+func (s *Service) signedByUs(kept []byte) bool {
+	v, err := note.NewVerifier(s.params.VKey)
+	if err != nil {
+		return false
+	}
+	_, err = note.Open(kept, note.VerifierList(v))
+	return err == nil
 }
 
 // asRefusal lets a service that refuses open, so that it can say why.

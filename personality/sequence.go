@@ -61,15 +61,8 @@ func (s *Service) sequenceAll(ctx context.Context) {
 // within the limits of a batch. left is what the batch before had no room for.
 func (s *Service) take(ctx context.Context, left *Pending) (events []*Pending, next *Pending, open bool) {
 	if left == nil {
-		select {
-		case p, ok := <-s.queue:
-			if !ok {
-				return nil, nil, false
-			}
-			left = p
-		case <-ctx.Done():
-			s.failQueued()
-			return nil, nil, false
+		if left, open = s.first(ctx); left == nil {
+			return nil, nil, open
 		}
 	}
 	events = append(events, left)
@@ -89,6 +82,29 @@ func (s *Service) take(ctx context.Context, left *Pending) (events []*Pending, n
 		}
 	}
 	return events, nil, true
+}
+
+// probeEvery is how often storage is looked at while it fails.
+const probeEvery = time.Second
+
+// first waits for an event; nil when the queue is closed, or storage was probed.
+func (s *Service) first(ctx context.Context) (p *Pending, open bool) {
+	var retry <-chan time.Time
+	if s.unsure || s.isFailing() {
+		timer := time.NewTimer(probeEvery)
+		defer timer.Stop()
+		retry = timer.C
+	}
+	select {
+	case p, open = <-s.queue:
+		return p, open
+	case <-retry:
+		s.probe(ctx)
+		return nil, true
+	case <-ctx.Done():
+		s.failQueued()
+		return nil, false
+	}
 }
 
 // failQueued answers what is still queued when the service stops in a hurry.
@@ -140,10 +156,25 @@ func (s *Service) sequence(ctx context.Context, events []*Pending) {
 		switch {
 		case err == nil:
 			w.failing = time.Time{}
-		case w.failing.IsZero():
+		case w.failing.IsZero() && !errors.Is(err, ErrBusy): // the entries that wait tell of that
 			w.failing = began
 		}
 	})
+}
+
+// probe finds out whether storage works again after it failed, so that readiness
+// doesn't wait for an event that nobody sends to a service that isn't ready.
+func (s *Service) probe(ctx context.Context) {
+	if err := s.maySequence(ctx); err != nil {
+		return
+	}
+	if _, err := s.store.Index(ctx, [32]byte{}); err != nil && !errors.Is(err, pubstore.ErrNotFound) {
+		return
+	}
+	if err := s.store.Sync(ctx); err != nil {
+		return
+	}
+	s.progress(func(w *watch) { w.failing = time.Time{} })
 }
 
 // maySequence checks what must hold before any batch.
@@ -156,7 +187,7 @@ func (s *Service) maySequence(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
-	if s.next-s.published.Load().head.Size >= uint64(s.cfg.MaxUnpublished) {
+	if s.next >= s.published.Load().head.Size+uint64(s.cfg.MaxUnpublished) {
 		return fmt.Errorf("%w: too many entries wait for publication", ErrBusy)
 	}
 	return nil
@@ -164,6 +195,10 @@ func (s *Service) maySequence(ctx context.Context) error {
 
 func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began time.Time) error {
 	w := s.plan(ctx, events)
+	if w.failed == len(events) {
+		failAll(events, events[0].err)
+		return events[0].err
+	}
 	if len(w.leaves) > 0 {
 		if err := s.write(ctx, w); err != nil {
 			s.log.Error("storing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)

@@ -29,7 +29,7 @@ type Service struct {
 	// Admission. admitting is held for reading while an event is put in the
 	// queue, and for writing to close it.
 	admitting sync.RWMutex
-	closing   bool
+	closing   chan struct{} // closed first
 	queue     chan *Pending
 	budget    *semaphore.Weighted // bytes in the queue
 
@@ -72,9 +72,8 @@ type parts struct {
 	store  pubstore.Store
 	anchor Anchor
 	signer note.Signer
-	// batchKey authenticates batches that are stored and not signed yet.
-	batchKey []byte
-	close    func() error // closes what they share, after them
+	keys   keys
+	close  func() error // closes what they share, after them
 }
 
 // publishedHead is a head with its signed checkpoint.
@@ -109,9 +108,11 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
-		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1),
+		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
-	if err := s.tokens.load(ctx, p.store); err != nil {
+	if err := s.tokens.load(ctx, p.store, p.keys); errors.Is(err, errRecord) {
+		_ = s.refuse(err.Error()+": somebody wrote to the database", err)
+	} else if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	if err := s.recover(ctx); err != nil {
@@ -189,19 +190,37 @@ func (s *Service) Close(ctx context.Context) error {
 	return s.closeErr
 }
 
+// maxHang is how long Close waits for storage that was told to stop. Past it the
+// stores are left as they are: the process is about to end.
+const maxHang = 2 * time.Second
+
+// isClosing reports whether Close has been called.
+func (s *Service) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *Service) close(ctx context.Context) error {
 	if s.announced.Load() {
 		s.logStop(ctx)
 	}
+	close(s.closing)
 	s.admitting.Lock()
-	s.closing = true
 	close(s.queue)
 	s.admitting.Unlock()
 	drained := make(chan struct{})
 	go func() { s.done.Wait(); close(drained) }()
 	if !waitFor(ctx, drained) {
 		s.stop()
-		<-drained
+		patience, stop := context.WithTimeout(context.WithoutCancel(ctx), maxHang)
+		defer stop()
+		if !waitFor(patience, drained) {
+			return fmt.Errorf("close log: storage hangs; what was answered as durable is: %w", context.Cause(ctx))
+		}
 	}
 	s.stop()
 	s.usingMu.Lock()

@@ -41,10 +41,15 @@ type storedToken struct {
 	secretHash [32]byte
 }
 
-func (t *tokenSet) load(ctx context.Context, store pubstore.Store) error {
+func (t *tokenSet) load(ctx context.Context, store pubstore.Store, keys keys) error {
 	stored, err := store.Tokens(ctx)
 	if err != nil {
 		return err
+	}
+	for _, st := range stored {
+		if err := keys.checkToken(st); err != nil {
+			return err
+		}
 	}
 	t.byID, t.known = make(map[string]storedToken, len(stored)), map[string]bool{OwnTenant: true}
 	for _, st := range stored {
@@ -178,10 +183,9 @@ func (s *Service) AddToken(ctx context.Context, from Caller, r TokenRequest) (*T
 	if err := s.logToken(ctx, from, ActionTokenCreate, tok.Token); err != nil {
 		return nil, "", err
 	}
-	if err := s.store.PutToken(ctx, st); err != nil {
+	if err := s.putToken(ctx, st); err != nil {
 		return nil, "", err
 	}
-	s.tokens.put(st)
 	return tok.Token, tokenPrefix + id + "_" + secret, nil
 }
 
@@ -209,6 +213,15 @@ func (s *Service) RevokeToken(ctx context.Context, from Caller, id string) error
 	}
 	st := tok.stored
 	st.Revoked = s.cfg.Now().UTC()
+	return s.putToken(ctx, st)
+}
+
+// putToken stores a token, or its end, and makes it so.
+func (s *Service) putToken(ctx context.Context, st pubstore.Token) error {
+	st, err := s.parts.keys.sealToken(st)
+	if err != nil {
+		return err
+	}
 	if err := s.store.PutToken(ctx, st); err != nil {
 		return err
 	}

@@ -20,6 +20,13 @@ func (s *Service) progress(change func(*watch)) {
 	s.observeOldest()
 }
 
+// isFailing reports whether the last batch could not be stored.
+func (s *Service) isFailing() bool {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	return !s.watch.failing.IsZero()
+}
+
 // oldest returns since when the oldest event waits for its publication, or events
 // fail to be stored; zero if nothing waits. The caller holds pendingMu.
 func (s *Service) oldest() time.Time {
@@ -75,9 +82,7 @@ func (s *Service) Ready(context.Context) Readiness {
 			r.Reason = "events can't be stored"
 		}
 	}
-	s.admitting.RLock()
-	defer s.admitting.RUnlock()
-	if s.closing {
+	if s.isClosing() {
 		r.Ready, r.Reason = false, ErrClosing.Error()
 	}
 	if f := s.fault.Load(); f != nil {

@@ -12,11 +12,13 @@ type AuditConfig struct {
 	Source Source
 	// Policy names the log and its witnesses. Required.
 	Policy *Policy
-	// Openings, if not nil, has each opening checked too.
+	// Openings, if not nil, has each opening checked too. Entries that the server says are
+	// other tenants' are counted, not believed: the next audit with this state asks for them,
+	// and for all behind them, again.
 	Openings OpeningSource
 	// StateFile is where the audit remembers how far it came and which head it saw. Empty:
 	// nothing is remembered, and the audit begins at entry 0. A file that doesn't exist is
-	// made.
+	// made; the report's History says so. Its directory must exist.
 	StateFile string
 	// FromStart checks every entry, however much of the log the state says was checked; the
 	// remembered head still has to be consistent. An opening that was changed after an
@@ -68,6 +70,9 @@ func Audit(ctx context.Context, cfg AuditConfig) (*AuditReport, error) {
 	}
 	a := &auditor{cfg: cfg, tiles: Tiles(cfg.Source)}
 	err := a.run(ctx)
+	if a.report != nil {
+		a.report.stop()
+	}
 	if err == nil || errors.Is(err, errStop) {
 		err = a.report.err()
 	}
@@ -85,6 +90,7 @@ type auditor struct {
 
 	old     *auditState // nil: nothing remembered
 	oldHead Checkpoint
+	history History
 	// unproven: the tiles didn't show that head extends oldHead. Until the entries do, the
 	// state keeps the old head.
 	unproven bool
@@ -116,9 +122,20 @@ func (a *auditor) loadState() (err error) {
 	if a.old, err = loadState(a.cfg.StateFile); err == nil && a.old != nil {
 		a.oldHead, err = a.old.check(a.cfg.Policy)
 	}
+	if err == nil && a.cfg.StateFile != "" {
+		err = probeState(a.cfg.StateFile) // before hours of work whose end can't be kept
+	}
 	if err != nil {
 		// Not ErrFailed, whatever it wraps: it is our file that is bad.
 		return fmt.Errorf("audit: state file %s: %v", a.cfg.StateFile, err)
+	}
+	switch {
+	case a.old != nil:
+		a.history = History{HistoryUnproven, a.oldHead.Size}
+	case a.cfg.StateFile != "":
+		a.history = History{Status: HistoryFirst}
+	default:
+		a.history = History{Status: HistoryNone}
 	}
 	return nil
 }
@@ -130,7 +147,7 @@ func (a *auditor) fetchHead(ctx context.Context) (err error) {
 	}
 	head, witnesses, err := a.cfg.Policy.Verify(a.note)
 	if err != nil {
-		a.report = &AuditReport{Origin: a.cfg.Policy.Origin(), Checkpoint: string(a.note)}
+		a.report = &AuditReport{Origin: a.cfg.Policy.Origin(), Checkpoint: string(a.note), History: a.history}
 		a.report.fail(Failure{Reason: err.Error()})
 		return errStop
 	}
@@ -144,7 +161,7 @@ func (a *auditor) fetchHead(ctx context.Context) (err error) {
 func (a *auditor) resetReport() {
 	a.report = &AuditReport{
 		Origin: a.head.Origin, Size: a.head.Size, Root: b64.EncodeToString(a.head.Root[:]),
-		Checkpoint: string(a.note), Witnesses: a.report.Witnesses,
+		Checkpoint: string(a.note), Witnesses: a.report.Witnesses, History: a.history,
 	}
 }
 
@@ -157,7 +174,7 @@ func (a *auditor) checkRemembered(ctx context.Context) (done bool, err error) {
 	old := a.oldHead
 	switch {
 	case a.head.Size < old.Size:
-		a.accuse(ctx, fmt.Sprintf("head went backwards: size %d was seen, size %d is served", old.Size, a.head.Size))
+		a.older(ctx)
 		return true, nil
 	case a.head.Size == old.Size && a.head.Root != old.Root:
 		a.accuse(ctx, fmt.Sprintf("two heads of size %d with different roots are signed", old.Size))
@@ -168,11 +185,12 @@ func (a *auditor) checkRemembered(ctx context.Context) (done bool, err error) {
 		return false, fmt.Errorf("audit: %w", err)
 	}
 	if err == nil && CheckConsistency(old.Size, a.head.Size, proof, old.Root, a.head.Root) == nil {
+		a.history.Status = HistoryExtends
+		a.report.History = a.history
 		return false, nil
 	}
-	if e, err := GatherEvidence(ctx, a.tiles, a.cfg.Policy, a.old.head, a.note); err == nil && e.Check(a.cfg.Policy) == nil {
-		a.report.Evidence, a.report.Proven = e, true
-		a.report.fail(Failure{Reason: fmt.Sprintf("head of size %d is not consistent with the remembered head of size %d: the log forked", a.head.Size, old.Size)})
+	if e, proven := a.gather(ctx); proven {
+		a.forked(e)
 		return true, nil
 	}
 	// The tiles prove neither one thing nor the other: begin at entry 0 and recompute both
@@ -181,15 +199,40 @@ func (a *auditor) checkRemembered(ctx context.Context) (done bool, err error) {
 	return false, nil
 }
 
+// older reports that the head served is of a smaller size than the remembered one. A stale
+// copy of an honest log does that too.
+func (a *auditor) older(ctx context.Context) {
+	e, proven := a.gather(ctx)
+	if proven {
+		a.forked(e)
+		return
+	}
+	a.report.Evidence, a.report.History.Status = e, HistoryOlder
+	a.report.fail(Failure{Reason: fmt.Sprintf("an older head than the remembered one is served: size %d, and size %d was seen; this alone doesn't show a false history",
+		a.head.Size, a.oldHead.Size)})
+}
+
+// forked reports two heads of which none is a prefix of the other.
+func (a *auditor) forked(e *Evidence) {
+	a.report.Evidence, a.report.Proven, a.report.History.Status = e, true, HistoryContradicts
+	a.report.fail(Failure{Reason: fmt.Sprintf("head of size %d is not consistent with the remembered head of size %d: the log forked", a.head.Size, a.oldHead.Size)})
+}
+
 // accuse reports a failure with both notes.
 func (a *auditor) accuse(ctx context.Context, reason string) {
 	a.report.fail(Failure{Reason: reason})
+	a.report.Evidence, a.report.Proven = a.gather(ctx)
+	a.report.History.Status = HistoryContradicts
+}
+
+// gather makes evidence of the remembered head and the one served, as good as it can be had,
+// and says whether it proves a fork.
+func (a *auditor) gather(ctx context.Context) (e *Evidence, proven bool) {
 	e, err := GatherEvidence(ctx, a.tiles, a.cfg.Policy, a.old.head, a.note)
 	if e == nil {
 		e = &Evidence{First: a.old.head, Second: a.note}
 	}
-	a.report.Evidence = e
-	a.report.Proven = err == nil && e.Check(a.cfg.Policy) == nil
+	return e, err == nil && e.Check(a.cfg.Policy) == nil
 }
 
 // marks returns from where to go on; with openings, from where they are checked too.
@@ -203,22 +246,24 @@ func (a *auditor) marks() (start, opened *mark) {
 	return a.old.checked, a.old.opened
 }
 
-// save moves the state forward to a mark, unless something failed.
-func (a *auditor) save(m *mark, complete bool) error {
+// save moves the state forward to its marks, unless something failed. Opened may lie before
+// checked: see fold.opened.
+func (a *auditor) save(m, opened *mark, complete bool) error {
 	if a.cfg.StateFile == "" || a.report.FailureCount > 0 {
 		return nil
 	}
 	s := &auditState{head: a.note, checked: m}
 	if a.cfg.Openings != nil {
-		s.opened = m
+		s.opened = opened
 	} else if a.old != nil {
 		s.opened = a.old.opened
 	}
-	// An audit that began again keeps the farther mark of the earlier one until it has passed it.
+	// An audit that began again keeps the farther mark of the earlier one until it has passed
+	// it. An earlier audit may have been shown what this one wasn't: then for good.
 	if a.old != nil && !complete && a.old.checked.tree.Size() > m.tree.Size() {
 		s.checked = a.old.checked
 	}
-	if s.opened != nil && a.old != nil && a.old.opened != nil && !complete && a.old.opened.tree.Size() > s.opened.tree.Size() {
+	if s.opened != nil && a.old != nil && a.old.opened != nil && a.old.opened.tree.Size() > s.opened.tree.Size() {
 		s.opened = a.old.opened
 	}
 	if err := saveState(a.cfg.StateFile, s); err != nil {

@@ -105,7 +105,7 @@ var corruptions = []struct {
 	{"opening missing", func(l *testLog) { l.lines[4] = `{"index":4,"opening":null,"reason":"missing"}` + "\n" },
 		[]string{"entry 4: opening is missing"}},
 	{"opening not shown for a strange reason", func(l *testLog) { l.lines[4] = `{"index":4,"opening":null,"reason":"lunch"}` + "\n" },
-		[]string{`entry 4: opening is not shown: "lunch"`}},
+		[]string{"entry 4: opening line is malformed"}},
 	{"opening line left out", func(l *testLog) { l.lines[4] = "" },
 		[]string{"entry 4: opening of entry 5 was sent in its place"}},
 	{"opening with a newline in it", func(l *testLog) { l.openings[4] = []byte("{\n}") },
@@ -218,7 +218,7 @@ func TestAuditTenantAndRedacted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (OpeningCounts{Verified: auditSize - 2, Redacted: 1, NotShown: 1}); *r.Openings != want {
+	if want := (OpeningCounts{Verified: auditSize - 2, Redacted: 1, Withheld: 1, NotShown: 1}); *r.Openings != want {
 		t.Errorf("counts %+v, expected %+v", *r.Openings, want)
 	}
 }

@@ -20,9 +20,13 @@ type fold struct {
 	rows [8][]Hash
 	from uint64 // warnings about entries before it were given by an earlier audit
 
+	timed    bool // lastTime is that of some leaf
 	lastTime time.Time
 	waymarks []waymark // in order of size
 	saved    uint64
+	// opened, if set, is where the openings' mark stops: before the first entry that wasn't
+	// shown. Whoever says "not yours" today must not be believed for ever.
+	opened *mark
 }
 
 // waymark is a root that the tree must have when it has some size.
@@ -47,7 +51,7 @@ func (a *auditor) pass(ctx context.Context, start, opened *mark) (rootHeld bool,
 		f.tree = start.tree.Clone()
 		f.tree.truncate(TileHeight)
 		if f.tree.Size() == f.from {
-			f.lastTime = start.lastTime
+			f.timed, f.lastTime = f.from > 0, start.lastTime
 		}
 		f.waymarks = append(f.waymarks, waymark{f.from, start.tree.Root()})
 	}
@@ -55,7 +59,8 @@ func (a *auditor) pass(ctx context.Context, start, opened *mark) (rootHeld bool,
 	if a.old != nil && a.oldHead.Size >= f.from {
 		f.waymarks = append(f.waymarks, waymark{a.oldHead.Size, a.oldHead.Root})
 	}
-	a.report.From, a.report.Entries = f.from, a.head.Size-f.from
+	a.report.From = f.from
+	defer func() { a.report.Entries = max(f.tree.Size(), f.from) - f.from }()
 	if a.cfg.Openings != nil {
 		a.report.OpeningsFrom, a.report.Openings = openFrom, new(OpeningCounts)
 	}
@@ -176,26 +181,49 @@ func (a *auditor) tileHashes(ctx context.Context, t Tile) ([]Hash, error) {
 func (f *fold) add(ctx context.Context, u *unit) error {
 	r := f.a.report
 	slices.SortStableFunc(u.failures, func(a, b Failure) int { return cmp.Compare(a.Index, b.Index) })
+	slices.SortStableFunc(u.redactions, func(a, b Redaction) int { return cmp.Compare(a.Index, b.Index) })
 	for _, failure := range u.failures {
 		r.fail(failure)
 	}
 	r.FailureCount += u.nfail - uint64(len(u.failures))
+	for _, warning := range u.warnings {
+		r.warn(warning)
+	}
 	if r.Openings != nil {
 		r.Openings.add(u.counts)
+		r.redacted(u.redactions)
 	}
 	for i := range u.tiles {
+		f.stopOpened(u)
 		if err := f.addTile(ctx, &u.tiles[i]); err != nil {
 			return err
 		}
 	}
 	if f.tree.Size()-f.saved >= f.a.cfg.SaveEvery && f.tree.Size() < f.a.head.Size && !f.a.unproven {
 		f.saved = f.tree.Size()
-		if err := f.a.save(f.mark(), false); err != nil {
+		if err := f.save(false); err != nil {
 			return err
 		}
 	}
 	f.a.progress(f.tree.Size())
 	return nil
+}
+
+// stopOpened stops the openings' mark before the next tile, if the first entry that wasn't
+// shown is in it.
+func (f *fold) stopOpened(u *unit) {
+	if f.opened == nil && u.hidden && u.hiddenAt-f.tree.Size() < TileWidth {
+		f.opened = f.mark()
+	}
+}
+
+func (f *fold) save(complete bool) error {
+	m := f.mark()
+	opened := m
+	if f.opened != nil {
+		opened = f.opened
+	}
+	return f.a.save(m, opened, complete)
 }
 
 func (f *fold) mark() *mark { return &mark{f.tree.Clone(), f.lastTime} }
@@ -228,15 +256,16 @@ func (f *fold) addTile(ctx context.Context, t *tileResult) error {
 
 // addTimes reports where time steps back, within the tile and at its first leaf.
 func (f *fold) addTimes(t *tileTimes) {
-	if t.first.IsZero() {
+	if !t.any {
 		return
 	}
-	if f.a.report.FirstTime.IsZero() {
+	if f.a.report.FirstTime.IsZero() { // no leaf's time is: see ParseLeaf
 		f.a.report.FirstTime = t.first
 	}
-	if t.first.Before(f.lastTime) {
+	if f.timed && t.first.Before(f.lastTime) {
 		f.stepBack(stepBack{t.firstIndex, f.lastTime, t.first})
 	}
+	f.timed = true
 	for _, b := range t.back {
 		f.stepBack(b)
 	}
@@ -343,5 +372,9 @@ func (f *fold) finish(ctx context.Context) (rootHeld bool, err error) {
 		a.report.fail(Failure{Reason: fmt.Sprintf("root recomputed from the leaves is %x, the signed root is %x", f.tree.Root(), a.head.Root)})
 		return false, nil
 	}
-	return true, a.save(f.mark(), true)
+	if a.report.History.Status == HistoryUnproven {
+		// The tiles didn't show it, but the entries had the remembered head's root.
+		a.report.History.Status = HistoryExtends
+	}
+	return true, f.save(true)
 }

@@ -154,8 +154,11 @@ func TestAuditRollback(t *testing.T) {
 	}
 	l.put("checkpoint", old["checkpoint"])
 	r, err := audit(t, l, stateIn(file))
-	if !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "head went backwards: size 600 was seen, size 300 is served") {
+	if !errors.Is(err, ErrFailed) || err.Error() != "an older head than the remembered one is served: size 300, and size 600 was seen; this alone doesn't show a false history" {
 		t.Fatalf("error %v", err)
+	}
+	if want := (History{HistoryOlder, 600}); r.History != want || r.Entries != 0 || r.StoppedAt == nil {
+		t.Errorf("report %+v", r)
 	}
 	if r.Evidence == nil || r.Proven || string(r.Evidence.First) != string(old["checkpoint"]) {
 		t.Errorf("evidence %+v, proven %v", r.Evidence, r.Proven)

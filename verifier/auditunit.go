@@ -15,10 +15,14 @@ type unit struct {
 	done       chan struct{} // closed when what follows is set
 	err        error         // could not be checked
 
-	tiles    []tileResult
-	counts   OpeningCounts
-	failures []Failure
-	nfail    uint64 // all, also those not listed
+	tiles      []tileResult
+	counts     OpeningCounts
+	redactions []Redaction // the first MaxListedRedactions
+	hidden     bool        // some opening was not shown, first that of hiddenAt
+	hiddenAt   uint64
+	failures   []Failure
+	nfail      uint64 // all, also those not listed
+	warnings   []Failure
 }
 
 // tileResult is what the fold needs of a level-0 tile.
@@ -31,8 +35,9 @@ type tileResult struct {
 
 // tileTimes are the leaf times of a tile in short.
 type tileTimes struct {
-	first, last time.Time // zero if no leaf could be read
-	firstIndex  uint64    // of first
+	any         bool // some leaf could be read; else nothing else is set
+	first, last time.Time
+	firstIndex  uint64 // of first
 	back        []stepBack
 }
 
@@ -45,7 +50,28 @@ type stepBack struct {
 func (u *unit) fail(index, count uint64, format string, args ...any) {
 	u.nfail++
 	if len(u.failures) < MaxListed {
-		u.failures = append(u.failures, Failure{index, count, fmt.Sprintf(format, args...)})
+		u.failures = append(u.failures, Failure{index, count, clip(fmt.Sprintf(format, args...))})
+	}
+}
+
+// notShown notes that the server doesn't show an entry's opening.
+func (u *unit) notShown(index uint64) {
+	u.counts.NotShown++
+	if !u.hidden {
+		u.hidden, u.hiddenAt = true, index
+	}
+}
+
+func (u *unit) redacted(r Redaction) {
+	u.counts.Redacted++
+	if r.withheld {
+		u.counts.Withheld++
+	}
+	if r.erased {
+		u.counts.Erased++
+	}
+	if len(u.redactions) < MaxListedRedactions {
+		u.redactions = append(u.redactions, r)
 	}
 }
 
@@ -58,24 +84,58 @@ func (a *auditor) check(ctx context.Context, u *unit, openFrom uint64) error {
 		}
 		u.tiles = append(u.tiles, r)
 	}
-	if a.cfg.Openings == nil || openFrom >= u.end {
+	if a.cfg.Openings == nil {
 		return nil
 	}
-	from := max(openFrom, u.start)
-	c := &openingChecker{src: a.cfg.Openings, start: from, leaves: u.leaves(from),
-		fail: func(i uint64, reason string) { u.fail(i, 1, "%s", reason) }}
-	err := c.run(ctx)
-	u.counts = c.counts
-	return err
+	return a.checkOpenings(ctx, u, openFrom)
 }
 
-// leaves returns the leaf hashes of the unit's entries from an index on.
-func (u *unit) leaves(from uint64) []Hash {
-	all := make([]Hash, 0, u.end-u.start)
-	for _, t := range u.tiles {
-		all = append(all, t.hashes...)
+// checkOpenings checks the openings of a unit from an index on: each run of tiles that have
+// leaf hashes by itself. The openings of the others can't be compared with anything.
+func (a *auditor) checkOpenings(ctx context.Context, u *unit, openFrom uint64) error {
+	for i := 0; i < len(u.tiles); {
+		end := i
+		var leaves []Hash
+		for end < len(u.tiles) && (u.tiles[end].hashes == nil) == (u.tiles[i].hashes == nil) {
+			leaves = append(leaves, u.tiles[end].hashes...)
+			end++
+		}
+		first, past := u.start+uint64(i)*TileWidth, min(u.start+uint64(end)*TileWidth, u.end)
+		from := max(first, openFrom)
+		missing := u.tiles[i].hashes == nil
+		i = end
+		switch {
+		case from >= past:
+		case missing:
+			u.counts.NotChecked += past - from
+			u.warnings = append(u.warnings, Failure{from, past - from, "openings not checked: there are no leaf hashes to compare them with"})
+		default:
+			c := &openingChecker{src: a.cfg.Openings, start: from, leaves: leaves[from-first:], size: a.head.Size, unit: u}
+			if err := c.run(ctx); err != nil {
+				return err
+			}
+			if err := c.settle(ctx, a.newestSize); err != nil {
+				return err
+			}
+		}
 	}
-	return all[from-u.start:]
+	return nil
+}
+
+// newestSize is the size of the newest head that the log has signed by now, for entries that
+// were recorded after this audit began. Whether it extends the head that is audited is for
+// the next audit to check.
+func (a *auditor) newestSize(ctx context.Context) (uint64, error) {
+	note, err := a.cfg.Source.Get(ctx, "checkpoint", MaxNoteBytes)
+	if err != nil && !structural(err) {
+		return 0, fmt.Errorf("read the newest checkpoint: %w", err)
+	}
+	if err == nil {
+		if head, _, err := a.cfg.Policy.Verify(note); err == nil {
+			return max(head.Size, a.head.Size), nil
+		}
+	}
+	return a.head.Size, nil
 }
 
 // checkTile checks an entry bundle against its level-0 tile.
@@ -128,8 +188,8 @@ func hashEntries(n uint64, entries [][]byte, times *tileTimes) (hashes []Hash, m
 }
 
 func (tt *tileTimes) add(index uint64, t time.Time) {
-	if tt.first.IsZero() {
-		tt.first, tt.firstIndex = t, index
+	if !tt.any {
+		tt.any, tt.first, tt.firstIndex = true, t, index
 	} else if t.Before(tt.last) {
 		tt.back = append(tt.back, stepBack{index, tt.last, t})
 	}

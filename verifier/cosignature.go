@@ -22,7 +22,10 @@ const (
 
 // Witnesses says who has cosigned a checkpoint and whether that is enough.
 type Witnesses struct {
-	Status   WitnessStatus `json:"status"`
+	Status WitnessStatus `json:"status"`
+	// Required is false under "quorum none": then nobody but the log vouches for the head, and
+	// the status says nothing.
+	Required bool          `json:"required"`
 	Cosigned []Cosignature `json:"cosigned,omitempty"` // of the policy's witnesses, each verified
 }
 
@@ -38,8 +41,8 @@ type Cosignature struct {
 // An error matches [ErrFailed]: the note is malformed or too large, isn't signed by the
 // policy's log exactly once, a signature by a known key is wrong, or the origin is another.
 // Too few cosignatures are not an error but [Provisional]. Signatures by unknown keys are
-// ignored: "Verifiers MUST ignore signatures from unknown keys". The times of cosignatures
-// are returned, not judged.
+// ignored: "Verifiers MUST ignore signatures from unknown keys". So are cosignatures that
+// say to be of a year after 9999. The times of all others are returned, not judged.
 func (p *Policy) Verify(signedNote []byte) (Checkpoint, Witnesses, error) {
 	text, sigs, err := splitNote(signedNote)
 	if err != nil {
@@ -89,19 +92,23 @@ func (p *Policy) checkLog(text string, sigs []signature) error {
 }
 
 func (p *Policy) checkWitnesses(c Checkpoint, text string, sigs []signature) (Witnesses, error) {
-	w := Witnesses{Status: Provisional}
-	cosigned := map[int]bool{}
+	w := Witnesses{Status: Provisional, Required: p.RequiresWitnesses()}
+	seen, cosigned := map[int]bool{}, map[int]bool{}
 	for _, s := range sigs {
 		i := p.find(s)
 		if i < 0 {
 			continue
 		}
-		if cosigned[i] {
+		if seen[i] {
 			return Witnesses{}, fmt.Errorf("more than one cosignature of the witness %q", p.witnesses[i].name)
 		}
 		t, err := p.witnesses[i].key.checkCosignature(c, text, s.sig)
 		if err != nil {
 			return Witnesses{}, fmt.Errorf("cosignature of the witness %q: %w", p.witnesses[i].name, err)
+		}
+		seen[i] = true
+		if t.Unix() > lastSecond {
+			continue // no clock says that, and RFC 3339 can't
 		}
 		cosigned[i] = true
 		w.Cosigned = append(w.Cosigned, Cosignature{p.witnesses[i].name, s.name, t})
@@ -121,6 +128,9 @@ func (p *Policy) find(s signature) int {
 	}
 	return -1
 }
+
+// lastSecond is 9999-12-31T23:59:59Z.
+const lastSecond = 253402300799
 
 // checkCosignature verifies a timestamped_signature and returns its time.
 func (k *vkey) checkCosignature(c Checkpoint, text string, sig []byte) (time.Time, error) {

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,9 @@ func (e *Evidence) prove(first, second Checkpoint) error {
 	if first.Size == second.Size {
 		if first.Root == second.Root {
 			return errors.New("evidence: the heads are the same")
+		}
+		if len(e.Proof) > 0 {
+			return errors.New("evidence: a proof between heads of one size")
 		}
 		return nil
 	}
@@ -106,10 +110,12 @@ func (e *Evidence) MarshalJSON() ([]byte, error) {
 	return json.Marshal(evidenceJSON{string(e.First), string(e.Second), encodeHashes(e.Proof)})
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON reads what MarshalJSON wrote, and no other members.
 func (e *Evidence) UnmarshalJSON(b []byte) error {
 	var j evidenceJSON
-	if err := json.Unmarshal(b, &j); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&j); err != nil {
 		return fmt.Errorf("evidence: %w", err)
 	}
 	proof, err := decodeHashes(j.Proof)

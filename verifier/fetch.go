@@ -10,8 +10,8 @@ import (
 
 // FetchReceipt makes a receipt for the entry at index from a log's public files: its
 // newest checkpoint, and the proof, which is computed here from tiles. It also returns the
-// leaf. With openings, not nil, the opening is the receipt's extra data, unless it is
-// another tenant's.
+// leaf. With openings, not nil, the opening is the receipt's extra data, unless the server
+// says that it is another tenant's.
 //
 // Nothing is verified but the checkpoint's signature, which says how large the tree is:
 // give the results to [Receipt.VerifyLeaf]. The error matches [ErrFailed] if what the log
@@ -25,8 +25,11 @@ func FetchReceipt(ctx context.Context, s Source, openings OpeningSource, p *Poli
 	if err != nil {
 		return nil, nil, err
 	}
-	if index >= head.Size {
-		return nil, nil, fmt.Errorf("entry %d: the log has entries 0 to %d only, by its checkpoint", index, int64(head.Size)-1)
+	switch {
+	case head.Size == 0:
+		return nil, nil, fmt.Errorf("entry %d: the log is empty, by its checkpoint", index)
+	case index >= head.Size:
+		return nil, nil, fmt.Errorf("entry %d: the log has entries 0 to %d only, by its checkpoint", index, head.Size-1)
 	}
 	r = &Receipt{Index: index, Checkpoint: note}
 	t := tileAt(EntriesLevel, index/TileWidth, head.Size)
@@ -56,14 +59,14 @@ func entryError(index uint64, op string, err error) error {
 	return fmt.Errorf("entry %d: %s: %w", index, op, err)
 }
 
-// fetchOpening reads one opening; nil if it is another tenant's.
+// fetchOpening reads one opening; nil if the server says that it is another tenant's.
 func fetchOpening(ctx context.Context, src OpeningSource, index uint64) ([]byte, error) {
 	body, err := src.Openings(ctx, index, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	line, err := bufio.NewReader(io.LimitReader(body, MaxOpeningLine)).ReadBytes('\n')
+	line, err := bufio.NewReader(io.LimitReader(body, MaxOpeningLine+1)).ReadBytes('\n')
 	if err != nil {
 		return nil, errors.New("the server's answer is cut short or too long")
 	}
@@ -73,8 +76,8 @@ func fetchOpening(ctx context.Context, src OpeningSource, index uint64) ([]byte,
 		return nil, failedf("%w", err)
 	case l.Index != index:
 		return nil, failedf("opening of entry %d was sent in its place", l.Index)
-	case l.Opening == nil && l.Reason != ReasonTenant:
-		return nil, failedf("opening is %q", l.Reason)
+	case l.Reason == ReasonMissing:
+		return nil, failedf("opening is missing")
 	}
 	return l.Opening, nil
 }

@@ -28,8 +28,9 @@ type HTTPConfig struct {
 	AllowHTTP bool
 	// Token, if not empty, is sent as a bearer token, and only with requests for openings.
 	Token string
-	// Timeout bounds the silence of the server: to its first byte, and between two reads.
-	// Default 30 s.
+	// Timeout bounds the silence of the server: to its first byte, and between two reads. And
+	// it is how far an answer may be behind 4 KiB/s, so that one of n bytes takes at most
+	// Timeout + n/(4 KiB/s). Default 30 s.
 	Timeout time.Duration
 	// Attempts is how often one request is tried at most. Default 6. Network errors, 429 and
 	// 5xx are tried again; a tile that is 404 twice isn't there.
@@ -85,7 +86,7 @@ func (l *HTTPLog) defaults() {
 
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 var errRedirect = errors.New("redirect refused")
@@ -157,10 +158,14 @@ func (l *HTTPLog) open(ctx context.Context, u, token string) (io.ReadCloser, err
 		stop()
 		return nil, &statusError{resp.StatusCode, retryAfter(resp.Header)}
 	}
-	return &watchedBody{resp.Body, ctx, timer, l.cfg.Timeout, stop}, nil
+	timer.Stop()
+	return &watchedBody{ReadCloser: resp.Body, ctx: ctx, timer: timer, timeout: l.cfg.Timeout, stop: stop}, nil
 }
 
-var errSilent = errors.New("the server fell silent")
+// minRate is what a server has to send in the long run, in bytes a second.
+const minRate = 4 << 10
+
+var errSilent = errors.New("the server fell silent, or sends less than 4 KiB/s")
 
 // silence names the reason when it was our own timer that ended the request.
 func silence(ctx context.Context, err error) error {
@@ -182,18 +187,27 @@ func retryAfter(h http.Header) time.Duration {
 	return min(time.Duration(s)*time.Second, time.Minute)
 }
 
-// watchedBody ends a request whose server sends nothing for the timeout.
+// watchedBody ends a request whose server sends nothing for the timeout, or so little that
+// it would hold its reader for days. Only time spent waiting for the server counts.
 type watchedBody struct {
 	io.ReadCloser
 	ctx     context.Context
-	timer   *time.Timer
+	timer   *time.Timer // runs during Read; ends the request
 	timeout time.Duration
 	stop    func()
+
+	got    int64
+	waited time.Duration
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
+	due := b.timeout + time.Duration(b.got/minRate)*time.Second
+	b.timer.Reset(min(b.timeout, due-b.waited))
+	start := time.Now()
 	n, err := b.ReadCloser.Read(p)
-	b.timer.Reset(b.timeout)
+	b.timer.Stop()
+	b.got += int64(n)
+	b.waited += time.Since(start)
 	if err != nil && err != io.EOF {
 		err = silence(b.ctx, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -151,6 +152,14 @@ func TestHTTPRedirect(t *testing.T) {
 	if _, err := h.Get(context.Background(), "tile/0/000", 100); !errors.Is(err, errRedirect) || strings.Contains(err.Error(), "attempts") {
 		t.Errorf("to another host: %v", err)
 	}
+	for to, want := range map[string]error{
+		"https://example.com/x": nil, "http://example.com/x": errRedirect, "https://example.com:8443/x": errRedirect, "https://www.example.com/x": errRedirect,
+	} {
+		request := func(u string) *http.Request { return httptest.NewRequest(http.MethodGet, u, http.NoBody) }
+		if err := sameHost(request(to), []*http.Request{request("https://example.com/logs/audit")}); !errors.Is(err, want) {
+			t.Errorf("from https://example.com to %s: %v", to, err)
+		}
+	}
 }
 
 func TestHTTPSilence(t *testing.T) {
@@ -167,6 +176,86 @@ func TestHTTPSilence(t *testing.T) {
 		if _, err := h.Get(context.Background(), path, 100); !errors.Is(err, errSilent) {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// trickle is a server whose answers come in pieces, one each so often.
+type trickle struct {
+	every time.Duration
+	piece int
+	left  int
+	stall time.Duration // before the last piece
+}
+
+func (tr trickle) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Request: r, Body: &trickleBody{trickle: tr, ctx: r.Context()}}, nil
+}
+
+type trickleBody struct {
+	trickle
+	ctx  context.Context
+	here int // of the piece that has come
+}
+
+func (b *trickleBody) Read(p []byte) (int, error) {
+	if b.left == 0 && b.here == 0 {
+		return 0, io.EOF
+	}
+	if b.here == 0 {
+		wait := b.every
+		if b.left <= b.piece {
+			wait += b.stall
+		}
+		select {
+		case <-time.After(wait):
+		case <-b.ctx.Done():
+			return 0, b.ctx.Err()
+		}
+		b.here = min(b.piece, b.left)
+		b.left -= b.here
+	}
+	n := min(len(p), b.here)
+	b.here -= n
+	return n, nil
+}
+
+func (b *trickleBody) Close() error { return nil }
+
+// TestHTTPTrickle: a server that is slow is waited for; one that drips isn't, though it is
+// never silent. The clock is that of the bubble.
+func TestHTTPTrickle(t *testing.T) {
+	for name, tt := range map[string]struct {
+		trickle
+		err  error
+		most time.Duration
+	}{
+		"fast, stuck":  {trickle{time.Millisecond, 512 << 10, 1 << 20, time.Hour}, errSilent, 31 * time.Second},
+		"drips":        {trickle{10 * time.Second, 1, 1 << 20, 0}, errSilent, 40 * time.Second},
+		"too slow":     {trickle{29 * time.Second, 8 << 10, 1 << 20, 0}, errSilent, time.Minute},
+		"slow":         {trickle{20 * time.Second, 100 << 10, 1 << 20, 0}, nil, 5 * time.Minute},
+		"then silent":  {trickle{31 * time.Second, 1 << 20, 1 << 20, 0}, errSilent, 30 * time.Second},
+		"as it should": {trickle{time.Millisecond, 32 << 10, 1 << 20, 0}, nil, time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h, err := NewHTTPLog(HTTPConfig{URL: "http://127.0.0.1/logs/audit", Transport: tt.trickle, Attempts: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			body, err := h.Openings(t.Context(), 0, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.Copy(io.Discard, body)
+			body.Close()
+			if took := time.Since(start); !errors.Is(err, tt.err) || took > tt.most {
+				t.Errorf("%s: openings: after %v: %v", name, took, err)
+			}
+			start = time.Now()
+			if _, err = h.Get(t.Context(), "tile/0/000", 1<<20); !errors.Is(err, tt.err) {
+				t.Errorf("%s: file: after %v: %v", name, time.Since(start), err)
+			}
+		})
 	}
 }
 
@@ -210,7 +299,7 @@ func TestHTTPConfig(t *testing.T) {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "example.com", "/logs/audit", "ftp://example.com/logs/audit", "http://example.com/logs/audit",
+	for _, bad := range []string{"", "example.com", "http://a.localhost/logs/a", "http://localhost.example.com/logs/a", "/logs/audit", "ftp://example.com/logs/audit", "http://example.com/logs/audit",
 		"http://127.0.0.1.example.com/logs/a", "https://user:pass@example.com/logs/a", "https://example.com/logs/a?x=1", "https://example.com/#a", "https://%zz/"} {
 		if _, err := NewHTTPLog(HTTPConfig{URL: bad}); err == nil {
 			t.Errorf("took %s", bad)

@@ -17,15 +17,17 @@ func TestParseLeaf(t *testing.T) {
 		t.Errorf("%v allocations a leaf", n)
 	}
 	when := testStart.Format(time.RFC3339)
-	for _, at := range []string{"2026-02-29T00:00:00Z", "2026-00-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-00T00:00:00Z", "2026-01-32T00:00:00Z",
+	for _, at := range []string{"1969-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-00-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-00T00:00:00Z", "2026-01-32T00:00:00Z",
 		"2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:60Z", "2026-01-01 00:00:00Z", "2026-01-01T00:00:00z", "2026-01-01T00:00:0,Z",
 		"+026-01-01T00:00:00Z", "2026-1-001T00:00:00Z"} {
 		if _, err := ParseLeaf([]byte(strings.Replace(string(good), when, at, 1))); err == nil {
 			t.Errorf("took the time %s", at)
 		}
 	}
-	if _, err := ParseLeaf([]byte(strings.Replace(string(good), when, "2024-02-29T23:59:59Z", 1))); err != nil {
-		t.Error(err)
+	for _, at := range []string{"2024-02-29T23:59:59Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"} {
+		if _, err := ParseLeaf([]byte(strings.Replace(string(good), when, at, 1))); err != nil {
+			t.Error(err)
+		}
 	}
 	root := string(good[rootAt:midAt])
 	for _, bad := range []string{root[:42] + "\n=", root[:43] + "A", root[:40] + "====", "\r\n" + root[2:], strings.Repeat("*", 44)} {

@@ -1,10 +1,8 @@
 package verifier
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +12,9 @@ import (
 )
 
 const (
-	// MaxOpeningLine is the longest line of openings that is read.
-	MaxOpeningLine = MaxReceiptBytes
+	// MaxOpeningLine is the longest line of openings that is read: the largest opening, and
+	// what stands around it.
+	MaxOpeningLine = seal.MaxOpeningBytes + 64
 	// MaxOpeningCount is the most that one request for openings asks for.
 	MaxOpeningCount = 10000
 )
@@ -33,19 +32,20 @@ type OpeningSource interface {
 type OpeningLine struct {
 	Index   uint64
 	Opening []byte // as it stands in the line; nil if it isn't shown
-	Reason  string // why not: "tenant" (of another one), "missing" (gone)
+	Reason  string // why not, by the server's word: ReasonTenant or ReasonMissing
 }
 
-// Reasons of an [OpeningLine] without an opening.
+// Reasons of an [OpeningLine] without an opening: another tenant's, or gone. There are no
+// others.
 const (
 	ReasonTenant  = "tenant"
 	ReasonMissing = "missing"
 )
 
 // ParseOpeningLine reads `{"index":N,"opening":{…}}` or
-// `{"index":N,"opening":null,"reason":"tenant"|"missing"}`, without white space. The
-// opening, which aliases the line, isn't looked at: whatever stands there is what
-// [seal.ParseOpening] has to judge.
+// `{"index":N,"opening":null,"reason":"tenant"|"missing"}`, without white space.
+// Any other reason, or none, is an error. The opening, which aliases the line, isn't looked
+// at: whatever stands there is what [seal.ParseOpening] has to judge.
 func ParseOpeningLine(line []byte) (OpeningLine, error) {
 	bad := errors.New(`opening line: expected {"index":N,"opening":…}`)
 	rest, ok := bytes.CutPrefix(line, []byte(`{"index":`))
@@ -58,15 +58,16 @@ func ParseOpeningLine(line []byte) (OpeningLine, error) {
 	if err != nil {
 		return OpeningLine{}, bad
 	}
-	reason, ok := bytes.CutPrefix(opening, []byte(`null,"reason":`))
-	if !ok {
-		return OpeningLine{Index: n, Opening: opening}, nil
+	switch string(opening) {
+	case `null,"reason":"` + ReasonTenant + `"`:
+		return OpeningLine{Index: n, Reason: ReasonTenant}, nil
+	case `null,"reason":"` + ReasonMissing + `"`:
+		return OpeningLine{Index: n, Reason: ReasonMissing}, nil
 	}
-	l := OpeningLine{Index: n}
-	if err := json.Unmarshal(reason, &l.Reason); err != nil || l.Reason == "" {
+	if bytes.HasPrefix(opening, []byte("null")) {
 		return OpeningLine{}, bad
 	}
-	return l, nil
+	return OpeningLine{Index: n, Opening: opening}, nil
 }
 
 // AppendOpeningLine appends what [ParseOpeningLine] reads, and a newline.
@@ -95,145 +96,4 @@ func (l *HTTPLog) Openings(ctx context.Context, start, count uint64) (body io.Re
 		return nil, fmt.Errorf("get %s: %w", u, err)
 	}
 	return body, nil
-}
-
-// OpeningCounts counts entries by what their openings turned out to be.
-type OpeningCounts struct {
-	Verified uint64 `json:"verified"` // all fields shown
-	Redacted uint64 `json:"redacted"` // verified, with fields withheld or erased
-	NotShown uint64 `json:"not_shown"`
-	Failed   uint64 `json:"failed"`
-}
-
-func (c *OpeningCounts) add(o OpeningCounts) {
-	c.Verified += o.Verified
-	c.Redacted += o.Redacted
-	c.NotShown += o.NotShown
-	c.Failed += o.Failed
-}
-
-// openingChecker checks the openings of consecutive entries against their leaf hashes.
-type openingChecker struct {
-	src    OpeningSource
-	start  uint64
-	leaves []Hash // of the entries from start on
-	counts OpeningCounts
-	fail   func(index uint64, reason string)
-}
-
-// maxStalls is how many streams in a row may end without a single line.
-const maxStalls = 3
-
-// run asks until each entry was answered for. A wrong answer is a failure of its entry;
-// only a server that doesn't answer is an error.
-func (c *openingChecker) run(ctx context.Context) error {
-	next, end := c.start, c.start+uint64(len(c.leaves))
-	for stalls := 0; next < end; {
-		got, err := c.stream(ctx, next, min(end-next, MaxOpeningCount))
-		next += got
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if got > 0 {
-			stalls = 0
-			continue
-		}
-		var final *finalError
-		if stalls++; stalls >= maxStalls || errors.As(err, &final) {
-			return fmt.Errorf("openings of entries %d to %d: %w", next, end-1, orNoLines(err))
-		}
-	}
-	return nil
-}
-
-func orNoLines(err error) error {
-	if err == nil {
-		return errors.New("the server answers without lines")
-	}
-	return err
-}
-
-// finalError says that the source has already tried for long enough.
-type finalError struct{ error }
-
-func (e *finalError) Unwrap() error { return e.error }
-
-// stream reads one answer and returns for how many entries it spoke.
-func (c *openingChecker) stream(ctx context.Context, start, count uint64) (got uint64, err error) {
-	body, err := c.src.Openings(ctx, start, count)
-	if err != nil {
-		return 0, &finalError{err}
-	}
-	defer body.Close()
-	lines := bufio.NewScanner(body)
-	lines.Buffer(make([]byte, 64<<10), MaxOpeningLine)
-	lines.Split(wholeLines)
-	for got < count && lines.Scan() {
-		if !c.line(start+got, lines.Bytes()) {
-			return got + 1, nil // out of step: ask again behind it
-		}
-		got++
-	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		c.reject(start+got, fmt.Sprintf("opening line of more than %d bytes", MaxOpeningLine))
-		return got + 1, nil
-	}
-	return got, lines.Err()
-}
-
-// wholeLines is bufio.ScanLines without the last, unended line: that one was cut short.
-func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if atEOF && len(data) > 0 {
-		return 0, nil, io.ErrUnexpectedEOF
-	}
-	return 0, nil, nil
-}
-
-// line judges the line for an entry; false if it isn't for this entry.
-func (c *openingChecker) line(index uint64, line []byte) bool {
-	l, err := ParseOpeningLine(line)
-	if err != nil {
-		c.reject(index, "opening line is malformed")
-		return false
-	}
-	if l.Index != index {
-		c.reject(index, fmt.Sprintf("opening of entry %d was sent in its place", l.Index))
-		return false
-	}
-	switch {
-	case l.Opening != nil:
-		c.opening(index, l.Opening)
-	case l.Reason == ReasonTenant:
-		c.counts.NotShown++
-	case l.Reason == ReasonMissing:
-		c.reject(index, "opening is missing")
-	default:
-		c.reject(index, fmt.Sprintf("opening is not shown: %q", l.Reason))
-	}
-	return true
-}
-
-func (c *openingChecker) opening(index uint64, b []byte) {
-	o, err := seal.ParseOpening(b)
-	if err != nil {
-		c.reject(index, fmt.Sprintf("opening is malformed: %v", err))
-		return
-	}
-	if o.LeafHash() != c.leaves[index-c.start] {
-		c.reject(index, "opening does not match the leaf")
-		return
-	}
-	if len(o.Withheld()) > 0 {
-		c.counts.Redacted++
-	} else {
-		c.counts.Verified++
-	}
-}
-
-func (c *openingChecker) reject(index uint64, reason string) {
-	c.counts.Failed++
-	c.fail(index, reason)
 }

@@ -145,6 +145,16 @@ func loadState(file string) (*auditState, error) {
 	return parseState(b)
 }
 
+// probeState finds out whether saveState has a chance: whether a file can be made where the
+// state is to be.
+func probeState(file string) error {
+	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".tmp*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
+}
+
 // saveState replaces the file. A crash before the rename leaves the old state, after it
 // the new one; the fsync between sees to it that the new name never holds half a file.
 func saveState(file string, s *auditState) (err error) {

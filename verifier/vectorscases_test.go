@@ -82,6 +82,8 @@ func checkpointVectors(t *testing.T) (cases []vectors.Case) {
 	ok("not-cosigned", "no witness has cosigned yet", "provisional", "-", policy, signed)
 	ok("one-of-two", "one of two has cosigned", "provisional", "w1@1769860800", policy, signed+one)
 	ok("two-of-two", "both have cosigned", "quorum", "w1@1769860800 w2@1769860801", policy, signed+one+two)
+	ok("cosignature-9999", "a cosignature of the last second of the year 9999", "provisional", "w1@253402300799", policy, signed+w1.line(c, 253402300799))
+	ok("cosignature-10000", "a cosignature of the year 10000 is ignored", "provisional", "w2@1769860801", policy, signed+w1.line(c, 253402300800)+two)
 	ok("order", "the order of the lines doesn't matter", "quorum", "w2@1769860801 w1@1769860800", policy, strings.Replace(signed, "— ", two+one+"— ", 1))
 	ok("unknown-key", "a signature of an unknown key under a known name is ignored", "quorum", "-", none, signed+"— "+testOrigin+" AAAAAAAA\n")
 	pqPolicy := "log " + logKey + "\nwitness pq " + mlKey + "\nquorum pq\n"
@@ -209,6 +211,21 @@ func receiptVectors(t *testing.T) (cases []vectors.Case) {
 	}
 	redacted := Receipt{r.Index, r.Proof, r.Checkpoint, less.Bytes()}
 	add(ok("redacted", "a field is withheld", "verified-redacted", "withheld", strings.Join(less.Withheld(), " ")), none, string(redacted.Bytes()), nil)
+	gone, err := o.Erase(9, "/target/0/name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	erased := Receipt{r.Index, r.Proof, r.Checkpoint, gone.Bytes()}
+	add(ok("erased", "a field is erased, recorded by an entry behind the checkpoint", "verified-redacted", "withheld", strings.Join(gone.Withheld(), " ")), none, string(erased.Bytes()), nil)
+	if gone, err = o.Erase(3, "/target/0/name"); err != nil {
+		t.Fatal(err)
+	}
+	erased.Extra = gone.Bytes()
+	add(newCase("erased-by-itself", "an erasure that isn't recorded behind the entry", "FAILED"), none, string(erased.Bytes()), nil)
+	old := l.clone()
+	old.leaves[3] = bytes.Replace(old.leaves[3], []byte("2026-01-31"), []byte("1969-12-31"), 1)
+	old.publish()
+	add(newCase("leaf-1969", "a leaf time before 1970, sealed", "FAILED"), none, string((&Receipt{3, testReceipt(t, old, 3).Proof, old.files["checkpoint"], nil}).Bytes()), old.leaves[3])
 	bare := Receipt{r.Index, r.Proof, r.Checkpoint, nil}
 	add(ok("leaf", "no opening, but the leaf given", "not shown"), none, string(bare.Bytes()), l.leaves[3])
 	add(newCase("no-opening", "no opening and no leaf", "no opening"), none, string(bare.Bytes()), nil)
@@ -299,6 +316,7 @@ func auditVectors(t *testing.T) []vectors.Case {
 	bundle, tile := "tile/entries/000.p/5", "tile/0/000.p/5"
 	add(l, "good", "five entries, tiles and openings", true, nil, "", "", false)
 	add(l, "public", "the same without openings", false, nil, "", "", false)
+	openingVectors(t, cases, l)
 	add(newTestLog(t, 0), "empty", "an empty log", false, nil, "", "", false)
 	add(change(func(c *testLog) { c.lines[2] = `{"index":2,"opening":null,"reason":"tenant"}` + "\n" }), "tenant", "an entry of another tenant", true, nil, "", "", false)
 	add(change(func(c *testLog) { c.edit(bundle, 2*(2+leafLen)+20) }), "leaf", "a leaf was changed", true, nil, "entry 2: leaf hash differs from tile\n", "", false)
@@ -322,6 +340,36 @@ func auditVectors(t *testing.T) []vectors.Case {
 	return cases.cases
 }
 
+// openingVectors are logs whose openings hide something.
+func openingVectors(t *testing.T, cases *auditCases, l *testLog) {
+	t.Helper()
+	erased := func(by uint64) *testLog {
+		c := l.clone()
+		o, err := seal.ParseOpening(c.openings[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err = o.Erase(by, "/actor/id"); err != nil {
+			t.Fatal(err)
+		}
+		c.openings[2] = o.Bytes()
+		return c
+	}
+	cases.add(erased(4), "erased", "a field was erased, recorded by the last entry", true, nil, "", "", false)
+	cases.add(erased(5), "erased-by-nothing", "an erasure that no entry can have recorded", true, nil,
+		"entry 2: opening names entry 5 as the record of an erasure, and the log has 5 entries\n", "", false)
+	cases.add(erased(2), "erased-by-itself", "an erasure recorded by the entry itself", true, nil,
+		"entry 2: opening names entry 2 as the record of an erasure, which isn't behind entry 2\n", "", false)
+	reason := l.clone()
+	reason.lines[3] = `{"index":3,"opening":null,"reason":"lunch"}` + "\n"
+	cases.add(reason, "reason", "an opening that isn't shown for another reason than the two", true, nil, "entry 3: opening line is malformed\n", "", false)
+	old := l.clone()
+	old.leaves[2] = bytes.Replace(old.leaves[2], []byte("2026-01-31"), []byte("1969-12-31"), 1)
+	old.publish()
+	cases.add(old, "time-1969", "a leaf time before 1970, sealed", false, nil,
+		"entry 2: leaf time: expected the form 2026-01-31T23:59:59Z, from 1970 to 9999\n", "", false)
+}
+
 // auditHeadVectors are logs that some head of was seen before, and taller ones.
 func auditHeadVectors(t *testing.T, cases *auditCases, l *testLog) {
 	add := cases.add
@@ -335,7 +383,12 @@ func auditHeadVectors(t *testing.T, cases *auditCases, l *testLog) {
 	add(fork, "fork-later", "the served head doesn't extend the remembered one", false, l.files["checkpoint"],
 		"head of size 7 is not consistent with the remembered head of size 5: the log forked\n", "", true)
 	add(newTestLog(t, 3), "rollback", "the served head is older than the remembered one", false, l.files["checkpoint"],
-		"head went backwards: size 5 was seen, size 3 is served\n", "", false)
+		"an older head than the remembered one is served: size 3, and size 5 was seen; this alone doesn't show a false history\n", "", false)
+	fork = forked(t, l, 1)
+	three := newTestLog(t, 3)
+	fork.put("checkpoint", three.files["checkpoint"]) // the tiles are those of five entries, which aren't that head's
+	add(fork, "older-fork", "the served head is older and no prefix of the remembered one, which the tiles lead to", false, forked(t, l, 1).files["checkpoint"],
+		"head of size 3 is not consistent with the remembered head of size 5: the log forked\n", "", true)
 	two := newTestLog(t, 258)
 	add(two, "two-levels", "a full and a partial tile, and one of level 1", false, nil, "", "", false)
 	broken := two.clone()

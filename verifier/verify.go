@@ -26,6 +26,9 @@ type Verdict struct {
 
 	Witnesses Witnesses // zero if the checkpoint itself FAILED
 
+	// Parsed: the receipt could be read. Else nothing is known, Index neither.
+	Parsed bool
+
 	// What was verified; set as far as verification came.
 	Origin   string
 	Index    uint64
@@ -87,7 +90,7 @@ func (r *Receipt) VerifyLeaf(leaf []byte, p *Policy) (Verdict, error) {
 // verify follows the steps of c2sp.org/tlog-proof. The checkpoint comes first, so that
 // nothing signed by a stranger is worth parsing.
 func (r *Receipt) verify(leaf []byte, p *Policy) (Verdict, error) {
-	v := Verdict{Index: r.Index}
+	v := Verdict{Parsed: true, Index: r.Index}
 	// "2. Check that the checkpoint origin line is acceptable, and that the checkpoint is
 	// signed by a log public key configured for that origin line."
 	// "3. Verify all cosignatures for witnesses known to the verifier."
@@ -135,6 +138,10 @@ func (v *Verdict) recompute(leaf, extra []byte) (*seal.Opening, error) {
 	h := opening.LeafHash()
 	if leaf != nil && h != v.LeafHash {
 		return nil, failedf("opening does not match the leaf")
+	}
+	// That the erasing entry is in the log isn't checked: it may be behind this checkpoint.
+	if err := checkErasures(opening, v.Index); err != nil {
+		return nil, err
 	}
 	v.Time, v.LeafHash = opening.Time, h
 	return opening, nil

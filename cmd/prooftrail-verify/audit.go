@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
@@ -19,7 +20,11 @@ Fetches the whole log, re-hashes every entry, recomputes the root that the log s
 and says which entries don't hold. With a read token every opening is checked against
 its entry as well. With a state file it remembers the head it saw: the next audit
 goes on from there, and notices a log that forked or went backwards. Keep the state
-file where the log's operator can't write.
+file where the log's operator can't write; and see to it that it is still there, for
+an audit that begins a new one has nothing to compare with, and says so.
+
+Entries whose content the server doesn't show are counted: that they are other tenants'
+is its word. Exit status 2 if it shows nothing at all to a token.
 
 Examples:
   prooftrail-verify audit --log https://audit.example.com/logs/audit --policy policy.txt
@@ -76,6 +81,8 @@ func (e *env) printReport(r *verifier.AuditReport, asJSON, allowProvisional bool
 	switch {
 	case r.FailureCount > 0:
 		word, err = wordFailed, errSaidFailed
+	case r.NothingShown():
+		word, err = wordNotShown, errSaid
 	case r.Witnesses.Status != verifier.Quorum:
 		word, err = wordProvisional, errSaid
 		if allowProvisional {
@@ -83,10 +90,7 @@ func (e *env) printReport(r *verifier.AuditReport, asJSON, allowProvisional bool
 		}
 	}
 	if asJSON {
-		if jsonErr := e.printJSON(auditJSON{word, r}); jsonErr != nil {
-			return jsonErr
-		}
-		return err
+		return e.finish(e.printJSON(auditJSON{word, r}), err)
 	}
 	e.textReport(r, word)
 	return err
@@ -101,17 +105,9 @@ func (e *env) textReport(r *verifier.AuditReport, word string) {
 	if n := r.FailureCount - uint64(len(r.Failures)); n > 0 {
 		fmt.Fprintf(w, "             and %d more\n", n)
 	}
-	fmt.Fprintf(w, "  entries    %s checked", entries(r.Entries))
-	if r.From > 0 {
-		fmt.Fprintf(w, ", from entry %d on", r.From)
-	}
-	fmt.Fprintln(w)
-	if o := r.Openings; o != nil {
-		fmt.Fprintf(w, "  openings   %d verified, %d verified-redacted, %d of other tenants not shown, %d FAILED\n",
-			o.Verified, o.Redacted, o.NotShown, o.Failed)
-	} else {
-		fmt.Fprintf(w, "  openings   not checked: no token was given\n")
-	}
+	e.textChecked(r)
+	fmt.Fprintf(w, "  history    %s\n", history(r.History))
+	e.textOpenings(r)
 	fmt.Fprintf(w, "  witnesses  %s\n", witnesses(r.Witnesses))
 	if !r.LastTime.IsZero() {
 		fmt.Fprintf(w, "  times      %s to %s\n", r.FirstTime.Format(time.RFC3339), r.LastTime.Format(time.RFC3339))
@@ -125,11 +121,86 @@ func (e *env) textReport(r *verifier.AuditReport, word string) {
 	e.textEvidence(r)
 }
 
+// textChecked says how much was checked.
+func (e *env) textChecked(r *verifier.AuditReport) {
+	w := e.stdout
+	if r.Size == 0 && r.FailureCount == 0 {
+		fmt.Fprintf(w, "  entries    the log is empty: there is nothing to check yet\n")
+		return
+	}
+	fmt.Fprintf(w, "  entries    %s checked", entries(r.Entries))
+	if r.From > 0 {
+		fmt.Fprintf(w, ", from entry %d on", r.From)
+	}
+	fmt.Fprintln(w)
+	if r.StoppedAt != nil {
+		fmt.Fprintf(w, "  stopped    at entry %d: it and those behind it were not checked\n", *r.StoppedAt)
+	}
+}
+
+// history says what the head was compared with.
+func history(h verifier.History) string {
+	switch h.Status {
+	case verifier.HistoryExtends:
+		return fmt.Sprintf("extends the remembered head of size %d", h.Size)
+	case verifier.HistoryFirst:
+		return "first audit with this state file: compared with no earlier head"
+	case verifier.HistoryNone:
+		return "no --state: an old or a second history would not be noticed"
+	case verifier.HistoryOlder:
+		return fmt.Sprintf("older than the remembered head of size %d", h.Size)
+	case verifier.HistoryContradicts:
+		return fmt.Sprintf("contradicts the remembered head of size %d", h.Size)
+	}
+	return fmt.Sprintf("not shown to extend the remembered head of size %d", h.Size)
+}
+
+// textOpenings says what became of the contents.
+func (e *env) textOpenings(r *verifier.AuditReport) {
+	w, o := e.stdout, r.Openings
+	if o == nil {
+		fmt.Fprintf(w, "  openings   not checked: no token was given\n")
+		return
+	}
+	fmt.Fprintf(w, "  openings   %d verified, %d verified-redacted, %d FAILED\n", o.Verified, o.Redacted, o.Failed)
+	if o.NotShown > 0 {
+		fmt.Fprintf(w, "  not shown  %d of %d contents were not shown to this token (the server says they are other tenants')\n", o.NotShown, o.Asked())
+	}
+	if o.NotChecked > 0 {
+		fmt.Fprintf(w, "  unchecked  %d contents could not be compared with their leaves\n", o.NotChecked)
+	}
+	if o.Redacted == 0 {
+		return
+	}
+	fmt.Fprintf(w, "  redacted   %d with fields withheld, %d with fields erased (nothing shows here why)\n", o.Withheld, o.Erased)
+	for _, redaction := range r.Redactions {
+		fmt.Fprintf(w, "             entry %d: %s\n", redaction.Index, printable(hiddenFields(redaction)))
+	}
+	if n := o.Redacted - uint64(len(r.Redactions)); n > 0 {
+		fmt.Fprintf(w, "             and %d more\n", n)
+	}
+}
+
+// hiddenFields names the fields that aren't shown.
+func hiddenFields(r verifier.Redaction) string {
+	var parts []string
+	if len(r.Withheld) > 0 {
+		parts = append(parts, "withheld "+strings.Join(r.Withheld, " "))
+	}
+	for _, erased := range r.Erased {
+		parts = append(parts, fmt.Sprintf("erased %s, by entry %d", erased.Pointer, erased.By))
+	}
+	if r.More > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", r.More))
+	}
+	return strings.Join(parts, "; ")
+}
+
 func (e *env) textEvidence(r *verifier.AuditReport) {
 	if r.Evidence == nil {
 		return
 	}
-	kind := "these two signed heads don't go together; by themselves they prove nothing to others"
+	kind := "the remembered head and the one served; by themselves they prove nothing to others"
 	if r.Proven {
 		kind = "these two signed heads prove that the log forked; --json prints them with the proof"
 	}

@@ -17,7 +17,7 @@ var entryCommand = command{
 	help: `
 Fetches the log's checkpoint and tiles, computes the inclusion proof of one entry from
 them, and verifies it. With a read token it fetches the opening too, verifies it and
-shows the event; the log records that read.
+shows the event; the log records that read. Exit status 2 if the server doesn't show it.
 
 Examples:
   prooftrail-verify entry --log https://audit.example.com/logs/audit --index 17 --policy policy.txt
@@ -98,6 +98,10 @@ func runEntry(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 	v, err := receipt.VerifyLeaf(leaf, policy)
 	if err != nil && !errors.Is(err, verifier.ErrFailed) {
 		return err
+	}
+	if openings != nil && v.Content == verifier.NotShown {
+		// The content was asked for with the token, and can't be checked.
+		return e.print(v, wordNotShown, errSaid, *lf.json)
 	}
 	return e.printVerdict(v, *lf.json, *lf.provisional)
 }

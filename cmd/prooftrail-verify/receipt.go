@@ -6,10 +6,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 var receiptCommand = command{
@@ -25,7 +27,8 @@ Examples:
   prooftrail-verify receipt job-42.tlog-proof --policy policy.txt
       shows the event and what is proven about it
   prooftrail-verify receipt job-42.tlog-proof --policy policy.txt --event job-42.json
-      also checks that this is the receipt of just the event that was submitted
+      also checks that this is the receipt of just the event that was submitted; if the
+      receipt doesn't show all of it: exit status 2
   prooftrail-verify receipt other.tlog-proof --policy policy.txt --leaf entry.txt
       for a receipt without an opening: the leaf is given separately
 
@@ -83,7 +86,8 @@ func (e *env) verifyReceipt(receipt []byte, leafFile string, policy *verifier.Po
 }
 
 // compareEvent makes the verdict FAILED if the event given isn't the one that the receipt
-// opens. A file that is no event can't be compared.
+// opens. A file that is no event can't be compared, nor can what the receipt doesn't show:
+// whoever redacted it chose what to leave out, so what is left proves nothing of the rest.
 func (e *env) compareEvent(v *verifier.Verdict, file string) error {
 	b, err := e.readFile(file, event.MaxBytes)
 	if err != nil {
@@ -96,34 +100,43 @@ func (e *env) compareEvent(v *verifier.Verdict, file string) error {
 	if v.Opening == nil {
 		return errors.New("the receipt has no opening to compare the event with")
 	}
-	if !v.Opening.SameSubmission(given) {
+	c := v.Opening.Compare(given)
+	if len(c.Differ) > 0 {
 		v.Content = "FAILED"
-		v.Reason = "the event given is not the one in the receipt: " + differences(*v, given)
+		v.Reason = "the event given is not the one in the receipt: " + differences(c.Differ, v.Opening, given)
+		return nil
 	}
-	return nil
+	return uncompared(c)
 }
 
-// differences names the fields in which two events differ.
-func differences(v verifier.Verdict, given event.Fields) string {
+// uncompared is an error if not all fields could be compared.
+func uncompared(c seal.Comparison) error {
+	var parts []string
+	if len(c.Withheld) > 0 {
+		parts = append(parts, "withheld: "+strings.Join(c.Withheld, " "))
+	}
+	if len(c.Erased) > 0 {
+		parts = append(parts, "erased: "+strings.Join(c.Erased, " "))
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the receipt holds, but the event is only partly compared with it; %s", strings.Join(parts, "; "))
+}
+
+// differences says for each pointer how the events differ there.
+func differences(pointers []string, o *seal.Opening, given event.Fields) string {
 	var out []string
-	for _, f := range v.Opening.Fields {
-		if event.IsServer(f.Pointer) {
-			continue
-		}
-		value, ok := given.Get(f.Pointer)
-		if !ok {
-			out = append(out, f.Pointer+" is only in the receipt")
-		} else if f.Shown && !bytes.Equal(value, f.Value) {
-			out = append(out, f.Pointer+" differs")
-		}
-	}
-	sealed := map[string]bool{}
-	for _, f := range v.Opening.Fields {
-		sealed[f.Pointer] = true
-	}
-	for _, f := range given {
-		if !sealed[f.Pointer] {
-			out = append(out, f.Pointer+" is only in the event given")
+	for _, p := range pointers {
+		inReceipt := slices.ContainsFunc(o.Fields, func(f seal.OpenedField) bool { return f.Pointer == p })
+		_, inGiven := given.Get(p)
+		switch {
+		case inReceipt && inGiven:
+			out = append(out, p+" differs")
+		case inReceipt:
+			out = append(out, p+" is only in the receipt")
+		default:
+			out = append(out, p+" is only in the event given")
 		}
 	}
 	return strings.Join(out, ", ")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 const (
 	wordVerified    = "verified"
 	wordProvisional = "provisional"
+	wordNotShown    = "not shown"
 	wordFailed      = "FAILED"
 )
 
@@ -27,7 +29,7 @@ type verdictJSON struct {
 	Inclusion bool                `json:"inclusion"`
 	Witnesses *verifier.Witnesses `json:"witnesses,omitempty"`
 	Origin    string              `json:"origin,omitempty"`
-	Index     uint64              `json:"index"`
+	Index     *uint64             `json:"index,omitempty"` // not there if the receipt can't be read
 	Size      uint64              `json:"size,omitempty"`
 	LeafHash  string              `json:"leaf_hash,omitempty"`
 	Time      *time.Time          `json:"time,omitempty"`
@@ -47,20 +49,38 @@ func (e *env) printVerdict(v verifier.Verdict, asJSON, allowProvisional bool) er
 			err = nil
 		}
 	}
+	return e.print(v, word, err, asJSON)
+}
+
+// print prints a verdict that is settled and returns said, which stands for it.
+func (e *env) print(v verifier.Verdict, word string, said error, asJSON bool) error {
 	if asJSON {
-		if jsonErr := e.printJSON(jsonVerdict(v, word)); jsonErr != nil {
-			return jsonErr
-		}
-		return err
+		return e.finish(e.printJSON(jsonVerdict(v, word)), said)
 	}
 	e.textVerdict(v, word)
-	return err
+	return said
+}
+
+// finish ends a command whose output may not have got through. That never hides what was
+// found: FAILED stays FAILED.
+func (e *env) finish(printErr, said error) error {
+	if printErr == nil {
+		return said
+	}
+	if !errors.Is(said, errSaidFailed) {
+		return fmt.Errorf("print the result: %w", printErr)
+	}
+	fmt.Fprintf(e.stderr, "prooftrail-verify: FAILED; and the result could not be printed: %s\n", printable(printErr.Error()))
+	return said
 }
 
 func jsonVerdict(v verifier.Verdict, word string) verdictJSON {
 	j := verdictJSON{
 		Verdict: word, Content: string(v.Content), Reason: v.Reason, Withheld: v.Withheld,
-		Inclusion: v.Inclusion, Origin: v.Origin, Index: v.Index, Size: v.Size,
+		Inclusion: v.Inclusion, Origin: v.Origin, Size: v.Size,
+	}
+	if v.Parsed {
+		j.Index = &v.Index
 	}
 	if v.Witnesses.Status != "" {
 		j.Witnesses = &v.Witnesses
@@ -93,6 +113,10 @@ func (e *env) textVerdict(v verifier.Verdict, word string) {
 	if v.Origin != "" {
 		of = " of " + printable(v.Origin)
 	}
+	if word == wordFailed && !v.Parsed {
+		fmt.Fprintf(w, "%s: %s\n", word, printable(v.Reason))
+		return
+	}
 	if word == wordFailed {
 		fmt.Fprintf(w, "%s: entry %d%s: %s\n", word, v.Index, of, printable(v.Reason))
 		return
@@ -121,11 +145,15 @@ func witnesses(w verifier.Witnesses) string {
 	for _, c := range w.Cosigned {
 		who = append(who, fmt.Sprintf("%s at %s", printable(c.Witness), c.Time.Format(time.RFC3339)))
 	}
+	status := string(w.Status)
+	if !w.Required && w.Status == verifier.Quorum {
+		status = "none needed by this policy"
+	}
 	switch {
 	case len(who) > 0:
-		return fmt.Sprintf("%s, cosigned by %s", w.Status, strings.Join(who, ", "))
+		return fmt.Sprintf("%s, cosigned by %s", status, strings.Join(who, ", "))
 	case w.Status == verifier.Quorum:
-		return "none needed by this policy"
+		return status
 	}
 	return string(w.Status) + ", not cosigned: the log alone vouches for this head"
 }

@@ -101,6 +101,8 @@ type Log struct {
 	TreeID   int64     `json:"tree_id"`   // Trillian's tree
 	IDSecret []byte    `json:"id_secret"` // key of the identity hash, 32 bytes
 	Created  time.Time `json:"created"`
+	// MAC is over the rest, under a key that the store doesn't hold.
+	MAC []byte `json:"mac"`
 }
 
 // Token is a stored credential: never the secret, only its SHA-256.
@@ -114,6 +116,8 @@ type Token struct {
 	Created    time.Time `json:"created_at"`
 	// Revoked is when the token ended. It stays: its tenant has events.
 	Revoked time.Time `json:"revoked_at,omitzero"`
+	// MAC is over the rest, under a key that the store doesn't hold.
+	MAC []byte `json:"mac"`
 }
 
 // Store is the publication store of one log.

@@ -1,0 +1,75 @@
+package personality
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+)
+
+// keys are the keys derived from the signing key (HKDF-SHA-256), for what the
+// store holds and mustn't be able to change.
+type keys struct {
+	batch  []byte // of batches' marks
+	record []byte // of the log's parameters and of tokens
+}
+
+func deriveKeys(skey string) (k keys, err error) {
+	if k.batch, err = hkdf.Key(sha256.New, []byte(skey), nil, "prooftrail.batch/1", sha256.Size); err != nil {
+		return k, err
+	}
+	k.record, err = hkdf.Key(sha256.New, []byte(skey), nil, "prooftrail.record/1", sha256.Size)
+	return k, err
+}
+
+// errRecord: a stored record isn't as the service wrote it.
+var errRecord = errors.New("changed outside the service")
+
+// recordMAC is HMAC-SHA-256 over the kind, a zero byte, and the record as JSON
+// without its MAC.
+func (k keys) recordMAC(kind string, record any) ([]byte, error) {
+	b, err := json.Marshal(record)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", kind, err)
+	}
+	mac := hmac.New(sha256.New, k.record)
+	mac.Write(append([]byte(kind), 0))
+	mac.Write(b)
+	return mac.Sum(nil), nil
+}
+
+// sealLog adds the MAC to a log's parameters.
+func (k keys) sealLog(l pubstore.Log) (_ pubstore.Log, err error) {
+	l.MAC = nil
+	l.MAC, err = k.recordMAC("log", l)
+	return l, err
+}
+
+// checkLog returns errRecord unless the parameters are as sealLog made them.
+func (k keys) checkLog(l pubstore.Log) error {
+	sealed, err := k.sealLog(l)
+	if err == nil && !hmac.Equal(sealed.MAC, l.MAC) {
+		err = fmt.Errorf("the log's parameters: %w", errRecord)
+	}
+	return err
+}
+
+// sealToken adds the MAC to a token.
+func (k keys) sealToken(t pubstore.Token) (_ pubstore.Token, err error) {
+	t.MAC = nil
+	t.MAC, err = k.recordMAC("token", t)
+	return t, err
+}
+
+// checkToken returns errRecord unless the token is as sealToken made it.
+func (k keys) checkToken(t pubstore.Token) error {
+	sealed, err := k.sealToken(t)
+	if err == nil && !hmac.Equal(sealed.MAC, t.MAC) {
+		err = fmt.Errorf("token %s: %w", t.ID, errRecord)
+	}
+	return err
+}
