@@ -2,6 +2,7 @@ package personality
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -79,8 +80,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 128 << 20
 	}
-	if c.QueueEvents < 1 || c.QueueBytes < 1 || c.MaxUnpublished < 1 || c.MaxBatch < 1 || c.MaxBatch > maxBatchEvents || c.CacheBytes < 0 {
-		return c, errors.New("a limit of the configuration is out of range")
+	if err := c.checkLimits(); err != nil {
+		return c, err
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -95,4 +96,24 @@ func (c Config) withDefaults() (Config, error) {
 		c.fs = vfs.Default
 	}
 	return c, nil
+}
+
+// checkLimits names the first limit that is out of range.
+func (c *Config) checkLimits() error {
+	for _, l := range []struct {
+		name            string
+		value, min, max int64
+	}{
+		{"QueueEvents", int64(c.QueueEvents), 1, 1 << 24},
+		{"QueueBytes", c.QueueBytes, 1 << 10, 1 << 40},
+		{"MaxUnpublished", int64(c.MaxUnpublished), 1, 10_000_000},
+		{"MaxBatch", int64(c.MaxBatch), 1, maxBatchEvents},
+		{"CacheBytes", c.CacheBytes, 1 << 20, 1 << 40},
+		{"MaxLag", int64(c.MaxLag), 1, int64(24 * time.Hour)},
+	} {
+		if l.value < l.min || l.value > l.max {
+			return &InvalidError{Field: l.name, Expected: fmt.Sprintf("a number from %d to %d", l.min, l.max)}
+		}
+	}
+	return nil
 }

@@ -174,6 +174,11 @@ func treeOptions(c Config) tree.Options {
 // openPebble opens the database of a data directory, which must exist unless
 // one is being created.
 func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
+	if !mustExist { // Pebble makes its files readable for all
+		if err := c.fs.MkdirAll(filepath.Join(dir, storeDir), 0o700); err != nil {
+			return nil, fmt.Errorf("make the database's directory: %w", err)
+		}
+	}
 	cache := pebble.NewCache(c.CacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
@@ -210,6 +215,9 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if _, err := c.fs.Stat(filepath.Join(c.Dir, storeDir)); err != nil {
 		return parts{}, fmt.Errorf("open log: %w (a log is made by init)", err)
 	}
+	if err := checkPrivate(c.Dir); err != nil {
+		return parts{}, fmt.Errorf("open log: %w", err)
+	}
 	db, err := openPebble(c, c.Dir, true)
 	if err != nil {
 		return parts{}, fmt.Errorf("open log in %s: %w", c.Dir, err)
@@ -237,12 +245,8 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 // loadSigner reads the signing key, checks that it is this log's, and derives the
 // other keys from it: they must not be in the store either.
 func loadSigner(path string, params pubstore.Log) (signer note.Signer, k keys, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	if err := checkPrivate(path); err != nil {
 		return nil, k, fmt.Errorf("signing key: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, k, fmt.Errorf("signing key: %s has mode %04o: others may read it; expected 0600", path, info.Mode().Perm())
 	}
 	skey, err := os.ReadFile(path)
 	if err != nil {
@@ -265,6 +269,19 @@ func loadSigner(path string, params pubstore.Log) (signer note.Signer, k keys, e
 		return nil, k, fmt.Errorf("signing key %s: %w", path, err)
 	}
 	return signer, k, k.checkLog(params)
+}
+
+// checkPrivate refuses a file or directory that others than its owner may read:
+// the directory holds events in the clear.
+func checkPrivate(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s has mode %04o: others may read it; expected %04o", path, info.Mode().Perm(), info.Mode().Perm()&0o700)
+	}
+	return nil
 }
 
 // openAnchorOrExplain returns the anchor, or one whose Load says why there is

@@ -2,6 +2,7 @@ package personality
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -44,18 +45,34 @@ func TestCreateChecksItsInput(t *testing.T) {
 
 func TestFilesArePrivate(t *testing.T) {
 	l := newTestLog(t)
-	for path, want := range map[string]fs.FileMode{l.cfg.Dir: 0o700, l.cfg.Anchor: 0o600,
+	for path, want := range map[string]fs.FileMode{l.cfg.Dir: 0o700, filepath.Join(l.cfg.Dir, storeDir): 0o700, l.cfg.Anchor: 0o600,
 		filepath.Join(l.cfg.Dir, keyFile): 0o600, filepath.Join(l.cfg.Dir, PolicyFile): 0o600} {
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: mode %v, %v; want %v", path, info.Mode(), err, want)
 		}
 	}
-	if err := os.Chmod(filepath.Join(l.cfg.Dir, keyFile), 0o640); err != nil {
-		t.Fatal(err)
+	for path, want := range map[string]fs.FileMode{filepath.Join(l.cfg.Dir, keyFile): 0o600, l.cfg.Dir: 0o700} {
+		if err := os.Chmod(path, want|0o040); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.tryOpen(nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("expected %04o", want)) {
+			t.Errorf("%s, readable for a group: %v", path, err)
+		}
+		if err := os.Chmod(path, want); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := l.tryOpen(nil); err == nil || !strings.Contains(err.Error(), "0600") {
-		t.Errorf("a signing key that others may read: %v", err)
+	l.open(nil)
+}
+
+func TestLimitsAreNamed(t *testing.T) {
+	for field, cfg := range map[string]Config{"MaxBatch": {MaxBatch: -1}, "CacheBytes": {CacheBytes: 4}, "QueueBytes": {QueueBytes: -1}} {
+		cfg.Dir = "unused"
+		var bad *InvalidError
+		if _, err := cfg.withDefaults(); !errors.As(err, &bad) || bad.Field != field {
+			t.Errorf("%+v: %v, want a refusal of %s", cfg, err, field)
+		}
 	}
 }
 

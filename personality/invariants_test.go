@@ -136,7 +136,7 @@ func TestRestoredBackupIsRefused(t *testing.T) {
 	l.open(nil)
 	l.mustSubmit("later", "x")
 	l.close()
-	if err := errors.Join(os.RemoveAll(l.cfg.Dir), os.Rename(backup, l.cfg.Dir), os.Chmod(l.cfg.Dir+"/"+keyFile, 0o600)); err != nil {
+	if err := errors.Join(os.RemoveAll(l.cfg.Dir), os.Rename(backup, l.cfg.Dir), os.Chmod(l.cfg.Dir, 0o700), os.Chmod(l.cfg.Dir+"/"+keyFile, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	l.open(nil)

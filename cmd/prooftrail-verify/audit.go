@@ -13,7 +13,7 @@ import (
 
 var auditCommand = command{
 	name:  "audit",
-	args:  "--log URL --policy P [--state FILE] [--token-file F] [--full] [--strict-time] [--json]",
+	args:  "--log URL --policy P [--state FILE] [--token-file F] [--ca F] [--full] [--strict-time] [--json]",
 	short: "fetch and verify the whole log",
 	help: `
 Fetches the whole log, re-hashes every entry, recomputes the root that the log signed,

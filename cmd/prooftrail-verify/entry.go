@@ -12,7 +12,7 @@ import (
 
 var entryCommand = command{
 	name:  "entry",
-	args:  "--log URL --index N --policy P [--token-file F] [--allow-provisional] [--json]",
+	args:  "--log URL --index N --policy P [--token-file F] [--ca F] [--allow-provisional] [--json]",
 	short: "fetch one entry and verify it",
 	help: `
 Fetches the log's checkpoint and tiles, computes the inclusion proof of one entry from
@@ -31,6 +31,7 @@ Examples:
 // logFlags are the flags of commands that talk to a log.
 type logFlags struct {
 	url, policy, token *string
+	ca                 *string
 	plain              *bool
 	provisional, json  *bool
 }
@@ -40,6 +41,7 @@ func addLogFlags(flags *flag.FlagSet) logFlags {
 		url:         flags.String("log", "", "`URL` of the log, as in https://audit.example.com/logs/audit (default: the one in the policy)"),
 		policy:      flags.String("policy", "", "policy `file`: the log's and the witnesses' public keys (required)"),
 		token:       flags.String("token-file", "", "`file` with a read token; then openings are checked as well"),
+		ca:          flags.String("ca", "", "PEM `file` with the certificate authorities to believe, in place of the system's"),
 		plain:       flags.Bool("allow-http", false, "allow http to hosts other than this one; a token can be read on the way"),
 		provisional: flags.Bool("allow-provisional", false, "take a head that has too few cosignatures yet"),
 		json:        flags.Bool("json", false, "print the result as one JSON object"),
@@ -63,7 +65,11 @@ func (f logFlags) connect(e *env) (*verifier.Policy, *verifier.HTTPLog, verifier
 	if url == "" {
 		return nil, nil, nil, &usageError{errors.New("--log URL is needed: the policy doesn't name one")}
 	}
-	log, err := verifier.NewHTTPLog(verifier.HTTPConfig{URL: url, Token: token, AllowHTTP: *f.plain})
+	transport, err := e.transport(*f.ca)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	log, err := verifier.NewHTTPLog(verifier.HTTPConfig{URL: url, Token: token, AllowHTTP: *f.plain, Transport: transport})
 	if err != nil {
 		return nil, nil, nil, &usageError{err}
 	}

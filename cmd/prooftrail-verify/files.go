@@ -1,8 +1,11 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 
@@ -60,4 +63,23 @@ func (e *env) readToken(name string) (string, error) {
 		return "", fmt.Errorf("%s: expected one token on one line", name)
 	}
 	return token, nil
+}
+
+// transport believes the certificate authorities of a PEM file; nil, which is the
+// system's, if none is named.
+func (e *env) transport(file string) (http.RoundTripper, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := e.readFile(file, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate in it", file)
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return t, nil
 }
