@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,13 +25,17 @@ Without --rate each worker sends as soon as it has its answer (closed loop): tha
 shows how many events the server takes. With --rate, requests are due at a steady
 rate, whatever the server does (open loop), and their time counts from when they were
 due, also if no worker was free then: that shows how long an event waits. Too few
-clients for the rate leave requests unsent; the report says so.
+clients for the rate, or too slow a server, leave requests unsent, a second after
+--duration: the report says so, and its latencies are then too low.
 
 The time reported first is from submission to a receipt that has been verified in
-full: signature, inclusion proof, opening, and that it is of the event sent. --sample
-says which share is verified; all of them with --rate. Quantiles are at most 0.8 % too
-high, the maximum is exact. At the end the heads that came with those receipts are
-proven to be of one history.
+full: signature, inclusion proof, opening, and that it is of the event sent. Of each
+event it is the time to the answer and that of verifying its own receipt, not those of
+the others in the request. --sample says which share is verified, drawn at random; all of
+them with --rate. Of a sample the report says "of the N sampled": quantiles and maximum are
+the sample's, and what wasn't drawn may have taken longer. Quantiles are at most 0.8 %
+too high. At the end the heads that came with those receipts are proven to be of one
+history: the 4096 remembered; the report says if there were more.
 
 Everything sent stays in the log for ever: measure a log made for it.
 
@@ -38,8 +43,8 @@ Example:
   prooftrail bench --server http://127.0.0.1:8080 --token-file data/tokens/submit.token \
       --policy data/policy.txt --clients 32 --batch 100 --duration 30s
 
-Exit codes: 0 measured, and all receipts verified; 1 measured, but there were errors,
-which the report lists; 2 failed.
+Exit codes: 0 measured, and all receipts of the sample verified; 1 refused; or measured,
+but there were errors or unsent requests, which the report lists; 2 failed.
 `
 
 func runBench(ctx context.Context, e *env, args []string) error {
@@ -51,7 +56,7 @@ func runBench(ctx context.Context, e *env, args []string) error {
 	fs.IntVar(&cfg.Batch, "batch", 1, "`number` of events in a request, 1 to 500")
 	fs.DurationVar(&cfg.Duration, "duration", 10*time.Second, "`time` to send for")
 	fs.Float64Var(&cfg.Rate, "rate", 0, "events a second of all workers together; 0: as fast as answered; a `number`")
-	fs.IntVar(&cfg.Sample, "sample", 0, "verify one receipt in this `number` (default 1 with --rate, else 100)")
+	fs.IntVar(&cfg.Sample, "sample", 0, "verify one receipt in this `number`, at random (default 1 with --rate, else 100)")
 	fs.Uint64Var(&cfg.Seed, "seed", 0, "`number` that the events are made from; the same again makes the same ids,\nwhich then conflict (default random)")
 	fs.StringVar(&cfg.Source, "source", "cron://bench", "`URI` that the events' sources begin with")
 	fs.StringVar(&cfg.Wait, "wait", "integrated", "`stage` to wait for: integrated or witnessed")
@@ -69,7 +74,7 @@ func runBench(ctx context.Context, e *env, args []string) error {
 	defer stop()
 	report, err := load.Run(ctx, cfg)
 	if err != nil {
-		return orDone(ctx, err)
+		return orDone(ctx, refusal(err))
 	}
 	if *asJSON {
 		enc := json.NewEncoder(e.stdout)
@@ -80,8 +85,8 @@ func runBench(ctx context.Context, e *env, args []string) error {
 	} else {
 		report.Print(e.stdout)
 	}
-	if !report.OK() {
-		return refusedf("there were errors, or nothing was verified")
+	if wrong := report.Wrong(); len(wrong) > 0 {
+		return refusedf("%s", strings.Join(wrong, "; "))
 	}
 	return nil
 }

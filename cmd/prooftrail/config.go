@@ -6,11 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
+	"reflect"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/prooftrail/prooftrail/personality"
+	"github.com/prooftrail/prooftrail/personality/httpapi"
 )
 
 // Config is the configuration of `prooftrail serve`. The comments here are the
@@ -160,10 +165,59 @@ func (c *Config) check() error {
 	case c.ShutdownTimeout <= 0:
 		return errors.New("shutdown_timeout: expected more than 0")
 	}
+	if err := c.Limits.check(); err != nil {
+		return err
+	}
 	if c.TLS.Key == "" {
 		return nil
 	}
 	return checkPrivate(c.TLS.Key)
+}
+
+// check names the first limit that can't be meant. A 0 is none: below, it would
+// silently be the default. Upper bounds are what is limited's to know.
+func (l *LimitsConfig) check() error {
+	for _, limit := range []struct {
+		key      string
+		ok       bool
+		expected string
+	}{
+		{"queue_events", l.QueueEvents > 0, "more than 0"},
+		{"queue_bytes", l.QueueBytes > 0, "more than 0"},
+		{"max_unpublished", l.MaxUnpublished > 0, "more than 0"},
+		{"ready_lag", l.ReadyLag > 0 && l.ReadyLag <= 24*time.Hour, "more than 0s, up to 24h"},
+		{"max_batch", l.MaxBatch > 0 && l.MaxBatch <= 1000, "1 to 1000"},
+		{"cache_bytes", l.CacheBytes > 0, "more than 0"},
+		{"events_per_second", l.EventsPerSecond != 0 && !math.IsNaN(l.EventsPerSecond), "more than 0, or less for no limit"},
+		{"burst_events", l.BurstEvents >= httpapi.MaxEvents, fmt.Sprintf("%d or more", httpapi.MaxEvents)},
+		{"auth_failures_per_minute", l.AuthFailuresPerMinute != 0 && !math.IsNaN(l.AuthFailuresPerMinute), "more than 0, or less for no limit"},
+		{"body_timeout", l.BodyTimeout > 0, "more than 0s"},
+		{"answer_timeout", l.AnswerTimeout > 0, "more than 0s"},
+		{"body_memory", l.BodyMemory >= 2*httpapi.MaxBodyBytes, fmt.Sprintf("%d or more", 2*httpapi.MaxBodyBytes)},
+		{"max_connections", l.MaxConnections > 0, "more than 0"},
+	} {
+		if !limit.ok {
+			return fmt.Errorf("limits.%s: expected %s", limit.key, limit.expected)
+		}
+	}
+	return nil
+}
+
+// limitError names a limit that the log refused by its key in the file.
+func limitError(err error) error {
+	var invalid *personality.InvalidError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	name := invalid.Field
+	if name == "MaxLag" {
+		name = "ReadyLag"
+	}
+	field, ok := reflect.TypeFor[LimitsConfig]().FieldByName(name)
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("limits.%s: expected %s", field.Tag.Get("yaml"), invalid.Expected)
 }
 
 // checkPrivate refuses a key that others can read.

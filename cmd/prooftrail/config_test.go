@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/prooftrail/prooftrail/personality"
 )
 
 var update = flag.Bool("update", false, "write manual.yaml from config.go")
@@ -140,11 +142,35 @@ func TestConfigCheck(t *testing.T) {
 		"a key for all":    func(c *Config) { c.TLS = TLSConfig{"c", key} },
 		"format":           func(c *Config) { c.Log.Format = "xml" },
 		"shutdown_timeout": func(c *Config) { c.ShutdownTimeout = 0 },
+
+		"limits.queue_events":             func(c *Config) { c.Limits.QueueEvents = 0 },
+		"limits.queue_bytes":              func(c *Config) { c.Limits.QueueBytes = -1 },
+		"limits.max_unpublished":          func(c *Config) { c.Limits.MaxUnpublished = 0 },
+		"limits.ready_lag":                func(c *Config) { c.Limits.ReadyLag = -time.Second },
+		"limits.max_batch":                func(c *Config) { c.Limits.MaxBatch = 1001 },
+		"limits.cache_bytes":              func(c *Config) { c.Limits.CacheBytes = -1 },
+		"limits.events_per_second":        func(c *Config) { c.Limits.EventsPerSecond = 0 },
+		"limits.burst_events":             func(c *Config) { c.Limits.BurstEvents = 499 },
+		"limits.auth_failures_per_minute": func(c *Config) { c.Limits.AuthFailuresPerMinute = 0 },
+		"limits.body_timeout":             func(c *Config) { c.Limits.BodyTimeout = -time.Second },
+		"limits.answer_timeout":           func(c *Config) { c.Limits.AnswerTimeout = 0 },
+		"limits.body_memory":              func(c *Config) { c.Limits.BodyMemory = 16<<20 - 1 },
+		"limits.max_connections":          func(c *Config) { c.Limits.MaxConnections = -1 },
 	} {
 		c := good()
 		spoil(&c)
-		if c.check() == nil {
-			t.Errorf("%s: no error", name)
+		err := c.check()
+		if err == nil || strings.HasPrefix(name, "limits.") && !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A limit that the log itself refuses is named as it is in the file.
+func TestLimitError(t *testing.T) {
+	for field, key := range map[string]string{"MaxLag": "limits.ready_lag: ", "QueueBytes": "limits.queue_bytes: ", "Origin": "Origin: "} {
+		if err := limitError(fmt.Errorf("open: %w", &personality.InvalidError{Field: field, Expected: "x"})); !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v", field, err)
 		}
 	}
 }

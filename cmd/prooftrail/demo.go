@@ -7,9 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/cast"
@@ -38,8 +36,12 @@ FAILED, with the entry.
 Example:
   prooftrail demo --duration 30s
 
+A first SIGINT or SIGTERM while people use the cron service ends that, and the log is
+audited; at any other time, as a second one, it ends the demo. Either way nothing is
+left behind, but for --data.
+
 Exit codes: 0 every receipt and the audit verified, and the forgery was caught; 1 one of
-these did not hold; 2 failed.
+these did not hold; 2 failed, or interrupted.
 `
 
 // demo is one run of it.
@@ -50,13 +52,17 @@ type demo struct {
 	dir      string // everything is below
 	keep     bool   // dir is the user's
 
+	interrupts interrupts
+	between    func(url string) string // in tests: what the client talks to instead of the log at url
+
 	policy      *verifier.Policy
 	submitToken string
 	readToken   string
 	recorder    *recorder
+	trouble     error // what went wrong before the audit, and didn't keep it from being made
 }
 
-func runDemo(ctx context.Context, e *env, args []string) (err error) {
+func runDemo(ctx context.Context, e *env, args []string) error {
 	d := demo{env: e}
 	fs := newFlags(e, "demo", demoHelp)
 	fs.DurationVar(&d.duration, "duration", 10*time.Second, "`time` that people use the cron service for; 0: until interrupted")
@@ -65,6 +71,17 @@ func runDemo(ctx context.Context, e *env, args []string) (err error) {
 	if err := fs.noArgs(args); err != nil {
 		return err
 	}
+	if d.duration < 0 {
+		return fmt.Errorf("--duration %s: expected 0 or more", d.duration)
+	}
+	return d.runInDir(ctx)
+}
+
+// runInDir runs all of it in a new directory. A temporary one holds a signing key
+// and tokens: it is removed however the run ends, a signal included.
+func (d *demo) runInDir(ctx context.Context) (err error) {
+	ctx, stop := d.interrupts.watch(ctx)
+	defer stop()
 	if d.keep = d.dir != ""; d.keep {
 		err = os.Mkdir(d.dir, 0o700)
 	} else {
@@ -76,46 +93,39 @@ func runDemo(ctx context.Context, e *env, args []string) (err error) {
 	if !d.keep {
 		defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
 	}
-	return d.run(ctx)
+	return orDone(ctx, d.run(ctx))
 }
 
 func (d *demo) logDir() string  { return filepath.Join(d.dir, "log") }
 func (d *demo) copyDir() string { return filepath.Join(d.dir, "forged") }
 
-// run goes through the acts. The last line is printed only when there is
-// something to say in each part of it.
+// run goes through the acts. What fails while the cron service runs keeps the
+// log from nothing: it is audited all the same, and the last line says what was
+// found. The first error to be shown is the one that accuses.
 func (d *demo) run(ctx context.Context) error {
 	if err := d.create(ctx); err != nil {
 		return err
 	}
 	if err := d.record(ctx); err != nil {
-		return err
+		return errors.Join(d.trouble, err)
 	}
-	size, auditErr := d.auditOriginal(ctx)
-	if auditErr != nil && !errors.Is(auditErr, verifier.ErrFailed) {
-		return auditErr
+	f := findings{receipts: d.recorder.counts()}
+	if f.size, f.audit = d.auditOriginal(ctx); f.audit != nil && !errors.Is(f.audit, verifier.ErrFailed) {
+		return errors.Join(d.trouble, f.audit)
 	}
-	forged, found, err := d.forge(ctx)
-	if err != nil {
-		return err
+	var err error
+	if f.forged, f.found, err = d.forge(ctx); ctx.Err() != nil {
+		return errors.Join(d.trouble, err, ctx.Err())
 	}
-	events, verified := d.recorder.counts()
-	ok := events > 0 && verified == events && auditErr == nil && found != nil && *found == forged
-	audit, caught := fmt.Sprintf("verified at size %d", size), "verified, which it must not"
-	if auditErr != nil {
-		audit = "FAILED: " + auditErr.Error()
-	}
-	if found != nil {
-		caught = fmt.Sprintf("FAILED at entry %d", *found)
-	}
+	d.trouble, f.unforged = errors.Join(d.trouble, err), err != nil
 	if d.keep {
 		fmt.Fprintf(d.env.stdout, "\nkept in %s: the log, its policy and tokens, and the forged copy\n", d.dir)
 	}
-	fmt.Fprintf(d.env.stdout, "\nverified %d of %d receipts; audit %s; tampered copy %s\n", verified, events, audit, caught)
-	if !ok {
-		return &exitError{code: exitRefused}
+	fmt.Fprintf(d.env.stdout, "\n%s\n", f.line())
+	if !f.held() {
+		return &exitError{exitRefused, d.trouble}
 	}
-	return nil
+	return d.trouble
 }
 
 // create makes the log and the tokens of the cron service and the auditor.
@@ -164,14 +174,15 @@ func (d *demo) serveLog(ctx context.Context, dir, listen string) (*running, erro
 	return start(ctx, cfg, logger)
 }
 
-// record runs log and cron service beside each other until the time is up.
+// record runs log and cron service beside each other until the time is up. An
+// error leaves nothing to be audited; all else is kept in d.trouble.
 func (d *demo) record(ctx context.Context) (err error) {
 	server, err := d.serveLog(ctx, d.logDir(), d.listen)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.close(context.WithoutCancel(ctx))) }()
-	c, err := client.New(client.Config{URL: server.url, Token: d.submitToken, Policy: d.policy})
+	c, err := d.client(server)
 	if err != nil {
 		return err
 	}
@@ -195,10 +206,22 @@ func (d *demo) record(ctx context.Context) (err error) {
 	// In this order nothing is lost: no more requests, no more runs, then what is
 	// queued up.
 	err = errors.Join(playErr, web.Shutdown(closing), cron.Close(closing), d.recorder.close(closing))
-	if err != nil {
-		return err
+	d.trouble = errors.Join(d.recorder.forgery(), d.checkHeads(closing, c), err)
+	return nil
+}
+
+// client makes the cron service's client of the log. What it sends to an address
+// of this machine doesn't leave it, so plain http shows nothing to anybody.
+func (d *demo) client(server *running) (*client.Client, error) {
+	url := server.localURL()
+	if d.between != nil {
+		url = d.between(url)
 	}
-	heads, err := c.CheckHeads(closing)
+	return client.New(client.Config{URL: url, Token: d.submitToken, Policy: d.policy, Insecure: true})
+}
+
+func (d *demo) checkHeads(ctx context.Context, c *client.Client) error {
+	heads, err := c.CheckHeads(ctx)
 	if err != nil {
 		return fmt.Errorf("the receipts' heads: %w", err)
 	}
@@ -206,11 +229,10 @@ func (d *demo) record(ctx context.Context) (err error) {
 	return nil
 }
 
-// play lets people use the cron service.
+// play lets people use the cron service until the time is up, or a signal comes.
 func (d *demo) play(ctx context.Context, url string) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal has its usual effect
+	ctx, end := d.interrupts.play(ctx)
+	defer end()
 	if d.duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.duration)

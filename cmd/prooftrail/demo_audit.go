@@ -24,8 +24,15 @@ func (d *demo) auditOriginal(ctx context.Context) (size uint64, err error) {
 	if report == nil {
 		return 0, err
 	}
+	var opened uint64
+	if report.Openings != nil {
+		opened = report.Openings.Verified
+	}
+	if err == nil {
+		err = checkOpened(report, d.recorder.counts().events)
+	}
 	fmt.Fprintf(d.env.stdout, "\naudit of the log: %d entries re-hashed, the signed root recomputed, %d events opened: %s\n",
-		report.Entries, report.Openings.Verified, verdictWord(err))
+		report.Entries, opened, verdictWord(err))
 	return report.Size, err
 }
 
@@ -43,7 +50,7 @@ func (d *demo) audit(ctx context.Context, dir string) (report *verifier.AuditRep
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, server.close(ctx)) }()
+	defer func() { err = errors.Join(err, server.close(context.WithoutCancel(ctx))) }()
 	source, err := verifier.NewHTTPLog(verifier.HTTPConfig{URL: server.url + "/logs/audit", Token: d.readToken})
 	if err != nil {
 		return nil, err
@@ -54,10 +61,7 @@ func (d *demo) audit(ctx context.Context, dir string) (report *verifier.AuditRep
 // forge copies the data directory, changes one stored event in the copy, and
 // audits that. found is the entry that the audit accused, nil if it accused none.
 func (d *demo) forge(ctx context.Context) (forged uint64, found *uint64, err error) {
-	victim := d.recorder.target
-	if victim == nil {
-		victim = d.recorder.fallback
-	}
+	victim := d.recorder.victim()
 	if victim == nil {
 		return 0, nil, errors.New("no event was logged")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,10 +28,11 @@ type recorder struct {
 	queue    []queued
 	closed   bool
 	wake     chan struct{} // holds one: there is something to do
-	total    int
-	verified int
+	counted  receipts
+	forged   error     // the first receipt that doesn't hold
 	target   *recorded // the event to forge later: a failed login
 	fallback *recorded // any other
+	doubtful *recorded // one that is where it is only by the log's word
 }
 
 type queued struct {
@@ -60,7 +62,7 @@ func (r *recorder) Record(e event.Event) <-chan error {
 		q.done <- errors.New("the recorder is closed")
 		return q.done
 	}
-	r.total++
+	r.counted.events++
 	r.queue = append(r.queue, q)
 	r.poke()
 	return q.done
@@ -88,10 +90,24 @@ func (r *recorder) close(ctx context.Context) error {
 }
 
 // counts returns how many events there were, and how many receipts verified.
-func (r *recorder) counts() (total, verified int) {
+func (r *recorder) counts() receipts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.total, r.verified
+	return r.counted
+}
+
+// forgery is the first receipt's error that says FAILED; nil if there is none.
+func (r *recorder) forgery() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.forged
+}
+
+// victim is the event to forge; nil if none was logged.
+func (r *recorder) victim() *recorded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cmp.Or(r.target, r.fallback, r.doubtful)
 }
 
 func (r *recorder) submitAll() {
@@ -122,13 +138,20 @@ func (r *recorder) submit(e event.Event) error {
 		err = errors.New("no receipt")
 	}
 	r.print(e, result, err)
-	if err != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil && r.forged == nil && errors.Is(err, verifier.ErrFailed) {
+		r.forged = fmt.Errorf("event %s: %w", e.ID, err)
+	}
+	if result == nil {
 		return err
 	}
 	in := &recorded{e, result.Index, result.LeafHash}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.verified++
+	if err != nil {
+		r.doubtful = in
+		return err
+	}
+	r.counted.verified++
 	if r.target == nil && e.Action == "auth.login" && e.Outcome == "failure" {
 		r.target = in
 	}

@@ -118,6 +118,9 @@ func (s *serverFlags) config(e *env) (client.Config, error) {
 	if s.server == "" {
 		return cfg, errors.New("--server is needed; see --help")
 	}
+	if s.timeout <= 0 {
+		return cfg, fmt.Errorf("--timeout %s: expected more than 0", s.timeout)
+	}
 	var err error
 	if s.tokenFile != "" {
 		if cfg.Token, err = readToken(e, s.tokenFile); err != nil {
@@ -208,9 +211,10 @@ func (fs *flags) noArgs(args []string) error {
 	return err
 }
 
-// orDone prefers the context's end to an error that it caused.
+// orDone prefers the context's end to an error that it caused. What accuses was
+// not caused by it.
 func orDone(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil && !errors.Is(err, verifier.ErrFailed) {
 		return errors.New("interrupted")
 	}
 	return err

@@ -93,6 +93,7 @@ type shownEntry struct {
 	Event     json.RawMessage `json:"event"` // null when it isn't this token's to read
 	Content   string          `json:"content,omitempty"`
 	Witnesses string          `json:"witnesses,omitempty"`
+	Required  *bool           `json:"required,omitempty"` // whether the policy wants witnesses at all
 	Withheld  []string        `json:"withheld,omitempty"`
 	Size      uint64          `json:"size,omitempty"`
 	Receipt   string          `json:"receipt"`
@@ -108,7 +109,8 @@ func showEntry(e *env, entry *client.Entry, asJSON bool) error {
 		shown.Event, shown.Withheld = o.Event().JSON(), o.Withheld()
 	}
 	if v := entry.Verdict; v != nil {
-		shown.Content, shown.Witnesses, shown.Size = string(v.Content), string(v.Witnesses.Status), v.Size
+		shown.Content, shown.Size = string(v.Content), v.Size
+		shown.Witnesses, shown.Required = string(v.Witnesses.Status), &v.Witnesses.Required
 	}
 	if asJSON {
 		return json.NewEncoder(e.stdout).Encode(shown)
@@ -124,6 +126,15 @@ func showEntry(e *env, entry *client.Entry, asJSON bool) error {
 
 // provisionalText is said of what the log alone vouches for.
 const provisionalText = ", provisional: not witnessed as the policy wants"
+
+// witnessesText says what cosignatures a head has. Where the policy wants none,
+// nobody but the log vouches for it, whatever the status.
+func witnessesText(w verifier.Witnesses) string {
+	if !w.Required {
+		return "none needed by this policy"
+	}
+	return string(w.Status)
+}
 
 // verdictText is what follows an entry's index when it has been checked.
 func verdictText(v *verifier.Verdict) string {
@@ -202,7 +213,8 @@ It needs no token. With --policy the signatures are checked.
 Example:
   prooftrail checkpoint --server https://log.example.com --policy policy.txt
 
-Exit codes: 0 fetched, and with --policy verified; 1 FAILED to verify; 2 failed.
+Exit codes: 0 fetched, and with --policy verified; 1 refused, not there, or FAILED to
+verify; 2 failed.
 `
 
 func runCheckpoint(ctx context.Context, e *env, args []string) error {
@@ -222,7 +234,7 @@ func runCheckpoint(ctx context.Context, e *env, args []string) error {
 	}
 	s.sayUnchecked(e)
 	if s.policy != "" {
-		e.say("✓ signed by %s, size %d, witnesses: %s", cp.Origin, cp.Size, w.Status)
+		e.say("✓ signed by %s, size %d, witnesses: %s", cp.Origin, cp.Size, witnessesText(w))
 	}
 	_, err = e.stdout.Write(note)
 	return err

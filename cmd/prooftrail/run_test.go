@@ -68,6 +68,8 @@ func TestSubmitOutcome(t *testing.T) {
 		{"busy", []client.Result{busy}, 2, "line 1: rejected: "},
 		{"provisional", []client.Result{with(client.ErrProvisional)}, 2, "line 1: accepted as entry 7, but: the receipt is provisional"},
 		{"forged", []client.Result{forged, late, refused}, 1, "line 1: accepted as entry 7, but: FAILED: receipt: forged"},
+		{"revoked meanwhile", []client.Result{{Err: fmt.Errorf("sent again: %w", &client.Problem{Status: 401})}}, 1, "line 1: no answer: sent again: "},
+		{"receipt not there yet", []client.Result{with(&client.Problem{Status: 404})}, 2, "line 1: accepted as entry 7, but: "},
 		{"nothing", nil, 0, "no events in the input"},
 	} {
 		var out, errs bytes.Buffer

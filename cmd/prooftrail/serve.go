@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -130,7 +132,7 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 		err = fmt.Errorf("%w (another process has %s open: one server at a time)", err, cfg.Data)
 	}
 	if err != nil {
-		return nil, errors.Join(err, r.listen.Close())
+		return nil, errors.Join(limitError(err), r.listen.Close())
 	}
 	if r.server, err = httpapi.NewServer(apiConfig(cfg, r.svc, logger, reg)); err != nil {
 		return nil, errors.Join(err, r.svc.Close(ctx), r.listen.Close())
@@ -159,6 +161,17 @@ func apiConfig(cfg Config, svc *personality.Service, logger *slog.Logger, reg *p
 		api.AccessLog = logger
 	}
 	return api
+}
+
+// localURL is the URL for clients on this machine: an unspecified address, such
+// as 0.0.0.0, is one to listen on and not one to connect to.
+func (r *running) localURL() string {
+	addr, err := netip.ParseAddrPort(r.listen.Addr().String())
+	if err != nil || !addr.Addr().IsUnspecified() {
+		return r.url
+	}
+	scheme, _, _ := strings.Cut(r.url, "://")
+	return fmt.Sprintf("%s://127.0.0.1:%d", scheme, addr.Port())
 }
 
 // close ends in order: no more requests, then the log, which signs what it has

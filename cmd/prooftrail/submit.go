@@ -38,9 +38,10 @@ Example:
   prooftrail submit --server https://log.example.com --token-file submit.token \
       --policy policy.txt --out receipts/ events.ndjson
 
-Exit codes: 0 all events are in the log (accepted now, or there before); 1 some were
-refused or conflict with another event, or a receipt FAILED to verify; 2 failed, or some
-have no answer yet: send them again.
+Exit codes: 0 all events are in the log (accepted now, or there before), also if there
+were none, which is said; 1 some were refused, or the token was, or some conflict with
+another event, or a receipt FAILED to verify; 2 failed, or some have no answer yet: send
+them again.
 `
 
 // submitter is one run of the command.
@@ -138,7 +139,7 @@ func (s *submitter) send(ctx context.Context, batch []numbered) error {
 	}
 	results, err := s.client.SubmitBatch(ctx, raws)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", lines(batch), err)
+		err = refusal(fmt.Errorf("%s: %w", lines(batch), err))
 		if s.forged > 0 {
 			err = fmt.Errorf("%w; and then %w", s.outcome(), err)
 		}
@@ -169,6 +170,7 @@ type shownResult struct {
 	Index      *uint64         `json:"index,omitempty"`
 	Verified   bool            `json:"verified"`
 	Witnesses  string          `json:"witnesses,omitempty"`  // quorum or provisional, of a receipt that holds
+	Required   *bool           `json:"required,omitempty"`   // whether the policy wants witnesses at all
 	Uncompared []string        `json:"uncompared,omitempty"` // fields that the log says it has erased
 	Receipt    string          `json:"receipt,omitempty"`
 	Problem    *client.Problem `json:"problem,omitempty"`
@@ -184,7 +186,7 @@ func (s *submitter) show(n numbered, r *client.Result) error {
 		shown.Index = &r.Index
 	}
 	if r.Verdict != nil {
-		shown.Witnesses = string(r.Verdict.Witnesses.Status)
+		shown.Witnesses, shown.Required = string(r.Verdict.Witnesses.Status), &r.Verdict.Witnesses.Required
 	}
 	s.count(r, &shown)
 	if err := s.save(r); err != nil {
@@ -218,12 +220,16 @@ func (s *submitter) count(r *client.Result, shown *shownResult) {
 		if s.forgery == nil {
 			s.forgery = r.Err
 		}
-	case errors.As(r.Err, &problem) && r.Status != "":
+	case errors.As(r.Err, &problem) && (r.Status == client.Rejected || r.Status == client.Conflict):
 		shown.Problem = problem
 		s.refused++
 		if problem.Retryable() {
 			s.failed++
 		}
+	case errors.Is(r.Err, client.ErrUnauthorized), errors.Is(r.Err, client.ErrForbidden):
+		// The token was revoked meanwhile: sending again won't help.
+		shown.Error = r.Err.Error()
+		s.refused++
 	default:
 		shown.Error = r.Err.Error()
 		s.failed++

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -32,7 +33,7 @@ Example:
   prooftrail token add --name node-7 --source cron://node-7/ \
       --server https://log.example.com --token-file admin.token --out node-7.token
 
-Exit codes: 0 done; 1 refused; 2 failed.
+Exit codes: 0 done; 1 refused, also because the file of --out exists; 2 failed.
 `
 
 // tokenFlags are what all three acts take.
@@ -121,8 +122,11 @@ func (t *tokenFlags) open(ctx context.Context, e *env) (tokenStore, func() error
 		return c, func() error { return nil }, err
 	}
 	svc, err := personality.Open(ctx, personality.Config{Dir: t.data, Anchor: t.anchor})
+	if errors.Is(err, syscall.EAGAIN) {
+		err = fmt.Errorf("%w (another process has %s open: with --data the server must be stopped)", err, t.data)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w (with --data the server must be stopped)", err)
+		return nil, nil, err
 	}
 	return offlineTokens{svc}, func() error { return svc.Close(ctx) }, nil
 }
@@ -160,7 +164,7 @@ func (t *tokenFlags) newToken(ctx context.Context, tokens tokenStore) (*client.T
 	}
 	f, err := newSecret(t.out)
 	if err != nil {
-		return nil, "", fmt.Errorf("no token was made: %w", err)
+		return nil, "", refusedIfExists(fmt.Errorf("no token was made: %w", err))
 	}
 	tok, secret, err := tokens.AddToken(ctx, t.req)
 	if err != nil {

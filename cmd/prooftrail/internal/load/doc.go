@@ -18,4 +18,8 @@
 // next request when the last one is answered; the latencies are then those of a
 // server that is never asked faster than it answers, and say nothing about
 // queues. The report names its mode.
+//
+// The time of an event is that to its request's answer and that of verifying its
+// own receipt. How many others of the request are of the sample, or verified
+// before it, is the load generator's doing and left out.
 package load

@@ -41,7 +41,8 @@ type Report struct {
 	HeadsError        string            `json:"heads_error,omitempty"`
 }
 
-// Latency holds quantiles in milliseconds, at most 0.8 % too high; Max is exact.
+// Latency holds quantiles in milliseconds, at most 0.8 % too high, and the
+// maximum, of what was measured: of a sample, the longest time in the sample.
 type Latency struct {
 	P50 float64 `json:"p50"`
 	P90 float64 `json:"p90"`
@@ -54,10 +55,26 @@ func latency(h *Histogram) Latency {
 	return Latency{ms(h.Quantile(0.5)), ms(h.Quantile(0.9)), ms(h.Quantile(0.99)), ms(h.Max())}
 }
 
-// OK reports whether every event was answered with a good receipt, and the
-// heads are of one history.
-func (r *Report) OK() bool {
-	return len(r.Errors) == 0 && r.Conflict+r.Rejected+r.Unanswered == 0 && r.Verified > 0 && r.HeadsError == ""
+// OK reports whether every request was sent, every event was answered with a
+// receipt, those verified are good, and the heads are of one history.
+func (r *Report) OK() bool { return len(r.Wrong()) == 0 }
+
+// Wrong says, for people, what keeps the report from being OK.
+func (r *Report) Wrong() (wrong []string) {
+	for _, w := range []struct {
+		is   bool
+		text string
+	}{
+		{len(r.Errors) > 0 || r.Conflict+r.Rejected+r.Unanswered > 0, "there were errors"},
+		{r.Unsent > 0, "requests were left unsent"},
+		{r.Verified == 0, "nothing was verified"},
+		{r.HeadsError != "", "the heads aren't proven to be of one history"},
+	} {
+		if w.is {
+			wrong = append(wrong, w.text)
+		}
+	}
+	return wrong
 }
 
 func (r *run) report(ctx context.Context, workers []*worker, took time.Duration) *Report {
@@ -74,7 +91,9 @@ func (r *run) report(ctx context.Context, workers []*worker, took time.Duration)
 	}
 	if cfg.Rate > 0 {
 		rep.Mode = "open loop"
-		rep.Unsent = r.batches - min(rep.Requests, r.batches)
+		// An interrupted run ends before all of them are due.
+		due := min(r.batches, uint64(took.Seconds()*cfg.Rate/float64(cfg.Batch))+1)
+		rep.Unsent = due - min(rep.Requests, due)
 	}
 	rep.AcceptedPerSecond = float64(rep.Accepted) / rep.Seconds
 	rep.ToReceipt, rep.ToAnswer = latency(&verified), latency(&answered)
@@ -110,9 +129,13 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "; %.1f s, seed %d\n", r.Seconds, r.Seed)
 	fmt.Fprintf(w, "accepted      %d events, %.0f/s (%.1f MB sent, %.1f MB received)\n",
 		r.Accepted, r.AcceptedPerSecond, float64(r.BytesSent)/1e6, float64(r.BytesReceived)/1e6)
-	fmt.Fprintf(w, "verified      %d receipts in full (one in %d)\n", r.Verified, r.Sample)
-	r.ToReceipt.print(w, "to a verified receipt")
-	r.ToAnswer.print(w, "to the answer        ")
+	fmt.Fprintf(w, "verified      %d receipts in full (one in %d, at random)\n", r.Verified, r.Sample)
+	of := ""
+	if r.Sample > 1 {
+		of = fmt.Sprintf("  of the %d sampled", r.Verified)
+	}
+	r.ToReceipt.print(w, "to a verified receipt", of)
+	r.ToAnswer.print(w, "to the answer        ", "")
 	if r.Duplicate+r.Conflict+r.Rejected+r.Unanswered > 0 {
 		fmt.Fprintf(w, "not accepted  %d duplicate, %d conflict, %d rejected, %d unanswered\n", r.Duplicate, r.Conflict, r.Rejected, r.Unanswered)
 	}
@@ -132,6 +155,6 @@ func (r *Report) Print(w io.Writer) {
 	}
 }
 
-func (l Latency) print(w io.Writer, what string) {
-	fmt.Fprintf(w, "%s  p50 %.2f ms  p90 %.2f ms  p99 %.2f ms  max %.2f ms\n", what, l.P50, l.P90, l.P99, l.Max)
+func (l Latency) print(w io.Writer, what, of string) {
+	fmt.Fprintf(w, "%s  p50 %.2f ms  p90 %.2f ms  p99 %.2f ms  max %.2f ms%s\n", what, l.P50, l.P90, l.P99, l.Max, of)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
@@ -26,13 +27,13 @@ type worker struct {
 	run  *run
 	conn *conn
 	gen  *Generator
+	pick *rand.Rand // which receipts are verified
 
 	body   []byte
 	ends   []int // of the events in body
-	events uint64
 	counts counts
 
-	verified Histogram // from submission, or when it was due, to the verified receipt
+	verified Histogram // of the sample: from submission, or when it was due, to the verified receipt
 	answered Histogram // to the answer, of every request
 }
 
@@ -41,8 +42,8 @@ func (r *run) newWorker(i int) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	source := fmt.Sprintf("%s/%d", r.cfg.Source, i)
-	w := &worker{run: r, conn: c, gen: NewGenerator(source, r.cfg.Seed*1_000_003+uint64(i), time.Now)}
+	source, seed := fmt.Sprintf("%s/%d", r.cfg.Source, i), r.cfg.Seed*1_000_003+uint64(i)
+	w := &worker{run: r, conn: c, gen: NewGenerator(source, seed, time.Now), pick: rand.New(rand.NewPCG(seed, 0x2545f4914f6cdd1d))}
 	w.counts.errors = map[string]uint64{}
 	return w, nil
 }
@@ -115,12 +116,13 @@ func (w *worker) post(ctx context.Context, start time.Time) bool {
 		w.counts.errors[problemKind(answer, fmt.Sprintf("http %d", status))]++
 		return false
 	}
-	w.answered.Add(time.Since(start))
-	w.results(answer, start)
+	took := time.Since(start)
+	w.answered.Add(took)
+	w.results(answer, took)
 	return true
 }
 
-func (w *worker) results(answer []byte, start time.Time) {
+func (w *worker) results(answer []byte, took time.Duration) {
 	n := 0
 	for line := range bytes.Lines(answer) {
 		if len(line) < 2 {
@@ -130,7 +132,7 @@ func (w *worker) results(answer []byte, start time.Time) {
 			w.counts.errors["protocol"]++
 			return
 		}
-		w.result(line, n, start)
+		w.result(line, n, took)
 		n++
 	}
 	if n < len(w.ends) {
@@ -140,8 +142,9 @@ func (w *worker) results(answer []byte, start time.Time) {
 }
 
 // result accounts for the nth event's result, and checks its receipt if it is
-// of the sample.
-func (w *worker) result(line []byte, n int, start time.Time) {
+// of the sample. The event's time is that to the answer and that of its own
+// check: how many others of the request are of the sample doesn't show in it.
+func (w *worker) result(line []byte, n int, took time.Duration) {
 	r, err := scanResult(line)
 	if err != nil {
 		w.counts.unanswered++
@@ -165,16 +168,23 @@ func (w *worker) result(line []byte, n int, start time.Time) {
 		w.counts.errors["no receipt"]++
 		return
 	}
-	w.events++
-	if (w.events-1)%uint64(w.run.cfg.Sample) != 0 { // the first is of the sample
+	if !w.sampled() {
 		return
 	}
+	checking := time.Now()
 	if err := w.check(&r, n); err != nil {
 		w.counts.errors["receipt: "+err.Error()]++
 		return
 	}
 	w.counts.verified++
-	w.verified.Add(time.Since(start))
+	w.verified.Add(took + time.Since(checking))
+}
+
+// sampled draws whether the next receipt is verified: by chance, so that no place
+// in a request is never looked at. The run's first one always is.
+func (w *worker) sampled() bool {
+	first := !w.run.begun.Load() && w.run.begun.CompareAndSwap(false, true)
+	return w.pick.IntN(w.run.cfg.Sample) == 0 || first
 }
 
 // check verifies a receipt in full, against the policy and the event sent.
