@@ -40,6 +40,9 @@ type Config struct {
 	// signed, after SIGTERM or SIGINT. Events that were answered are safe whatever
 	// happens; a second signal ends the process at once.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+	// Loopback address and port, such as 127.0.0.1:6060, that serves profiles of this
+	// process under /debug/pprof/ (Go's net/http/pprof). Empty: none.
+	Profile string `yaml:"profile"`
 }
 
 // TLSConfig is the tls section.
@@ -166,6 +169,9 @@ func (c *Config) check() error {
 		return errors.New("shutdown_timeout: expected more than 0")
 	}
 	if err := c.Limits.check(); err != nil {
+		return err
+	}
+	if err := checkProfile(c.Profile); err != nil {
 		return err
 	}
 	if c.TLS.Key == "" {

@@ -72,6 +72,7 @@ func serveConfig(e *env, args []string) (Config, error) {
 	fs.StringVar(&over.Anchor, "anchor", "", "`file` with the newest signed head (default DIR.anchor)")
 	fs.StringVar(&over.TLS.Cert, "tls-cert", "", "PEM `file` with the certificate chain")
 	fs.StringVar(&over.TLS.Key, "tls-key", "", "PEM `file` with the private key, mode 0600")
+	fs.StringVar(&over.Profile, "profile", "", "loopback `address` and port that serves Go's profiles (default none)")
 	fs.StringVar(&over.Log.Level, "log-level", "", "debug, info, warn or error: a `level`")
 	fs.StringVar(&over.Log.Format, "log-format", "", "text or json: a `format`")
 	if err := fs.noArgs(args); err != nil {
@@ -83,7 +84,7 @@ func serveConfig(e *env, args []string) (Config, error) {
 	}
 	for _, f := range []struct{ to, from *string }{
 		{&cfg.Data, &over.Data}, {&cfg.Listen, &over.Listen}, {&cfg.Anchor, &over.Anchor},
-		{&cfg.TLS.Cert, &over.TLS.Cert}, {&cfg.TLS.Key, &over.TLS.Key},
+		{&cfg.TLS.Cert, &over.TLS.Cert}, {&cfg.TLS.Key, &over.TLS.Key}, {&cfg.Profile, &over.Profile},
 		{&cfg.Log.Level, &over.Log.Level}, {&cfg.Log.Format, &over.Log.Format},
 	} {
 		if *f.from != "" {
@@ -181,6 +182,11 @@ func (r *running) close(ctx context.Context) error {
 }
 
 func serve(ctx context.Context, e *env, cfg Config, logger *slog.Logger) error {
+	stopProfiles, err := serveProfiles(cfg.Profile, logger)
+	if err != nil {
+		return err
+	}
+	defer stopProfiles()
 	r, err := start(ctx, cfg, logger)
 	if err != nil {
 		return err
