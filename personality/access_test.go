@@ -23,7 +23,7 @@ func (l *testLog) events() []event.Fields {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		b, err := l.svc.store.Opening(context.Background(), h)
+		b, err := l.svc.store.Opening(context.Background(), i, h)
 		if err != nil {
 			l.t.Fatal(err)
 		}

@@ -122,9 +122,9 @@ func (s faultyStore) Head(ctx context.Context) (h pubstore.Head, err error) {
 	return h, err
 }
 
-func (s faultyStore) Index(ctx context.Context, id [32]byte) (i uint64, err error) {
-	err = s.f.do("index", func() (err error) { i, err = s.Store.Index(ctx, id); return err })
-	return i, err
+func (s faultyStore) Indexes(ctx context.Context, ids [][32]byte) (found map[[32]byte]uint64, err error) {
+	err = s.f.do("index", func() (err error) { found, err = s.Store.Indexes(ctx, ids); return err })
+	return found, err
 }
 
 func (s faultyStore) PutCheckpoint(ctx context.Context, note []byte) error {

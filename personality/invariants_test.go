@@ -249,7 +249,7 @@ func TestOpeningLosesValues(t *testing.T) {
 	r := l.mustSubmit("a", "secret")
 	l.mustSubmit("b", "x")
 	ctx := t.Context()
-	stored, err := l.svc.store.Opening(ctx, r.LeafHash)
+	stored, err := l.svc.store.Opening(ctx, r.Index, r.LeafHash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestOpeningLosesValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.svc.store.ReplaceOpening(ctx, r.LeafHash, stored, less.Bytes()); err != nil {
+	if err := l.svc.store.ReplaceOpening(ctx, r.Index, r.LeafHash, stored, less.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 	receipt, err := l.svc.Receipt(ctx, reader("default"), r.Index)

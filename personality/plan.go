@@ -2,7 +2,6 @@ package personality
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,8 +30,12 @@ func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 		batch:  newBatch(s.next),
 		leaves: make([]tree.Leaf, 0, len(events)), openings: make([]pubstore.Opening, 0, len(events)),
 	}
-	for _, p := range events {
-		first, err := s.lookUp(ctx, p.id)
+	taken := s.lookUpAll(ctx, events)
+	for i, p := range events {
+		first, err := taken[i].first, taken[i].err
+		if err == nil && first == nil {
+			first = s.lookUpInFlight(p.id) // by an event before it in this batch
+		}
 		if err == nil && first == nil {
 			p.status = StatusAccepted
 			s.place(w, p)
@@ -57,22 +60,75 @@ func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 	return w
 }
 
-// lookUp returns the entry that has the identity already, or nil. It looks among
-// those in flight first: they leave there only after they are in the store.
-func (s *Service) lookUp(ctx context.Context, id [32]byte) (*inflight, error) {
+// taken says which entry has an identity already; nil: none.
+type taken struct {
+	first *inflight
+	err   error
+}
+
+// lookUpAll looks up the events' identities, in the store for all at once. Where that
+// fails, it looks for each alone: one that can't be read must not cost the others.
+func (s *Service) lookUpAll(ctx context.Context, events []*Pending) []taken {
+	out := make([]taken, len(events))
+	ids := make([][32]byte, 0, len(events))
+	// Those in flight first: they leave there only after they are in the store.
 	s.pendingMu.Lock()
-	in, ok := s.inflight[id]
+	for i, p := range events {
+		if in, ok := s.inflight[p.id]; ok {
+			out[i].first = &in
+		} else {
+			ids = append(ids, p.id)
+		}
+	}
 	s.pendingMu.Unlock()
-	if ok {
-		return &in, nil
+	indexes, err := s.store.Indexes(ctx, ids)
+	for i, p := range events {
+		index, found := indexes[p.id]
+		switch {
+		case out[i].first != nil:
+		case found:
+			out[i].first, out[i].err = s.entryAt(ctx, index)
+		case err != nil && len(ids) == 1:
+			out[i].err = err
+		case err != nil:
+			out[i].first, out[i].err = s.lookUpPublished(ctx, p.id)
+		}
 	}
-	index, err := s.store.Index(ctx, id)
-	if errors.Is(err, pubstore.ErrNotFound) {
-		return nil, nil
+	return out
+}
+
+// lookUpInFlight returns the entry in flight that has the identity, or nil.
+func (s *Service) lookUpInFlight(id [32]byte) *inflight {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	if in, ok := s.inflight[id]; ok {
+		return &in
 	}
+	return nil
+}
+
+// lookUp returns the entry that has the identity already, or nil.
+func (s *Service) lookUp(ctx context.Context, id [32]byte) (*inflight, error) {
+	if in := s.lookUpInFlight(id); in != nil {
+		return in, nil
+	}
+	return s.lookUpPublished(ctx, id)
+}
+
+// lookUpPublished returns the published entry that has the identity, or nil.
+func (s *Service) lookUpPublished(ctx context.Context, id [32]byte) (*inflight, error) {
+	indexes, err := s.store.Indexes(ctx, [][32]byte{id})
 	if err != nil {
 		return nil, err
 	}
+	index, ok := indexes[id]
+	if !ok {
+		return nil, nil
+	}
+	return s.entryAt(ctx, index)
+}
+
+func (s *Service) entryAt(ctx context.Context, index uint64) (*inflight, error) {
 	leafHash, err := s.leafHash(ctx, index)
 	if err != nil {
 		return nil, err
@@ -122,7 +178,7 @@ func (s *Service) openFirst(ctx context.Context, w *work, first *inflight) (*ope
 	var err error
 	if first.batch == w.batch {
 		stored = w.openings[first.index-w.batch.first].Bytes
-	} else if stored, err = s.store.Opening(ctx, first.leafHash); err != nil {
+	} else if stored, err = s.store.Opening(ctx, first.index, first.leafHash); err != nil {
 		return nil, notAMiss(err)
 	}
 	o, err := seal.ParseOpening(stored)
@@ -165,7 +221,7 @@ func (s *Service) place(w *work, p *Pending) {
 	sealed := p.sealed.At(w.now)
 	p.index, p.leafHash, p.opening, p.batch = w.batch.first+uint64(len(w.leaves)), sealed.LeafHash, sealed.Opening, w.batch
 	w.leaves = append(w.leaves, tree.Leaf{Index: p.index, Value: sealed.Leaf, IdentityHash: p.id})
-	w.openings = append(w.openings, pubstore.Opening{LeafHash: sealed.LeafHash, Bytes: sealed.Opening})
+	w.openings = append(w.openings, pubstore.Opening{Index: p.index, LeafHash: sealed.LeafHash, Bytes: sealed.Opening})
 	w.batch.hashes = append(w.batch.hashes, sealed.LeafHash)
 	w.batch.ids = append(w.batch.ids, p.id)
 	s.pendingMu.Lock()

@@ -78,8 +78,8 @@ type seen struct {
 
 // see returns the opening if the caller may see it: a reader of its tenant, or
 // the submitter of this very event. Neither: nil, and no error.
-func (s *Service) see(ctx context.Context, from Caller, leafHash verifier.Hash) (*seen, error) {
-	opening, err := s.store.Opening(ctx, leafHash)
+func (s *Service) see(ctx context.Context, from Caller, index uint64, leafHash verifier.Hash) (*seen, error) {
+	opening, err := s.store.Opening(ctx, index, leafHash)
 	if err != nil {
 		return nil, notAMiss(err)
 	}
@@ -151,7 +151,7 @@ func (s *Service) entry(ctx context.Context, from Caller, index uint64, at *publ
 	if e.Leaf, err = s.leaf(ctx, index); err != nil {
 		return nil, nil, err
 	}
-	shown, err := s.see(ctx, from, e.LeafHash)
+	shown, err := s.see(ctx, from, index, e.LeafHash)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -177,13 +177,18 @@ func (s *Service) EventByID(ctx context.Context, from Caller, source, id string)
 	if from.Token.Tenant == AllTenants {
 		tenants = s.tokens.tenants()
 	}
-	for _, tenant := range tenants {
-		index, err := s.store.Index(ctx, s.identity(tenant, source, id))
-		if errors.Is(err, pubstore.ErrNotFound) {
+	ids := make([][32]byte, len(tenants))
+	for i, tenant := range tenants {
+		ids[i] = s.identity(tenant, source, id)
+	}
+	indexes, err := s.store.Indexes(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		index, ok := indexes[id]
+		if !ok {
 			continue
-		}
-		if err != nil {
-			return nil, err
 		}
 		e, err := s.Entry(ctx, from, index)
 		if err != nil {
@@ -252,7 +257,7 @@ func (s *Service) openingLine(ctx context.Context, from Caller, index uint64) (O
 	if err != nil {
 		return line, err
 	}
-	opening, err := s.store.Opening(ctx, h)
+	opening, err := s.store.Opening(ctx, index, h)
 	if errors.Is(err, pubstore.ErrNotFound) {
 		line.Reason = verifier.ReasonMissing
 		return line, nil

@@ -168,7 +168,7 @@ func (s *Service) probe(ctx context.Context) {
 	if err := s.maySequence(ctx); err != nil {
 		return
 	}
-	if _, err := s.store.Index(ctx, [32]byte{}); err != nil && !errors.Is(err, pubstore.ErrNotFound) {
+	if _, err := s.store.Indexes(ctx, make([][32]byte, 1)); err != nil {
 		return
 	}
 	if err := s.store.Sync(ctx); err != nil {

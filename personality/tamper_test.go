@@ -75,7 +75,7 @@ func TestDuplicateOfEditedOpening(t *testing.T) {
 	l.open(nil)
 	r := l.mustSubmit("a", "x")
 	l.close()
-	l.edit(append([]byte("po"), r.LeafHash[:]...), func(b []byte) []byte {
+	l.edit(append(binary.BigEndian.AppendUint64([]byte("po"), r.Index), r.LeafHash[:]...), func(b []byte) []byte {
 		return bytes.Replace(b, []byte(`"v":"x"`), []byte(`"v":"y"`), 1)
 	})
 	l.open(nil)

@@ -73,7 +73,7 @@ func (d *demo) forge(ctx context.Context) (forged uint64, found *uint64, err err
 			return 0, nil, fmt.Errorf("copy the log: %w", err)
 		}
 	}
-	from, to, err := forgeOpening(ctx, d.copyDir(), victim.leafHash)
+	from, to, err := forgeOpening(ctx, d.copyDir(), victim.index, victim.leafHash)
 	if err != nil {
 		return 0, nil, fmt.Errorf("forge entry %d: %w", victim.index, err)
 	}
@@ -92,7 +92,7 @@ func (d *demo) forge(ctx context.Context) (forged uint64, found *uint64, err err
 
 // forgeOpening changes the outcome that a stored event shows, in the database
 // itself: what somebody who controls the disk can do.
-func forgeOpening(ctx context.Context, dir string, leafHash verifier.Hash) (from, to string, err error) {
+func forgeOpening(ctx context.Context, dir string, index uint64, leafHash verifier.Hash) (from, to string, err error) {
 	opts := &pebble.Options{ErrorIfNotExists: true, Logger: silent{}, FormatMajorVersion: pebble.FormatNewest}
 	pebblestore.Configure(opts)
 	db, err := pebble.Open(filepath.Join(dir, "store"), opts)
@@ -101,7 +101,7 @@ func forgeOpening(ctx context.Context, dir string, leafHash verifier.Hash) (from
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	store := pubstore.NewPebble(db)
-	opening, err := store.Opening(ctx, leafHash)
+	opening, err := store.Opening(ctx, index, leafHash)
 	if err != nil {
 		return "", "", err
 	}
@@ -118,7 +118,7 @@ func forgeOpening(ctx context.Context, dir string, leafHash verifier.Hash) (from
 		return "", "", errors.New("it has no outcome")
 	}
 	forged := append(bytes.Clone(opening[:at]), bytes.Replace(opening[at:], []byte(`"v":"`+from+`"`), []byte(`"v":"`+to+`"`), 1)...)
-	return from, to, store.ReplaceOpening(ctx, leafHash, opening, forged)
+	return from, to, store.ReplaceOpening(ctx, index, leafHash, opening, forged)
 }
 
 // silent is a logger for a database that is opened to be forged.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,7 +22,7 @@ import (
 //	p c                         the newest signed checkpoint
 //	p t level uint8 n uint64    a hash tile
 //	p e n uint64                an entry bundle
-//	p o leafhash                an opening
+//	p o index uint64 leafhash   an opening
 //	p i identityhash            an index, uint64
 //	p k id                      a token, JSON
 //	p s first uint64 mac        a batch's mark: its count, uint32
@@ -64,8 +65,9 @@ func bundleKey(n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 10), prefixBundle...), n)
 }
 
-func hashKey(prefix string, h [32]byte) []byte {
-	return append(append(make([]byte, 0, 34), prefix...), h[:]...)
+func openingKey(index uint64, leafHash [32]byte) []byte {
+	k := append(make([]byte, 0, 42), prefixOpening...)
+	return append(binary.BigEndian.AppendUint64(k, index), leafHash[:]...)
 }
 
 // get returns a copy of the value, or ErrNotFound.
@@ -178,8 +180,11 @@ func fill(b *pebble.Batch, pub Publication) error {
 			return err
 		}
 	}
-	for _, id := range pub.IDs {
-		if err := b.Set(hashKey(prefixID, id.Hash), binary.BigEndian.AppendUint64(nil, id.Index), nil); err != nil {
+	for _, i := range inOrder(len(pub.IDs), func(i int) []byte { return pub.IDs[i].Hash[:] }) {
+		op := b.SetDeferred(len(prefixID)+32, 8)
+		copy(op.Key[copy(op.Key, prefixID):], pub.IDs[i].Hash[:])
+		binary.BigEndian.PutUint64(op.Value, pub.IDs[i].Index)
+		if err := op.Finish(); err != nil {
 			return err
 		}
 	}
@@ -255,7 +260,7 @@ func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	b := p.db.NewBatch()
 	defer b.Close()
 	for _, o := range batch.Openings {
-		if err := b.Set(hashKey(prefixOpening, o.LeafHash), o.Bytes, nil); err != nil {
+		if err := b.Set(openingKey(o.Index, o.LeafHash), o.Bytes, nil); err != nil {
 			return fmt.Errorf("store batch: %w", err)
 		}
 	}
@@ -296,8 +301,8 @@ func (p *Pebble) DropMarks(_ context.Context, below uint64) error {
 }
 
 // Opening implements Store.
-func (p *Pebble) Opening(_ context.Context, leafHash [32]byte) ([]byte, error) {
-	v, err := p.get(hashKey(prefixOpening, leafHash))
+func (p *Pebble) Opening(_ context.Context, index uint64, leafHash [32]byte) ([]byte, error) {
+	v, err := p.get(openingKey(index, leafHash))
 	if err != nil {
 		return nil, fmt.Errorf("read opening: %w", err)
 	}
@@ -305,47 +310,69 @@ func (p *Pebble) Opening(_ context.Context, leafHash [32]byte) ([]byte, error) {
 }
 
 // ReplaceOpening implements Store.
-func (p *Pebble) ReplaceOpening(ctx context.Context, leafHash [32]byte, old, opening []byte) error {
+func (p *Pebble) ReplaceOpening(ctx context.Context, index uint64, leafHash [32]byte, old, opening []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stored, err := p.Opening(ctx, leafHash)
+	stored, err := p.Opening(ctx, index, leafHash)
 	if err != nil {
 		return fmt.Errorf("replace opening: %w", err)
 	}
 	if !bytes.Equal(stored, old) {
 		return fmt.Errorf("replace opening: %w: it has changed since it was read", ErrNotFound)
 	}
-	if err := p.db.Set(hashKey(prefixOpening, leafHash), opening, pebble.Sync); err != nil {
+	if err := p.db.Set(openingKey(index, leafHash), opening, pebble.Sync); err != nil {
 		return fmt.Errorf("replace opening: %w", err)
 	}
 	return nil
 }
 
-// Index implements Store. Almost every identity that is looked up is new. Pebble's
+// Indexes implements Store. Almost every identity that is looked up is new. Pebble's
 // Get doesn't ask the filters of the last level, where most keys are, and would
-// read a block from there for each; an iterator can be told to.
-func (p *Pebble) Index(_ context.Context, id [32]byte) (index uint64, err error) {
+// read a block from there for each; an iterator can be told to. One of them, moving
+// forward, does for all.
+func (p *Pebble) Indexes(_ context.Context, ids [][32]byte) (_ map[[32]byte]uint64, err error) {
 	it, err := p.db.NewIter(&pebble.IterOptions{
 		LowerBound: []byte(prefixID), UpperBound: []byte(prefixIDEnd), UseL6Filters: true})
 	if err != nil {
-		return 0, fmt.Errorf("look up identity: %w", err)
+		return nil, fmt.Errorf("look up identities: %w", err)
 	}
-	key := hashKey(prefixID, id)
-	found := it.SeekPrefixGE(key) && bytes.Equal(it.Key(), key)
-	var v []byte
-	if found {
-		v = bytes.Clone(it.Value())
+	defer func() {
+		if closeErr := it.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("look up identities: %w", closeErr)
+		}
+	}()
+	var found map[[32]byte]uint64
+	var buf [len(prefixID) + 32]byte
+	key := append(buf[:0], prefixID...)
+	for _, i := range inOrder(len(ids), func(i int) []byte { return ids[i][:] }) {
+		key = append(key[:len(prefixID)], ids[i][:]...)
+		if !it.SeekPrefixGE(key) || !bytes.Equal(it.Key(), key) {
+			if err := it.Error(); err != nil { // the next seek would clear it: not a miss
+				return nil, fmt.Errorf("look up identity %x: %w", ids[i], err)
+			}
+			continue
+		}
+		v := it.Value()
+		if len(v) != 8 {
+			return nil, fmt.Errorf("look up identity %x: %w: %d bytes", ids[i], ErrCorrupt, len(v))
+		}
+		if found == nil {
+			found = make(map[[32]byte]uint64)
+		}
+		found[ids[i]] = binary.BigEndian.Uint64(v)
 	}
-	if err := errors.Join(it.Error(), it.Close()); err != nil {
-		return 0, fmt.Errorf("look up identity: %w", err)
+	return found, nil
+}
+
+// inOrder returns the numbers below n in the order of their keys: what is random is
+// read and written much faster in the order in which it is stored.
+func inOrder(n int, key func(int) []byte) []int32 {
+	order := make([]int32, n)
+	for i := range order {
+		order[i] = int32(i)
 	}
-	if !found {
-		return 0, ErrNotFound // the usual answer: no wrapping on the hot path
-	}
-	if len(v) != 8 {
-		return 0, fmt.Errorf("look up identity: %w: %d bytes", ErrCorrupt, len(v))
-	}
-	return binary.BigEndian.Uint64(v), nil
+	slices.SortFunc(order, func(i, j int32) int { return bytes.Compare(key(int(i)), key(int(j))) })
+	return order
 }
 
 // Tokens implements Store.

@@ -47,8 +47,12 @@ func (e *HeadMovedError) Error() string {
 		e.Stored.Size, e.Stored.Root[:4], e.Want.Size, e.Want.Root[:4])
 }
 
-// Opening is one sealed event's opening under its leaf's RFC 6962 hash.
+// Opening is one sealed event's opening, under the index and the RFC 6962 hash of its
+// leaf. The index puts openings side by side in the order in which they are written
+// and audited. The hash keeps one of a leaf that never made it into the tree from
+// standing for, or in the place of, that of the leaf which did.
 type Opening struct {
+	Index    uint64
 	LeafHash [32]byte
 	Bytes    []byte
 }
@@ -171,15 +175,16 @@ type Store interface {
 	// DropMarks drops the marks of batches that begin below an index: at start-up,
 	// those of a signed head that no Publication named.
 	DropMarks(ctx context.Context, below uint64) error
-	// Opening returns the opening of the leaf with the hash, or ErrNotFound.
-	Opening(ctx context.Context, leafHash [32]byte) ([]byte, error)
+	// Opening returns the opening of the leaf with the index and hash, or ErrNotFound.
+	Opening(ctx context.Context, index uint64, leafHash [32]byte) ([]byte, error)
 	// ReplaceOpening puts an opening that shows less in the place of old. The
 	// caller has checked that both open the same leaf. ErrNotFound if what is
 	// stored isn't old.
-	ReplaceOpening(ctx context.Context, leafHash [32]byte, old, opening []byte) error
+	ReplaceOpening(ctx context.Context, index uint64, leafHash [32]byte, old, opening []byte) error
 
-	// Index returns the index published for the identity hash, or ErrNotFound.
-	Index(ctx context.Context, id [32]byte) (uint64, error)
+	// Indexes returns the indices published for identity hashes. A hash that isn't in the
+	// map has none.
+	Indexes(ctx context.Context, ids [][32]byte) (map[[32]byte]uint64, error)
 
 	// Tokens returns all tokens, revoked ones too, by ID.
 	Tokens(ctx context.Context) ([]Token, error)

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -85,10 +86,11 @@ func testEmpty(t *testing.T, factory Factory) {
 	miss("Tile", err)
 	_, err = s.Bundle(ctx, 0)
 	miss("Bundle", err)
-	_, err = s.Opening(ctx, [32]byte{})
+	_, err = s.Opening(ctx, 0, [32]byte{})
 	miss("Opening", err)
-	_, err = s.Index(ctx, [32]byte{})
-	miss("Index", err)
+	if found, err := s.Indexes(ctx, make([][32]byte, 1)); err != nil || len(found) != 0 {
+		t.Errorf("Indexes of an empty store: got %v, %v; want none", found, err)
+	}
 	_, err = s.Checkpoint(ctx)
 	miss("Checkpoint", err)
 	miss("Publish", s.Publish(ctx, pubstore.Head{}, pubstore.Publication{Head: pubstore.Head{Size: 1}}))
@@ -159,10 +161,13 @@ func verify(t *testing.T, s pubstore.Store, size uint64) {
 			t.Fatalf("Bundle %d at size %d: %d bytes, %v; want %d", n, size, len(got), err, len(bundle))
 		}
 	}
+	ids, want := [][32]byte{{1}, {2}}, map[[32]byte]uint64{} // two that nobody has
 	for i := range size {
-		if got, err := s.Index(ctx, entryHash(i)); err != nil || got != i {
-			t.Fatalf("Index of entry %d: got %d, %v", i, got, err)
-		}
+		ids = append(ids, entryHash(i), entryHash(i+size))
+		want[entryHash(i)] = i
+	}
+	if got, err := s.Indexes(ctx, ids); err != nil || !maps.Equal(got, want) {
+		t.Fatalf("Indexes at size %d: got %v, %v; want %v", size, got, err, want)
 	}
 }
 
@@ -228,19 +233,28 @@ func testOpenings(t *testing.T, factory Factory) {
 	s, reopen := created(t, factory)
 	ctx := t.Context()
 	a, b := [32]byte{1}, [32]byte{2}
-	check(t, s.PutBatch(ctx, pubstore.Batch{Openings: []pubstore.Opening{{LeafHash: a, Bytes: []byte("aa")}, {LeafHash: b, Bytes: []byte("bb")}}}))
-	check(t, s.PutBatch(ctx, pubstore.Batch{Openings: []pubstore.Opening{{LeafHash: a, Bytes: []byte("aa")}}}))
+	check(t, s.PutBatch(ctx, pubstore.Batch{Openings: []pubstore.Opening{
+		{Index: 7, LeafHash: a, Bytes: []byte("aa")}, {Index: 8, LeafHash: b, Bytes: []byte("bb")}}}))
+	// The batch failed in the tree; another leaf got its index, and its leaf another index.
+	check(t, s.PutBatch(ctx, pubstore.Batch{Openings: []pubstore.Opening{
+		{Index: 7, LeafHash: b, Bytes: []byte("b7")}, {Index: 8, LeafHash: a, Bytes: []byte("a8")}}}))
 	check(t, s.PutBatch(ctx, pubstore.Batch{}))
-	if err := s.ReplaceOpening(ctx, a, []byte("xx"), []byte("a")); !errors.Is(err, pubstore.ErrNotFound) {
+	if err := s.ReplaceOpening(ctx, 7, a, []byte("xx"), []byte("a")); !errors.Is(err, pubstore.ErrNotFound) {
 		t.Errorf("ReplaceOpening of what isn't there: got %v, want ErrNotFound", err)
 	}
-	check(t, s.ReplaceOpening(ctx, a, []byte("aa"), []byte("a")))
+	check(t, s.ReplaceOpening(ctx, 7, a, []byte("aa"), []byte("a")))
 	check(t, s.Sync(ctx))
 	s = reopen()
-	for h, want := range map[[32]byte]string{a: "a", b: "bb"} {
-		if got, err := s.Opening(ctx, h); err != nil || string(got) != want {
-			t.Errorf("Opening: got %q, %v; want %q", got, err, want)
+	for _, o := range []pubstore.Opening{
+		{Index: 7, LeafHash: a, Bytes: []byte("a")}, {Index: 8, LeafHash: b, Bytes: []byte("bb")},
+		{Index: 7, LeafHash: b, Bytes: []byte("b7")}, {Index: 8, LeafHash: a, Bytes: []byte("a8")},
+	} {
+		if got, err := s.Opening(ctx, o.Index, o.LeafHash); err != nil || string(got) != string(o.Bytes) {
+			t.Errorf("Opening of leaf %d with hash %x: got %q, %v; want %q", o.Index, o.LeafHash[:1], got, err, o.Bytes)
 		}
+	}
+	if got, err := s.Opening(ctx, 9, a); !errors.Is(err, pubstore.ErrNotFound) {
+		t.Errorf("Opening at another index: got %q, %v; want ErrNotFound", got, err)
 	}
 }
 
