@@ -187,6 +187,7 @@ func serve(ctx context.Context, e *env, cfg Config, logger *slog.Logger) error {
 		return err
 	}
 	defer stopProfiles()
+	cfg.Limits.tuneMemory()
 	r, err := start(ctx, cfg, logger)
 	if err != nil {
 		return err

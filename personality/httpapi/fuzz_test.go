@@ -145,8 +145,24 @@ func FuzzParseQuery(f *testing.F) {
 	})
 }
 
+// Eight bytes are plain when each one is, whatever stands around it.
+func TestPlain8(t *testing.T) {
+	for _, around := range []byte{' ', '~', 'a', '!', '#', '[', ']'} {
+		for i := range 8 {
+			for c := range 256 {
+				text := bytes.Repeat([]byte{around}, 8)
+				text[i] = byte(c)
+				if got, want := plain8(load8(text)), escapeFree[c]; got != want {
+					t.Errorf("%q: plain %v, want %v", text, got, want)
+				}
+			}
+		}
+	}
+}
+
 // FuzzAppendText: what is written is JSON and means the text.
 func FuzzAppendText(f *testing.F) {
+	f.Add("eight bytes and more, quoted: \"12345678\"\n and a last line that is ascii")
 	f.Add("a\n\"\\\x00\x7f\xff\u2028ü\xe2\x82")
 	f.Fuzz(func(t *testing.T, text string) {
 		var got string

@@ -40,7 +40,7 @@ func split(data []byte, maxFields int) (Fields, *Error) {
 	if empty {
 		return nil, &Error{Pointer: "/schema", Code: CodeMissing, Expected: schemaRules["/schema"].want}
 	}
-	return s.fields, s.sort()
+	return s.sorted()
 }
 
 // each reads an object and calls read for each member, at its value. name is
@@ -179,16 +179,23 @@ func (s *splitter) field(pointer string, depth int, names bool) *Error {
 	return nil
 }
 
-// sort puts the fields in order and finds members that came twice. Events
-// written by one program come in one order, most often nearly the right one.
-func (s *splitter) sort() *Error {
-	slices.SortFunc(s.fields, func(a, b Field) int { return strings.Compare(a.Pointer, b.Pointer) })
-	for i, f := range s.fields[1:] {
-		if s.fields[i].Pointer == f.Pointer {
-			return &Error{Pointer: f.Pointer, Code: CodeDuplicate, Expected: "each name once in an object"}
+// sorted returns the fields in order, and finds members that came twice. It moves
+// numbers of fields about rather than fields, which are large and hold pointers.
+func (s *splitter) sorted() (Fields, *Error) {
+	var room [64]uint16
+	order := room[:0]
+	for i := range s.fields {
+		order = append(order, uint16(i))
+	}
+	slices.SortFunc(order, func(a, b uint16) int { return strings.Compare(s.fields[a].Pointer, s.fields[b].Pointer) })
+	out := make(Fields, len(order))
+	for i, n := range order {
+		out[i] = s.fields[n]
+		if i > 0 && out[i-1].Pointer == out[i].Pointer {
+			return nil, &Error{Pointer: out[i].Pointer, Code: CodeDuplicate, Expected: "each name once in an object"}
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // wrongType reads a value that the schema has no place for, so that text which
