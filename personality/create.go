@@ -168,7 +168,7 @@ func writeNew(path, content string) (err error) {
 }
 
 func treeOptions(c Config) tree.Options {
-	return tree.Options{DeferIntegrateSync: true, Logger: c.Logger}
+	return tree.Options{DeferSync: true, Logger: c.Logger}
 }
 
 // openPebble opens the database of a data directory, which must exist unless

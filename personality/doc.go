@@ -49,12 +49,15 @@
 //	1 admit         nothing stored, nothing          the same: the queue is memory. The client
 //	                answered                         has no answer and sends the event again
 //	2a openings,    as above                         openings and a mark without a leaf: harmless,
-//	   mark                                          found by nobody. Their sync is 2b's
-//	2b leaves       as 2a                            leaves past the head: start-up reads them
-//	                                                 back, checks their mark, publishes them, and
-//	                                                 an event sent again is found by its identity
-//	                                                 (I5). Without a mark it refuses: somebody
-//	                                                 wrote to the database
+//	   mark                                          found by nobody. Their sync is 2c's
+//	2b leaves       as 2a                            the same, or leaves past the head: start-up
+//	                                                 reads them back, checks their mark,
+//	                                                 publishes them, and an event sent again is
+//	                                                 found by its identity (I5). Without a mark it
+//	                                                 refuses: somebody wrote to the database
+//	2c sync         as 2b; the publisher may be      leaves past the head for sure: the events may
+//	                ahead already, its own sync      be answered as durable
+//	                (3b's) covers the leaves too
 //	3a integrate    as 2b                            Trillian's root may be ahead of the head, or
 //	                                                 not (its sync is 3b's): start-up integrates
 //	                                                 again and gets the same root

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -36,6 +37,7 @@ const maxStep = 10_000
 // sequencer has and nothing is left, or ctx ends.
 func (s *Service) publishAll(ctx context.Context) {
 	for range s.wake {
+		runtime.Gosched() // as the sequencer does, and for the same reason
 		for s.publishStep(ctx) {
 		}
 	}

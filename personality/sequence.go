@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
@@ -97,6 +98,8 @@ func (s *Service) first(ctx context.Context) (p *Pending, open bool) {
 	}
 	select {
 	case p, open = <-s.queue:
+		// Whoever is about to submit goes first, so that busy cores make large batches.
+		runtime.Gosched()
 		return p, open
 	case <-retry:
 		s.probe(ctx)
@@ -207,7 +210,15 @@ func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began ti
 			failAll(events, err)
 			return err
 		}
+		// The publisher may go ahead: what it writes and syncs comes after the batch. Only
+		// the batch's own events have to wait for their sync.
 		s.handOver(w.batch)
+		if err := s.store.Sync(ctx); err != nil {
+			s.log.Error("syncing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			failAll(events, err)
+			return err
+		}
 		s.cfg.Metrics.accepted.Add(float64(len(w.leaves)))
 		s.cfg.Metrics.batch.Observe(float64(len(w.leaves)))
 		s.cfg.Metrics.since("sequence", began)
@@ -240,7 +251,8 @@ func (s *Service) afterFailure(ctx context.Context, err error) error {
 // success of the latter nothing is known until resync has read back what is
 // there. Its events are answered ErrUnavailable all the same: what can be read
 // isn't durable for sure until a later write has been synced. Sent again, they
-// are found (I5).
+// are found (I5). After success the batch is visible, and durable once the store
+// has been synced.
 func (s *Service) write(ctx context.Context, w *work) error {
 	w.batch.mark = s.mark(w.batch)
 	if err := s.store.PutBatch(ctx, pubstore.Batch{Mark: w.batch.mark, Openings: w.openings}); err != nil {

@@ -253,9 +253,8 @@ func markKey(first uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 42), prefixMark...), first)
 }
 
-// PutBatch implements Store. It leaves the sync to the Append that follows in
-// the same database: Pebble's write-ahead log is one sequence, so what is synced
-// later makes what was written earlier durable.
+// PutBatch implements Store. It leaves durability to Sync: Pebble's write-ahead log
+// is one sequence, so what is synced later makes what was written earlier durable.
 func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	b := p.db.NewBatch()
 	defer b.Close()

@@ -127,9 +127,7 @@ type Token struct {
 // Store is the publication store of one log.
 //
 // Durability: Publish, ReplaceOpening and PutToken are on stable storage when they
-// return nil. PutBatch need be durable only when the Append of the same leaves to
-// the tree that follows it is: an implementation that shares the tree's database
-// may leave the sync to that.
+// return nil. PutBatch need be durable only when Sync, called after it, returns nil.
 //
 // Consistency: a reader sees a publication whole or not at all, and what
 // PutBatch stored as soon as it returned.
@@ -152,7 +150,8 @@ type Store interface {
 	// Publish moves the head from old to p.Head and appends everything else of
 	// p, atomically. *HeadMovedError if the head isn't old.
 	Publish(ctx context.Context, old Head, p Publication) error
-	// Sync makes durable whatever can be read.
+	// Sync makes durable whatever can be read: of the store, and of a tree in the same
+	// database.
 	Sync(ctx context.Context) error
 	// PutCheckpoint keeps the newest signed note, for serving it when signing is
 	// refused. It may be lost in a crash.

@@ -23,7 +23,7 @@ func BenchmarkAppendIntegrate(b *testing.B) {
 				} else {
 					db = openDB(b, vfs.NewMem(), "")
 				}
-				e := create(b, db, tree.Options{DeferIntegrateSync: true})
+				e := create(b, db, tree.Options{DeferSync: true})
 				run(b, e, batch, b.N/10) // past the smallest trees
 				b.ReportAllocs()
 				b.ResetTimer()
@@ -58,7 +58,7 @@ func run(b *testing.B, e *tree.Embedded, batch, n int) {
 
 // BenchmarkLeaves reads back a batch that was integrated long ago.
 func BenchmarkLeaves(b *testing.B) {
-	e := create(b, openDB(b, vfs.NewMem(), ""), tree.Options{DeferIntegrateSync: true})
+	e := create(b, openDB(b, vfs.NewMem(), ""), tree.Options{DeferSync: true})
 	for range 100 {
 		run(b, e, 500, 1)
 	}

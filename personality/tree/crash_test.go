@@ -70,20 +70,24 @@ func (c *crashes) taken() []crash {
 func (c *crashes) String() string { return "crashes" }
 
 // TestCrash appends and integrates with a crash before every write, sync, create, rename and
-// removal. From each image: every append that had returned nil is there, no batch in
-// part, a root that a synced write followed is there, a lost one comes back the same,
-// and the log goes on.
+// removal. From each image: every append that had returned nil is there, or that a synced
+// write followed where syncs are deferred; no batch in part; a root that a synced write
+// followed is there, a lost one comes back the same; and the log goes on.
 func TestCrash(t *testing.T) {
+	t.Run("synced", func(t *testing.T) { testCrash(t, tree.Options{IntegrateBatch: 10}) })
+	t.Run("deferred", func(t *testing.T) { testCrash(t, tree.Options{DeferSync: true, IntegrateBatch: 10}) })
+}
+
+func testCrash(t *testing.T, opts tree.Options) {
 	c := &crashes{fs: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(1, 2))}
 	db := openSmall(t, errorfs.Wrap(c.fs, c))
-	opts := tree.Options{DeferIntegrateSync: true, IntegrateBatch: 10}
 	id, err := tree.CreateEmbedded(t.Context(), db, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ends := []int{0}
 	e := open(t, db, id, opts)
-	size, durable := 0, 0
+	size, appended, durable := 0, 0, 0
 	batches := []int{1, 3, 1, 20, 2, 64, 1, 1, 300, 5, 17, 100, 1, 40, 9, 250, 3}
 	for i := range 2 * len(batches) {
 		n := batches[i%len(batches)]
@@ -92,7 +96,10 @@ func TestCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		size += n
-		c.note(size, durable)
+		if !opts.DeferSync {
+			appended = size
+		}
+		c.note(appended, durable)
 		if i%4 == 2 {
 			continue
 		}
@@ -104,8 +111,8 @@ func TestCrash(t *testing.T) {
 			if err := db.Set([]byte("p"), nil, pebble.Sync); err != nil {
 				t.Fatal(err)
 			}
-			durable = size
-			c.note(size, durable)
+			appended, durable = size, size
+			c.note(appended, durable)
 		}
 	}
 	images := c.taken()

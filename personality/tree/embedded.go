@@ -19,11 +19,11 @@ type Options struct {
 	// the first Logger that is given to this package stays. Nil: klog as it is.
 	Logger *slog.Logger
 
-	// DeferIntegrateSync makes Integrate return before its commit is on stable
-	// storage. Right only if the caller's next step is a synced write into
-	// the same *pebble.DB, and nothing is signed before that: a crash
-	// in between loses the new root, never a leaf, and Integrate gives the same root again.
-	DeferIntegrateSync bool
+	// DeferSync makes Append and Integrate return before their commits are on stable
+	// storage: they are visible, and durable with the next synced write into the same
+	// *pebble.DB. Right only if nobody is answered and nothing is signed before that. A
+	// crash in between loses the last of them, never one without those after it.
+	DeferSync bool
 
 	// IntegrateBatch is the most leaves that one transaction of Integrate covers.
 	// 0 is DefaultIntegrateBatch.
@@ -84,8 +84,8 @@ func newEmbedded(db *pebble.DB, treeID int64, opts Options) (*local, error) {
 	if opts.IntegrateBatch > 0 {
 		l.batch = opts.IntegrateBatch
 	}
-	if opts.DeferIntegrateSync {
-		l.integrateCtx = pebblestore.DeferSync
+	if opts.DeferSync {
+		l.commitCtx = pebblestore.DeferSync
 	}
 	return l, nil
 }

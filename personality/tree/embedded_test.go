@@ -75,7 +75,7 @@ func TestEmbeddedSuite(t *testing.T) {
 	t.Run("disk", func(t *testing.T) { treetest.Run(t, factory(onDisk, tree.Options{})) })
 	t.Run("memory", func(t *testing.T) { treetest.Run(t, factory(inMemory, tree.Options{})) })
 	t.Run("deferred", func(t *testing.T) {
-		treetest.Run(t, factory(inMemory, tree.Options{DeferIntegrateSync: true, IntegrateBatch: 7}))
+		treetest.Run(t, factory(inMemory, tree.Options{DeferSync: true, IntegrateBatch: 7}))
 	})
 }
 

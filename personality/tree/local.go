@@ -36,8 +36,8 @@ type local struct {
 	closed atomic.Bool
 
 	// What Options say.
-	batch        int
-	integrateCtx func(context.Context) context.Context // how Integrate commits
+	batch     int
+	commitCtx func(context.Context) context.Context // how Append and Integrate commit
 }
 
 func newLocal(admin storage.AdminStorage, logs storage.LogStorage, treeID int64, now func() time.Time) *local {
@@ -46,8 +46,9 @@ func newLocal(admin storage.AdminStorage, logs storage.LogStorage, treeID int64,
 	}
 	l := &local{
 		admin: admin, logs: logs, treeID: treeID,
-		clock: &risingClock{now: now},
-		batch: DefaultIntegrateBatch,
+		clock:     &risingClock{now: now},
+		batch:     DefaultIntegrateBatch,
+		commitCtx: func(ctx context.Context) context.Context { return ctx },
 	}
 	l.server = server.NewTrillianLogRPCServer(extension.Registry{
 		AdminStorage: admin, LogStorage: logs, QuotaManager: quota.Noop(), MetricFactory: noMetrics{},
@@ -134,7 +135,7 @@ func (l *local) append(ctx context.Context, leaves []Leaf) error {
 		return err
 	}
 	logLeaves := toLogLeaves(leaves)
-	return known(l.logs.ReadWriteTransaction(ctx, tree, func(ctx context.Context, tx storage.LogTreeTX) error {
+	return known(l.logs.ReadWriteTransaction(l.commitCtx(ctx), tree, func(ctx context.Context, tx storage.LogTreeTX) error {
 		if err := checkNoGap(ctx, tx, leaves[0].Index); err != nil {
 			return err
 		}
@@ -230,13 +231,9 @@ func (l *local) integrate(ctx context.Context, size uint64) (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	commitCtx := ctx
-	if l.integrateCtx != nil {
-		commitCtx = l.integrateCtx(ctx)
-	}
 	for root.Size < size {
 		limit := int(min(uint64(l.batch), size-root.Size))
-		n, err := log.IntegrateBatch(commitCtx, tree, limit, 0, 0, l.clock, l.logs, quota.Noop())
+		n, err := log.IntegrateBatch(l.commitCtx(ctx), tree, limit, 0, 0, l.clock, l.logs, quota.Noop())
 		if err != nil {
 			return Root{}, known(err)
 		}

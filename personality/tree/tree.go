@@ -39,15 +39,16 @@ type Root struct {
 //
 // Consistency: what a successful Append stored, every later call of Leaves
 // sees, through any Tree of the same store. A Root once returned is never
-// followed by a smaller one, except across a crash when Integrate defers
-// its durability.
+// followed by a smaller one, except across a crash when durability is
+// deferred.
 //
 // Retries: the caller retries. No implementation repeats an Append whose
 // outcome it doesn't know. Errors wrap one of the Err values of this package
 // where it applies; any other error says nothing about what was stored.
 type Tree interface {
 	// Append stores leaves at consecutive indices, all or nothing, and returns
-	// nil once they are on stable storage. leaves[0].Index must be the first
+	// nil once they are on stable storage; Embedded may leave that to the next synced
+	// write into the same database. leaves[0].Index must be the first
 	// missing index: ErrIndexTaken if it is stored already, ErrGap if one before
 	// it isn't. An identity hash that is stored already, or comes twice in leaves,
 	// is ErrDuplicate. At most MaxAppend leaves; none is no error.
@@ -61,8 +62,8 @@ type Tree interface {
 	// Integrate sees to it that the Merkle tree covers at least size leaves and
 	// returns its root then, which may cover more. ErrGap if fewer than size
 	// leaves are stored without a hole. It may be repeated: for one size there
-	// is only one root. Embedded runs Trillian's IntegrateBatch here; it may
-	// leave durability to the next synced write into the same database.
+	// is only one root. Embedded runs Trillian's IntegrateBatch here, and may leave
+	// durability to the next synced write likewise.
 	Integrate(ctx context.Context, size uint64) (Root, error)
 
 	// Root returns the latest root.
