@@ -198,11 +198,29 @@ func (l *local) Root(ctx context.Context) (Root, error) {
 }
 
 func (l *local) root(ctx context.Context) (Root, error) {
-	res, err := l.server.GetLatestSignedLogRoot(ctx, &trillian.GetLatestSignedLogRootRequest{LogId: l.treeID})
+	tree, err := l.getTree(ctx, optsRead)
+	if err != nil {
+		return Root{}, fmt.Errorf("read root: %w", err)
+	}
+	return l.rootOf(ctx, tree)
+}
+
+func (l *local) rootOf(ctx context.Context, tree *trillian.Tree) (_ Root, err error) {
+	tx, err := l.logs.SnapshotForTree(ctx, tree)
+	if tx != nil {
+		defer func() { err = errors.Join(err, tx.Close()) }()
+	}
 	if err != nil {
 		return Root{}, fmt.Errorf("read root: %w", known(err))
 	}
-	root, nanos, err := checkRoot(res.GetSignedLogRoot())
+	signed, err := tx.LatestSignedLogRoot(ctx)
+	if err != nil {
+		return Root{}, fmt.Errorf("read root: %w", known(err))
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return Root{}, fmt.Errorf("read root: %w", known(err))
+	}
+	root, nanos, err := checkRoot(signed)
 	if err != nil {
 		return Root{}, fmt.Errorf("read root: %w", err)
 	}
@@ -223,13 +241,13 @@ func (l *local) integrate(ctx context.Context, size uint64) (Root, error) {
 	if err := l.ready(ctx); err != nil {
 		return Root{}, err
 	}
-	root, err := l.root(ctx)
-	if err != nil || root.Size >= size {
-		return root, err
-	}
 	tree, err := l.getTree(ctx, optsWrite)
 	if err != nil {
 		return Root{}, err
+	}
+	root, err := l.rootOf(ctx, tree)
+	if err != nil || root.Size >= size {
+		return root, err
 	}
 	for root.Size < size {
 		limit := int(min(uint64(l.batch), size-root.Size))
@@ -237,7 +255,7 @@ func (l *local) integrate(ctx context.Context, size uint64) (Root, error) {
 		if err != nil {
 			return Root{}, known(err)
 		}
-		next, err := l.root(ctx)
+		next, err := l.rootOf(ctx, tree)
 		switch {
 		case err != nil:
 			return Root{}, err
