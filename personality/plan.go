@@ -221,7 +221,7 @@ func (s *Service) place(w *work, p *Pending) {
 	sealed := p.sealed.At(w.now)
 	p.index, p.leafHash, p.opening, p.batch = w.batch.first+uint64(len(w.leaves)), sealed.LeafHash, sealed.Opening, w.batch
 	w.leaves = append(w.leaves, tree.Leaf{Index: p.index, Value: sealed.Leaf, IdentityHash: p.id})
-	w.openings = append(w.openings, pubstore.Opening{Index: p.index, LeafHash: sealed.LeafHash, Bytes: sealed.Opening})
+	w.openings = append(w.openings, pubstore.Opening{LeafHash: sealed.LeafHash, Bytes: sealed.Opening})
 	w.batch.hashes = append(w.batch.hashes, sealed.LeafHash)
 	w.batch.ids = append(w.batch.ids, p.id)
 	s.pendingMu.Lock()

@@ -44,7 +44,7 @@ func BenchmarkPutBatch(b *testing.B) {
 	for b.Loop() {
 		n++
 		h := sha256.Sum256(binary.BigEndian.AppendUint64(nil, n))
-		if err := s.PutBatch(b.Context(), pubstore.Batch{Openings: []pubstore.Opening{{Index: n, LeafHash: h, Bytes: opening}}}); err != nil {
+		if err := s.PutBatch(b.Context(), pubstore.Batch{Mark: pubstore.Mark{First: n}, Openings: []pubstore.Opening{{LeafHash: h, Bytes: opening}}}); err != nil {
 			b.Fatal(err)
 		}
 	}

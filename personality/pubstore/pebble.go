@@ -35,7 +35,7 @@ const (
 	keyCheckpoint = "pc"
 	prefixTile    = "pt"
 	prefixBundle  = "pe"
-	prefixOpening = "po"
+	prefixOpening = "po" // openings.go
 	prefixID      = "pi"
 	prefixIDEnd   = "pj"
 	prefixToken   = "pk"
@@ -63,11 +63,6 @@ func tileKey(level int, n uint64) []byte {
 
 func bundleKey(n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 10), prefixBundle...), n)
-}
-
-func openingKey(index uint64, leafHash [32]byte) []byte {
-	k := append(make([]byte, 0, 42), prefixOpening...)
-	return append(binary.BigEndian.AppendUint64(k, index), leafHash[:]...)
 }
 
 // get returns a copy of the value, or ErrNotFound.
@@ -258,8 +253,8 @@ func markKey(first uint64) []byte {
 func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	b := p.db.NewBatch()
 	defer b.Close()
-	for _, o := range batch.Openings {
-		if err := b.Set(openingKey(o.Index, o.LeafHash), o.Bytes, nil); err != nil {
+	for i, o := range batch.Openings {
+		if err := b.Set(openingKey(batch.Mark.First+uint64(i), o.LeafHash), o.Bytes, nil); err != nil {
 			return fmt.Errorf("store batch: %w", err)
 		}
 	}
@@ -295,32 +290,6 @@ func (p *Pebble) Marks(_ context.Context, first uint64) (marks []Mark, err error
 func (p *Pebble) DropMarks(_ context.Context, below uint64) error {
 	if err := p.db.DeleteRange(markKey(0), markKey(below), pebble.NoSync); err != nil {
 		return fmt.Errorf("drop marks: %w", err)
-	}
-	return nil
-}
-
-// Opening implements Store.
-func (p *Pebble) Opening(_ context.Context, index uint64, leafHash [32]byte) ([]byte, error) {
-	v, err := p.get(openingKey(index, leafHash))
-	if err != nil {
-		return nil, fmt.Errorf("read opening: %w", err)
-	}
-	return v, nil
-}
-
-// ReplaceOpening implements Store.
-func (p *Pebble) ReplaceOpening(ctx context.Context, index uint64, leafHash [32]byte, old, opening []byte) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	stored, err := p.Opening(ctx, index, leafHash)
-	if err != nil {
-		return fmt.Errorf("replace opening: %w", err)
-	}
-	if !bytes.Equal(stored, old) {
-		return fmt.Errorf("replace opening: %w: it has changed since it was read", ErrNotFound)
-	}
-	if err := p.db.Set(openingKey(index, leafHash), opening, pebble.Sync); err != nil {
-		return fmt.Errorf("replace opening: %w", err)
 	}
 	return nil
 }

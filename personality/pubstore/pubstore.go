@@ -47,12 +47,11 @@ func (e *HeadMovedError) Error() string {
 		e.Stored.Size, e.Stored.Root[:4], e.Want.Size, e.Want.Root[:4])
 }
 
-// Opening is one sealed event's opening, under the index and the RFC 6962 hash of its
-// leaf. The index puts openings side by side in the order in which they are written
-// and audited. The hash keeps one of a leaf that never made it into the tree from
-// standing for, or in the place of, that of the leaf which did.
+// Opening is one sealed event's opening. It is kept under the index and the RFC 6962
+// hash of its leaf. The index puts openings side by side in the order in which they are
+// written and audited. The hash keeps one of a leaf that never made it into the tree
+// from standing for, or in the place of, that of the leaf which did.
 type Opening struct {
-	Index    uint64
 	LeafHash [32]byte
 	Bytes    []byte
 }
@@ -69,7 +68,7 @@ type Mark struct {
 // Batch is what is stored of a batch before its leaves are.
 type Batch struct {
 	Mark     Mark
-	Openings []Opening
+	Openings []Opening // of the leaves from index Mark.First on
 }
 
 // TileAppend adds Data at the end of one tile or entry bundle.
@@ -174,8 +173,12 @@ type Store interface {
 	// DropMarks drops the marks of batches that begin below an index: at start-up,
 	// those of a signed head that no Publication named.
 	DropMarks(ctx context.Context, below uint64) error
-	// Opening returns the opening of the leaf with the index and hash, or ErrNotFound.
+	// Opening returns the opening of the leaf with the hash at index, or ErrNotFound.
 	Opening(ctx context.Context, index uint64, leafHash [32]byte) ([]byte, error)
+	// Openings calls each with the openings of the leaves with these hashes, from
+	// index first on, in order; nil where there is none. What each is given is good
+	// until it returns. An error of its own ends the reading.
+	Openings(ctx context.Context, first uint64, leafHashes [][32]byte, each func(opening []byte) error) error
 	// ReplaceOpening puts an opening that shows less in the place of old. The
 	// caller has checked that both open the same leaf. ErrNotFound if what is
 	// stored isn't old.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -229,32 +230,78 @@ func testRace(t *testing.T, factory Factory) {
 	verify(t, s, rounds)
 }
 
+// An opening is found under index and leaf hash, one by one and in bulk, and those
+// of leaves that were never stored are in nobody's way.
 func testOpenings(t *testing.T, factory Factory) {
 	s, reopen := created(t, factory)
 	ctx := t.Context()
-	a, b := [32]byte{1}, [32]byte{2}
-	check(t, s.PutBatch(ctx, pubstore.Batch{Openings: []pubstore.Opening{
-		{Index: 7, LeafHash: a, Bytes: []byte("aa")}, {Index: 8, LeafHash: b, Bytes: []byte("bb")}}}))
-	// The batch failed in the tree; another leaf got its index, and its leaf another index.
-	check(t, s.PutBatch(ctx, pubstore.Batch{Openings: []pubstore.Opening{
-		{Index: 7, LeafHash: b, Bytes: []byte("b7")}, {Index: 8, LeafHash: a, Bytes: []byte("a8")}}}))
+	put := func(first uint64, openings ...string) {
+		t.Helper()
+		b := pubstore.Batch{Mark: pubstore.Mark{First: first, Count: len(openings), MAC: sha256.Sum256(fmt.Append(nil, openings))}}
+		for _, o := range openings {
+			b.Openings = append(b.Openings, pubstore.Opening{LeafHash: sha256.Sum256([]byte(o)), Bytes: []byte(o)})
+		}
+		check(t, s.PutBatch(ctx, b))
+	}
+	put(254, "a", "b", "c")
+	put(257, "lost", "lost too")
+	put(257, "d", "e")
+	put(257, "lost as well", "e") // the same leaf again
+	put(260, "f")
+	put(1<<40, "far")
 	check(t, s.PutBatch(ctx, pubstore.Batch{}))
-	if err := s.ReplaceOpening(ctx, 7, a, []byte("xx"), []byte("a")); !errors.Is(err, pubstore.ErrNotFound) {
+	hash := func(o string) [32]byte { return sha256.Sum256([]byte(o)) }
+	if err := s.ReplaceOpening(ctx, 254, hash("a"), []byte("x"), []byte("y")); !errors.Is(err, pubstore.ErrNotFound) {
 		t.Errorf("ReplaceOpening of what isn't there: got %v, want ErrNotFound", err)
 	}
-	check(t, s.ReplaceOpening(ctx, 7, a, []byte("aa"), []byte("a")))
+	if err := s.ReplaceOpening(ctx, 255, hash("a"), []byte("a"), []byte("y")); !errors.Is(err, pubstore.ErrNotFound) {
+		t.Errorf("ReplaceOpening at another index: got %v, want ErrNotFound", err)
+	}
+	check(t, s.ReplaceOpening(ctx, 255, hash("b"), []byte("b"), []byte("less of b")))
 	check(t, s.Sync(ctx))
 	s = reopen()
-	for _, o := range []pubstore.Opening{
-		{Index: 7, LeafHash: a, Bytes: []byte("a")}, {Index: 8, LeafHash: b, Bytes: []byte("bb")},
-		{Index: 7, LeafHash: b, Bytes: []byte("b7")}, {Index: 8, LeafHash: a, Bytes: []byte("a8")},
-	} {
-		if got, err := s.Opening(ctx, o.Index, o.LeafHash); err != nil || string(got) != string(o.Bytes) {
-			t.Errorf("Opening of leaf %d with hash %x: got %q, %v; want %q", o.Index, o.LeafHash[:1], got, err, o.Bytes)
+	for i, o := range []string{"a", "b", "c", "d", "e"} {
+		want := o
+		if o == "b" {
+			want = "less of b"
+		}
+		if got, err := s.Opening(ctx, 254+uint64(i), hash(o)); err != nil || string(got) != want {
+			t.Errorf("Opening %d: got %q, %v; want %q", 254+i, got, err, want)
 		}
 	}
-	if got, err := s.Opening(ctx, 9, a); !errors.Is(err, pubstore.ErrNotFound) {
-		t.Errorf("Opening at another index: got %q, %v; want ErrNotFound", got, err)
+	if _, err := s.Opening(ctx, 253, hash("a")); !errors.Is(err, pubstore.ErrNotFound) {
+		t.Errorf("Opening of another index: got %v, want ErrNotFound", err)
+	}
+	bulk := func(first uint64, openings []string, want string) {
+		t.Helper()
+		var hashes [][32]byte
+		for _, o := range openings {
+			hashes = append(hashes, hash(o))
+		}
+		var got []string
+		err := s.Openings(ctx, first, hashes, func(o []byte) error {
+			if o == nil {
+				got = append(got, "none")
+			} else {
+				got = append(got, string(o))
+			}
+			return nil
+		})
+		if err != nil || strings.Join(got, ",") != want {
+			t.Errorf("Openings from %d: got %q, %v; want %s", first, got, err, want)
+		}
+	}
+	all := []string{"a", "b", "c", "d", "e", "not here", "f"}
+	bulk(254, all, "a,less of b,c,d,e,none,f")
+	bulk(256, all[2:5], "c,d,e")
+	bulk(255, all, "none,none,none,none,none,none,none")
+	bulk(0, nil, "")
+	bulk(1<<40, []string{"far", "beyond"}, "far,none")
+	enough := errors.New("enough")
+	calls := 0
+	err := s.Openings(ctx, 254, [][32]byte{hash("a"), hash("b")}, func([]byte) error { calls++; return enough })
+	if !errors.Is(err, enough) || calls != 1 {
+		t.Errorf("Openings whose reader has enough: %v after %d calls", err, calls)
 	}
 }
 
