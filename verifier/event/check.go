@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -10,9 +11,8 @@ import (
 type stage int
 
 const (
-	submitted stage = iota // by a source: without the server's members
-	stamped                // by the server: with them
-	redacted               // stamped; fields without a value are withheld
+	stamped   stage = iota // by the server: with its members
+	submitted              // by a source: without them
 )
 
 // A set is a set of rules of schemaRules, by their bits.
@@ -24,8 +24,6 @@ func setOf(pointers ...string) (s set) {
 	}
 	return s
 }
-
-func (s set) has(r *rule) bool { return s&(1<<r.bit) != 0 }
 
 // group is the set of the members of a top-level object.
 func group(name string) (s set) {
@@ -42,7 +40,9 @@ var (
 	alwaysNeeded = []string{"/schema", "/id", "/source", "/time", "/action", "/outcome", "/actor/type", "/actor/id"}
 	serverNeeded = []string{"/tenant", "/received_at"}
 
+	alwaysSet, serverSet         = setOf(alwaysNeeded...), setOf(serverNeeded...)
 	reasonSet, jobSet, changeSet = group("reason"), group("job"), group("change")
+	reasonCodeSet, jobIDSet      = setOf("/reason/code"), setOf("/job/id")
 	portSet, ipSet               = setOf("/origin/port"), setOf("/origin/ip")
 
 	actionRule, outcomeRule, sourceRule = schemaRules["/action"], schemaRules["/outcome"], schemaRules["/source"]
@@ -52,6 +52,7 @@ var (
 // between them need.
 type checker struct {
 	stage   stage
+	last    string // pointer of the field before
 	seen    set
 	targets [3]uint32 // bit i: target i has a type, an id, a name
 	size    int       // of pointers and values
@@ -64,13 +65,63 @@ type checker struct {
 func check(f Fields, at stage) *Error {
 	c := checker{stage: at}
 	for i := range f {
-		if i > 0 && f[i-1].Pointer >= f[i].Pointer {
-			return &Error{Pointer: f[i].Pointer, Code: CodeOrder, Expected: "pointers strictly increasing by bytes"}
+		p, r := f[i].Pointer, ruleOf(f[i].Pointer)
+		if err := c.place(p, r); err != nil {
+			return err
 		}
-		if err := c.field(&f[i]); err != nil {
+		if err := c.value(p, r, f[i].Value); err != nil {
 			return err
 		}
 	}
+	return c.end()
+}
+
+// place takes note of a field by its pointer, which has this rule; nil if the schema
+// doesn't know it.
+func (c *checker) place(pointer string, r *rule) *Error {
+	switch {
+	case r == nil:
+		return unknownPointer(pointer)
+	case pointer <= c.last:
+		return &Error{Pointer: pointer, Code: CodeOrder, Expected: "pointers strictly increasing by bytes"}
+	case r.server && c.stage == submitted:
+		return &Error{Pointer: pointer, Code: CodeReserved, Expected: "no member that the server sets"}
+	}
+	c.last = pointer
+	c.size += len(pointer)
+	if !r.server {
+		if c.sourced++; c.sourced > MaxFields {
+			return tooMany()
+		}
+	}
+	if r.bit != 0 {
+		c.seen |= 1 << r.bit
+	} else if i, j, ok := targetOf(pointer); ok {
+		c.targets[j] |= 1 << i
+	}
+	return nil
+}
+
+// value checks the value of a field, which is canonical, by the field's rule.
+func (c *checker) value(pointer string, r *rule, v []byte) *Error {
+	c.size += len(v)
+	if err := r.check(v); err != nil {
+		err.Pointer = pointer + err.Pointer
+		return err
+	}
+	switch r {
+	case actionRule:
+		c.action = textOf(v)
+	case outcomeRule:
+		c.outcome = textOf(v)
+	case sourceRule:
+		c.source = textOf(v)
+	}
+	return nil
+}
+
+// end checks the event as a whole.
+func (c *checker) end() *Error {
 	if c.size > MaxStampedBytes {
 		return &Error{Code: CodeSize, Expected: "at most " + strconv.Itoa(MaxStampedBytes) + " bytes in pointers and values"}
 	}
@@ -80,67 +131,14 @@ func check(f Fields, at stage) *Error {
 	return c.reserved()
 }
 
-// field checks one field by its own rule.
-func (c *checker) field(f *Field) *Error {
-	r := ruleOf(f.Pointer)
-	if r == nil {
-		return unknownPointer(f.Pointer)
-	}
-	if r.server && c.stage == submitted {
-		return &Error{Pointer: f.Pointer, Code: CodeReserved, Expected: "no member that the server sets"}
-	}
-	if c.note(f, r); c.sourced > MaxFields {
-		return tooMany()
-	}
-	if f.Value == nil && c.stage == redacted {
-		return nil
-	}
-	if err := r.check(f.Value); err != nil {
-		err.Pointer = f.Pointer + err.Pointer
-		return err
-	}
-	return nil
-}
-
-// note remembers that a field is there.
-func (c *checker) note(f *Field, r *rule) {
-	c.size += len(f.Pointer) + len(f.Value)
-	if !r.server {
-		c.sourced++
-	}
-	if r.bit != 0 {
-		c.seen |= 1 << r.bit
-	} else if i, j, ok := targetOf(f.Pointer); ok {
-		c.targets[j] |= 1 << i
-	}
-	var text *[]byte
-	switch r {
-	case actionRule:
-		text = &c.action
-	case outcomeRule:
-		text = &c.outcome
-	case sourceRule:
-		text = &c.source
-	default:
-		return
-	}
-	if len(f.Value) > 1 && f.Value[0] == '"' {
-		*text = textOf(f.Value)
-	}
-}
-
 // whole checks that what is needed is there. A withheld field is there; and
 // where its value decides what else is needed, nothing else is.
 func (c *checker) whole() *Error {
-	for _, p := range alwaysNeeded {
-		if !c.seen.has(schemaRules[p]) {
-			return missing(p)
-		}
+	if c.seen&alwaysSet != alwaysSet {
+		return c.missing(alwaysNeeded)
 	}
-	for _, p := range serverNeeded {
-		if c.stage != submitted && !c.seen.has(schemaRules[p]) {
-			return missing(p)
-		}
+	if c.stage != submitted && c.seen&serverSet != serverSet {
+		return c.missing(serverNeeded)
 	}
 	if err := c.wholeTargets(); err != nil {
 		return err
@@ -149,9 +147,9 @@ func (c *checker) whole() *Error {
 	reason := c.outcome != nil && !success
 	job := hasPrefix(c.action, "job.") || hasPrefix(c.action, "run.")
 	switch {
-	case (reason || c.seen&reasonSet != 0) && !c.seen.has(schemaRules["/reason/code"]):
+	case (reason || c.seen&reasonSet != 0) && c.seen&reasonCodeSet == 0:
 		return missing("/reason/code")
-	case (job || c.seen&jobSet != 0) && !c.seen.has(schemaRules["/job/id"]):
+	case (job || c.seen&jobSet != 0) && c.seen&jobIDSet == 0:
 		return missing("/job/id")
 	case success && bytes.HasSuffix(c.action, []byte(".update")) && c.seen&changeSet == 0:
 		return &Error{Pointer: "/change", Code: CodeMissing, Expected: "what a successful update changed: before_sha256, after_sha256 or patch"}
@@ -159,6 +157,12 @@ func (c *checker) whole() *Error {
 		return missing("/origin/ip")
 	}
 	return nil
+}
+
+// missing names the first of the pointers that isn't there.
+func (c *checker) missing(pointers []string) *Error {
+	i := slices.IndexFunc(pointers, func(p string) bool { return c.seen&setOf(p) == 0 })
+	return missing(pointers[i])
 }
 
 // wholeTargets checks that the indices of target are 0 to n-1 and that each
@@ -246,16 +250,6 @@ func (r *rule) refuse(code string) *Error {
 
 func missing(pointer string) *Error {
 	return &Error{Pointer: pointer, Code: CodeMissing, Expected: schemaRules[pointer].want}
-}
-
-// CheckPointer checks that pointer names a field of the schema: one of the
-// table in the package comment, spelled as there, of an object's member and not
-// of the object. The error is an *Error.
-func CheckPointer(pointer string) error {
-	if ruleOf(pointer) == nil {
-		return unknownPointer(pointer)
-	}
-	return nil
 }
 
 // unknownPointer refuses a pointer that no field has: of an object where one

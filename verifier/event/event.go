@@ -79,17 +79,9 @@ func parse(data []byte, maxBytes, maxFields int, at stage) (Fields, error) {
 }
 
 // Validate checks fields against the schema of a whole event. The values must
-// be canonical JSON, as Parse and Cut give them.
-//
-// With partial, fields whose Value is nil are withheld: they count as there,
-// may hold anything, and where their value decides what else is needed,
-// nothing else is. Any error is an *Error.
-func Validate(f Fields, partial bool) error {
-	at := stamped
-	if partial {
-		at = redacted
-	}
-	if err := check(f, at); err != nil {
+// be canonical JSON, as Parse and Reader give them. Any error is an *Error.
+func Validate(f Fields) error {
+	if err := check(f, stamped); err != nil {
 		return err
 	}
 	return nil

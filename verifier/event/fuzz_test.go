@@ -57,11 +57,19 @@ func fuzzParse(f *testing.F, how string, parse func([]byte) (Fields, error)) {
 		if err != nil || !reflect.DeepEqual(again, fields) {
 			t.Fatalf("event %q doesn't come back: %v", text, err)
 		}
+		var r Reader
 		for _, field := range fields {
-			value, rest, err := Cut(append(bytes.Clone(field.Value), '}'), field.Pointer)
-			if err != nil || !bytes.Equal(value, field.Value) || string(rest) != "}" {
-				t.Fatalf("Cut of %s: %v", field.Pointer, err)
+			pointer, err := r.Pointer([]byte(field.Pointer))
+			if err != nil || pointer != field.Pointer {
+				t.Fatalf("pointer %s: %s, %v", field.Pointer, pointer, err)
 			}
+			value, rest, err := r.Value(append(bytes.Clone(field.Value), '}'))
+			if err != nil || !bytes.Equal(value, field.Value) || string(rest) != "}" {
+				t.Fatalf("value of %s: %v", field.Pointer, err)
+			}
+		}
+		if err := r.End(); how == "stamped" && err != nil {
+			t.Fatalf("the same, field by field: %v", err)
 		}
 	})
 }

@@ -196,7 +196,7 @@ func TestStamp(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(again, whole) {
 		t.Errorf("ParseStamped of the stamped event: %v", err)
 	}
-	if err := Validate(whole, false); err != nil {
+	if err := Validate(whole); err != nil {
 		t.Errorf("Validate: %v", err)
 	}
 	if _, err := whole.Stamp(testStamp); refusal(t, err).Code != CodeReserved {
@@ -250,21 +250,64 @@ func TestValidate(t *testing.T) {
 		without := slices.Delete(slices.Clone(whole), i, i+1)
 		withheld := slices.Clone(whole)
 		withheld[i].Value = nil
-		if err := Validate(withheld, true); err != nil {
+		if err := readFields(withheld); err != nil {
 			t.Errorf("%s withheld: %v", field.Pointer, err)
 		}
-		if err := Validate(withheld, false); err == nil {
+		if err := Validate(withheld); err == nil {
 			t.Errorf("%s without a value is valid", field.Pointer)
 		}
-		if Validate(without, true) == nil != (Validate(without, false) == nil) {
-			t.Errorf("%s left out: partial makes a difference", field.Pointer)
+		if readFields(without) == nil != (Validate(without) == nil) {
+			t.Errorf("%s left out: a Reader makes a difference", field.Pointer)
 		}
 		twice := slices.Insert(slices.Clone(whole), i, field)
-		if err := Validate(twice, false); err == nil || refusal(t, err).Code != CodeOrder {
-			t.Errorf("%s twice: %v", field.Pointer, err)
+		for _, err := range []error{Validate(twice), readFields(twice)} {
+			if err == nil || refusal(t, err).Code != CodeOrder {
+				t.Errorf("%s twice: %v", field.Pointer, err)
+			}
 		}
 	}
-	if err := Validate(nil, true); err == nil {
+	if Validate(nil) == nil || readFields(nil) == nil {
+		t.Error("no fields are valid")
+	}
+}
+
+// readFields has a Reader read the fields, of which those without a value are withheld.
+func readFields(f Fields) error {
+	var r Reader
+	for _, field := range f {
+		_, err := r.Pointer([]byte(field.Pointer))
+		if err == nil && field.Value != nil {
+			_, _, err = r.Value(field.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return r.End()
+}
+
+// A Reader that has been reset knows nothing of the event before.
+func TestReaderReset(t *testing.T) {
+	whole, err := mustParse(t, sample).Stamp(testStamp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Reader
+	for range 2 {
+		for _, field := range whole {
+			if _, err := r.Pointer([]byte(field.Pointer)); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := r.Value(field.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.End(); err != nil {
+			t.Fatal(err)
+		}
+		r.Reset()
+	}
+	if r.End() == nil {
 		t.Error("no fields are valid")
 	}
 }
@@ -277,7 +320,7 @@ func TestWithheldDecides(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole = slices.DeleteFunc(whole, func(f Field) bool { return f.Pointer == "/job/id" })
-	if Validate(whole, true) == nil {
+	if readFields(whole) == nil {
 		t.Error("a run without a job is valid")
 	}
 	for i := range whole {
@@ -285,7 +328,7 @@ func TestWithheldDecides(t *testing.T) {
 			whole[i].Value = nil
 		}
 	}
-	if err := Validate(whole, true); err != nil {
+	if err := readFields(whole); err != nil {
 		t.Errorf("a withheld action without a job: %v", err)
 	}
 }
@@ -299,8 +342,8 @@ func TestPointers(t *testing.T) {
 		"/target/1_0/id": false, "/target/0x1/id": false, "/details/a/b": false, "/details/a~1b": false, "/details/1": false,
 		"/labels/" + strings.Repeat("x", 129): false, "/labels/é": false,
 	} {
-		if got := CheckPointer(pointer) == nil; got != want {
-			t.Errorf("CheckPointer(%q) accepts: %v, want %v", pointer, got, want)
+		if _, err := new(Reader).Pointer([]byte(pointer)); err == nil != want {
+			t.Errorf("pointer %q: %v, want to accept it: %v", pointer, err, want)
 		}
 	}
 }
@@ -312,25 +355,32 @@ func TestTargetsWithoutHoles(t *testing.T) {
 	}
 	for i := range 12 {
 		hole := slices.DeleteFunc(slices.Clone(whole), func(f Field) bool { return strings.HasPrefix(f.Pointer, targetPointer(i)+"/") })
-		if got, want := Validate(hole, true) == nil, i == 11; got != want {
+		if got, want := readFields(hole) == nil, i == 11; got != want {
 			t.Errorf("without target %d of 12: valid %v, want %v", i, got, want)
 		}
 	}
 }
 
-func TestCut(t *testing.T) {
+func TestReaderValue(t *testing.T) {
 	for _, c := range []struct {
 		pointer, data, value string // value is "" for a refusal
 	}{
 		{"/id", `"a","x"`, `"a"`}, {"/origin/port", `12}`, `12`}, {"/details/a", `{"a":[1]}]`, `{"a":[1]}`},
 		{"/id", ` "a"`, ""}, {"/id", `"\u0041"`, ""}, {"/details/a", `{"b":1,"a":2}`, ""}, {"/details/a", `[1, 2]`, ""},
-		{"/details/a", `{"a b":1}`, ""}, {"/change/patch", `[{"a b":1}]`, `[{"a b":1}]`}, {"/id", ``, ""}, {"/details/a", `null`, ""},
+		{"/details/a", `{"a b":1}`, ""}, {"/id", ``, ""}, {"/id", `"`, ""}, {"/id", `"a`, ""},
+		{"/change/patch", `[{"op":"add","path":"","value":{"a b":1}}]`, `[{"op":"add","path":"","value":{"a b":1}}]`},
+		{"/actor/id", `"é\"\\\u0001"}`, `"é\"\\\u0001"`}, {"/actor/id", `"é\u0022"`, ""}, {"/actor/id", `"\/"`, ""}, {"/actor/id", `"\t"`, `"\t"`},
+		{"/actor/id", `"\u0009"`, ""}, {"/actor/id", "\"\t\"", ""}, {"/actor/id", "\"a\xff\"", ""}, {"/actor/id", `"a\ud800"`, ""}, {"/details/a", `null`, ""},
 		{"/details/a", strings.Repeat("[", 14) + strings.Repeat("]", 14), strings.Repeat("[", 14) + strings.Repeat("]", 14)},
 		{"/details/a", strings.Repeat("[", 15) + strings.Repeat("]", 15), ""},
 	} {
-		value, rest, err := Cut([]byte(c.data), c.pointer)
+		var r Reader
+		if _, err := r.Pointer([]byte(c.pointer)); err != nil {
+			t.Fatal(err)
+		}
+		value, rest, err := r.Value([]byte(c.data))
 		if (err == nil) != (c.value != "") || string(value) != c.value || err == nil && string(value)+string(rest) != c.data {
-			t.Errorf("Cut(%s, %s) = %s, %s, %v", c.data, c.pointer, value, rest, err)
+			t.Errorf("Value(%s, %s) = %s, %s, %v", c.pointer, c.data, value, rest, err)
 		}
 	}
 }

@@ -127,6 +127,20 @@ var targetPointers = func() (p [MaxTargets][3]string) {
 	return p
 }()
 
+// places are the places of all fields but those of labels and details.
+var places = func() map[string]place {
+	all := map[string]place{}
+	for p, r := range schemaRules {
+		all[p] = place{p, r}
+	}
+	for i := range targetPointers {
+		for j, p := range targetPointers[i] {
+			all[p] = place{p, targetRules[j]}
+		}
+	}
+	return all
+}()
+
 // targetPointer is the pointer of an element of target.
 func targetPointer(index int) string {
 	return strings.TrimSuffix(targetPointers[index][0], "/type")

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -167,11 +168,8 @@ func unquote(v []byte) string { return string(textOf(v)) }
 // itself if nothing in it is escaped.
 func textOf(v []byte) []byte {
 	v = v[1 : len(v)-1]
-	i := 0
-	for i < len(v) && v[i] != '\\' {
-		i++
-	}
-	if i == len(v) {
+	i := bytes.IndexByte(v, '\\')
+	if i < 0 {
 		return v
 	}
 	text := append(make([]byte, 0, len(v)), v[:i]...)

@@ -53,7 +53,7 @@ type Commitment struct {
 // This is the costly part of sealing and needs nothing that other events
 // share: call it before the event queues up.
 func Commit(f event.Fields, salts SaltSource) (*Commitment, error) {
-	if err := event.Validate(f, false); err != nil {
+	if err := event.Validate(f); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	fresh := make([]byte, len(f)*saltBytes)
@@ -103,7 +103,7 @@ type Sealed struct {
 // no memory with those of other calls.
 func (c *Commitment) At(t time.Time) Sealed {
 	t = clampTime(t)
-	s := Sealed{Leaf: appendLeaf(make([]byte, 0, len(leafHead)+hashLen+len(leafTime)+len(timeStyle)+len(leafTail)), &c.root, t)}
+	s := Sealed{Leaf: appendLeaf(make([]byte, 0, leafLen), &c.root, t)}
 	s.LeafHash = hashLeaf(s.Leaf)
 	s.Opening = make([]byte, 0, len(c.opening)+len(openTime)+len(timeStyle)+len(openTail))
 	s.Opening = append(s.Opening, c.opening...)

@@ -24,7 +24,7 @@ type OpenedField struct {
 	Shown   bool
 
 	// Of a field that is shown. Its commitment is always computed from these.
-	Salt  string // 22 characters
+	Salt  []byte // 22 characters
 	Value []byte // canonical JSON
 
 	// Of a field that is withheld.
@@ -48,7 +48,11 @@ func (o *Opening) Leaf() []byte {
 }
 
 // LeafHash returns the leaf's hash, RFC 6962 section 2.1.
-func (o *Opening) LeafHash() Hash { return hashLeaf(o.Leaf()) }
+func (o *Opening) LeafHash() Hash {
+	root := hideRoot(len(o.Fields), o.root(func(string) bool { return true }))
+	var buf [leafLen]byte
+	return hashLeaf(appendLeaf(buf[:0], &root, o.Time))
+}
 
 // root returns the Merkle tree hash over the fields that are wanted.
 func (o *Opening) root(want func(pointer string) bool) Hash {

@@ -25,45 +25,42 @@ const (
 //
 // The bytes must be those that Bytes writes, to the last one: there is no
 // second spelling of anything. b is not kept.
-func ParseOpening(b []byte) (*Opening, error) {
+func ParseOpening(b []byte) (*Opening, error) { return new(Parser).Parse(bytes.Clone(b)) }
+
+// A Parser parses one opening after the other and uses its memory again. The zero
+// Parser is ready. It is not safe for concurrent use.
+//
+// As canonical JSON leaves no choice of spelling or order, most of what it reads are
+// fixed texts.
+type Parser struct {
+	opening Opening
+	event   event.Reader
+	rest    []byte // what is still to be read
+}
+
+// Parse is ParseOpening. The opening is good until the next call, and salts and values
+// are parts of b.
+func (p *Parser) Parse(b []byte) (*Opening, error) {
 	if len(b) > MaxOpeningBytes {
 		return nil, fmt.Errorf("parse opening: %w", &event.Error{Code: event.CodeSize, Expected: "at most 1048576 bytes"})
 	}
-	p := parser{text: string(b), rest: bytes.Clone(b)}
-	o, err := p.opening()
-	if err != nil {
+	p.rest = b
+	p.event.Reset()
+	if p.opening.Fields == nil {
+		p.opening.Fields = make([]OpenedField, 0, min(maxFields, len(b)/typicalField+1))
+	}
+	p.opening.Fields = p.opening.Fields[:0]
+	if err := p.read(); err != nil {
 		return nil, fmt.Errorf("parse opening: %w", err)
 	}
-	if err := validate(o); err != nil {
-		return nil, fmt.Errorf("parse opening: %w", err)
-	}
-	return o, nil
+	return &p.opening, nil
 }
 
-// validate checks the fields as one event, whole but for what is withheld.
-func validate(o *Opening) error {
-	fields := make(event.Fields, len(o.Fields))
-	for i := range o.Fields {
-		f := &o.Fields[i]
-		fields[i].Pointer = f.Pointer
-		if f.Shown {
-			fields[i].Value = f.Value
-		} else if f.ErasedBy != nil && neverErased(f.Pointer) {
-			return &event.Error{Pointer: f.Pointer, Code: CodeErased, Expected: "a field that is never erased"}
-		}
-	}
-	return event.Validate(fields, true)
-}
-
-// A parser reads an opening's bytes from the front. As canonical JSON leaves
-// no choice of spelling or order, most of what it reads are fixed texts.
-type parser struct {
-	text string // the whole, which strings are parts of
-	rest []byte // what is still to be read
-}
+// typicalField is how many bytes a field takes in an opening, or a little less.
+const typicalField = 64
 
 // accept reads text if it is next.
-func (p *parser) accept(text string) bool {
+func (p *Parser) accept(text string) bool {
 	if len(p.rest) < len(text) || string(p.rest[:len(text)]) != text {
 		return false
 	}
@@ -72,135 +69,136 @@ func (p *parser) accept(text string) bool {
 }
 
 // until reads up to the byte end and past it. ok is false if it isn't there.
-func (p *parser) until(end byte) (text string, ok bool) {
+func (p *Parser) until(end byte) (text []byte, ok bool) {
 	i := bytes.IndexByte(p.rest, end)
 	if i < 0 {
-		return "", false
+		return nil, false
 	}
-	start := len(p.text) - len(p.rest)
-	p.rest = p.rest[i+1:]
-	return p.text[start : start+i], true
+	text, p.rest = p.rest[:i:i], p.rest[i+1:]
+	return text, true
 }
 
-func (p *parser) opening() (*Opening, error) {
+func (p *Parser) read() error {
+	o := &p.opening
 	if !p.accept(openHead) {
-		return nil, malformed("")
+		return malformed("")
 	}
-	o := &Opening{Fields: make([]OpenedField, 0, min(maxFields, bytes.Count(p.rest, []byte(`"p":"`))))}
 	for more := true; more; more = p.accept(",") {
 		if len(o.Fields) == maxFields {
-			return nil, &event.Error{Code: event.CodeSize, Expected: "at most " + strconv.Itoa(maxFields) + " fields"}
+			return &event.Error{Code: event.CodeSize, Expected: "at most " + strconv.Itoa(maxFields) + " fields"}
 		}
-		f, err := p.field()
-		if err != nil {
-			return nil, err
+		o.Fields = append(o.Fields, OpenedField{})
+		if err := p.field(&o.Fields[len(o.Fields)-1]); err != nil {
+			return err
 		}
-		o.Fields = append(o.Fields, f)
 	}
 	if !p.accept(openTime) {
-		return nil, malformed("")
+		return malformed("")
 	}
 	text, ok := p.until('"')
 	if !ok || !p.accept(openTail[1:]) || len(p.rest) != 0 {
-		return nil, malformed("")
+		return malformed("")
 	}
-	t, err := parseTime(text)
-	o.Time = t
-	return o, err
+	var err error
+	if o.Time, err = parseTime(string(text)); err != nil {
+		return err
+	}
+	return p.event.End()
 }
 
 // parseTime reads a leaf's time.
 func parseTime(text string) (time.Time, error) {
+	var spelled [len(timeStyle)]byte
 	t, err := time.Parse(timeStyle, text)
-	if err != nil || t.Format(timeStyle) != text || !t.Equal(clampTime(t)) {
+	if err != nil || string(t.AppendFormat(spelled[:0], timeStyle)) != text || !t.Equal(clampTime(t)) {
 		return t, &event.Error{Pointer: "/time", Code: event.CodeFormat, Expected: "a time like 2026-01-31T23:59:59Z, from 1970 to 9999"}
 	}
 	return t, nil
 }
 
-func (p *parser) field() (OpenedField, error) {
+func (p *Parser) field(f *OpenedField) (err error) {
 	if p.accept(`{"c":"`) {
-		return p.withheld()
+		return p.withheld(f)
 	}
 	if !p.accept(`{"p":"`) {
-		return OpenedField{}, malformed("")
+		return malformed("")
 	}
-	f := OpenedField{Shown: true}
-	var ok bool
-	if err := p.pointer(&f); err != nil {
-		return f, err
+	if err := p.pointer(f); err != nil {
+		return err
 	}
+	f.Shown = true
 	if !p.accept(`,"s":"`) {
-		return f, malformed(f.Pointer)
+		return malformed(f.Pointer)
 	}
+	var ok bool
 	if f.Salt, ok = p.until('"'); !ok || !p.accept(`,"v":`) {
-		return f, malformed(f.Pointer)
+		return malformed(f.Pointer)
 	}
 	if !validSalt(f.Salt) {
-		return f, &event.Error{Pointer: f.Pointer, Code: CodeSalt, Expected: "16 bytes in base64url without padding, unused bits zero"}
+		return &event.Error{Pointer: f.Pointer, Code: CodeSalt, Expected: "16 bytes in base64url without padding, unused bits zero"}
 	}
-	var err error
-	f.Value, p.rest, err = event.Cut(p.rest, f.Pointer)
-	if err == nil && !p.accept("}") {
-		err = malformed(f.Pointer)
+	if f.Value, p.rest, err = p.event.Value(p.rest); err != nil {
+		return err
 	}
-	return f, err
+	if !p.accept("}") {
+		return malformed(f.Pointer)
+	}
+	return nil
 }
 
 // pointer reads a pointer up to its closing quote. Pointers of the schema hold
 // nothing that JSON would escape, so any other is found out here.
-func (p *parser) pointer(f *OpenedField) error {
+func (p *Parser) pointer(f *OpenedField) (err error) {
 	text, ok := p.until('"')
 	if !ok {
 		return malformed("")
 	}
-	f.Pointer = text
-	return event.CheckPointer(text)
+	f.Pointer, err = p.event.Pointer(text)
+	return err
 }
 
 // withheld reads the rest of a field that isn't shown.
-func (p *parser) withheld() (OpenedField, error) {
-	var f OpenedField
+func (p *Parser) withheld(f *OpenedField) error {
 	c, ok := p.until('"')
 	if !ok {
-		return f, malformed("")
+		return malformed("")
 	}
 	if p.accept(`,"e":`) {
 		number, _ := p.until(',')
-		by, err := parseIndex(number)
+		by, err := parseIndex(string(number))
 		if err != nil || !p.accept(`"p":"`) {
-			return f, malformed("")
+			return malformed("")
 		}
 		f.ErasedBy = &by
 	} else if !p.accept(`,"p":"`) {
-		return f, malformed("")
+		return malformed("")
 	}
-	if err := p.pointer(&f); err != nil {
-		return f, err
+	if err := p.pointer(f); err != nil {
+		return err
+	}
+	if f.ErasedBy != nil && neverErased(f.Pointer) {
+		return &event.Error{Pointer: f.Pointer, Code: CodeErased, Expected: "a field that is never erased"}
 	}
 	if !p.accept("}") {
-		return f, malformed(f.Pointer)
+		return malformed(f.Pointer)
 	}
 	if f.Commitment, ok = parseHash(c); !ok {
-		return f, &event.Error{Pointer: f.Pointer, Code: CodeCommitment, Expected: "32 bytes in base64 with padding, unused bits zero"}
+		return &event.Error{Pointer: f.Pointer, Code: CodeCommitment, Expected: "32 bytes in base64 with padding, unused bits zero"}
 	}
-	return f, nil
+	return nil
 }
 
-// Encodings that refuse set bits behind the last byte. What encoding/base64
-// skips, line ends, is refused by the length.
-var (
-	strictSalt = base64.RawURLEncoding.Strict()
-	strictHash = base64.StdEncoding.Strict()
-)
+// strictHash refuses set bits behind the last byte. What encoding/base64 skips, line
+// ends, is refused by the length.
+var strictHash = base64.StdEncoding.Strict()
 
 // parseHash reads a hash in its one base64 spelling.
-func parseHash(text string) (h Hash, ok bool) {
+func parseHash(text []byte) (h Hash, ok bool) {
 	var b [hashLen]byte
 	if len(text) != hashLen {
 		return h, false
 	}
-	n, err := strictHash.Decode(b[:], []byte(text))
+	n, err := strictHash.Decode(b[:], text)
 	return Hash(b[:len(h)]), err == nil && n == len(h)
 }
 
@@ -213,14 +211,30 @@ func parseIndex(text string) (uint64, error) {
 	return n, nil
 }
 
-// validSalt reports whether a salt is 16 bytes in their one spelling.
-func validSalt(salt string) bool {
-	var b [saltLen]byte
+// saltByte marks the characters of base64url.
+var saltByte = func() (t [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		t[c] = true
+	}
+	return t
+}()
+
+// validSalt reports whether a salt is 16 bytes in their one spelling: of the last
+// character's six bits the last four are behind the last byte, and zero.
+func validSalt(salt []byte) bool {
 	if len(salt) != saltLen {
 		return false
 	}
-	n, err := strictSalt.Decode(b[:], []byte(salt))
-	return err == nil && n == saltBytes
+	for _, c := range salt {
+		if !saltByte[c] {
+			return false
+		}
+	}
+	switch salt[saltLen-1] {
+	case 'A', 'Q', 'g', 'w':
+		return true
+	}
+	return false
 }
 
 // malformed refuses text that isn't the one form of an opening.

@@ -24,6 +24,7 @@ const (
 	saltBytes = 16
 	saltLen   = 22 // base64url without padding
 	hashLen   = 44 // base64 with padding
+	leafLen   = len(leafHead) + hashLen + len(leafTime) + len(timeStyle) + len(leafTail)
 	maxFields = event.MaxFields + 7
 )
 
@@ -43,7 +44,7 @@ const (
 
 // appendCommitted appends what the commitment to a value is the SHA-256 of:
 // 0x02 and the canonical form of [salt, value].
-func appendCommitted[S string | []byte](dst []byte, salt S, value []byte) []byte {
+func appendCommitted(dst, salt, value []byte) []byte {
 	dst = append(dst, prefixCommitment, '[', '"')
 	dst = append(dst, salt...)
 	dst = append(dst, '"', ',')

@@ -133,10 +133,10 @@ func TestSaltsAreFresh(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range opened(t, c.At(sealedAt).Opening).Fields {
-			if seen[f.Salt] {
+			if seen[string(f.Salt)] {
 				t.Fatalf("salt of %s used twice", f.Pointer)
 			}
-			seen[f.Salt] = true
+			seen[string(f.Salt)] = true
 		}
 	}
 }
@@ -149,7 +149,7 @@ func TestChosenSalts(t *testing.T) {
 	}
 	for _, field := range opened(t, c.At(sealedAt).Opening).Fields {
 		salt := seedSalts("mine").salt(field.Pointer)
-		chosen := field.Salt == base64.RawURLEncoding.EncodeToString(salt[:])
+		chosen := string(field.Salt) == base64.RawURLEncoding.EncodeToString(salt[:])
 		if chosen == event.IsServer(field.Pointer) {
 			t.Errorf("%s: salt chosen by the source: %v", field.Pointer, chosen)
 		}
@@ -287,7 +287,7 @@ func TestFieldsMatter(t *testing.T) {
 	for i := range opened(t, s.Opening).Fields {
 		for name, change := range map[string]func(o *Opening){
 			"value":   func(o *Opening) { o.Fields[i].Value = []byte(`"changed"`) },
-			"salt":    func(o *Opening) { o.Fields[i].Salt = "AAAAAAAAAAAAAAAAAAAAAA" },
+			"salt":    func(o *Opening) { o.Fields[i].Salt = []byte("AAAAAAAAAAAAAAAAAAAAAA") },
 			"pointer": func(o *Opening) { o.Fields[i].Pointer += "x" },
 			"removed": func(o *Opening) { o.Fields = slices.Delete(o.Fields, i, i+1) },
 			"doubled": func(o *Opening) { o.Fields = slices.Insert(o.Fields, i, o.Fields[i]) },

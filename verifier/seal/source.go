@@ -41,7 +41,7 @@ func SourceRoot(f event.Fields, salts ChosenSalts) (n int, root Hash, err error)
 			return 0, Hash{}, fmt.Errorf("source root: no salt for %s", f[i].Pointer)
 		}
 		o.Fields = append(o.Fields, OpenedField{
-			Pointer: f[i].Pointer, Shown: true, Salt: base64.RawURLEncoding.EncodeToString(salt[:]), Value: f[i].Value,
+			Pointer: f[i].Pointer, Shown: true, Salt: base64.RawURLEncoding.AppendEncode(nil, salt[:]), Value: f[i].Value,
 		})
 	}
 	n, root = o.SourceRoot()

@@ -55,7 +55,7 @@ func TestSourceSignatureForged(t *testing.T) {
 	for i := range n {
 		o := signedOpening(t)
 		f := &o.Fields[i]
-		f.Salt = "AAAAAAAAAAAAAAAAAAAAAA"
+		f.Salt = []byte("AAAAAAAAAAAAAAAAAAAAAA")
 		if got, want := CheckSource(o, v), event.IsServer(f.Pointer); (got == nil) != want {
 			t.Errorf("%s changed: %v", f.Pointer, got)
 		}

@@ -78,7 +78,7 @@ func TestErase(t *testing.T) {
 				t.Errorf("%s erased: %s is withheld without a record", f.Pointer, g.Pointer)
 			}
 		}
-		if bytes.Contains(less.Bytes(), []byte(f.Salt)) {
+		if bytes.Contains(less.Bytes(), f.Salt) {
 			t.Errorf("%s erased: its salt is still there", f.Pointer)
 		}
 	}
