@@ -181,12 +181,12 @@ func (r *running) close(ctx context.Context) error {
 	return errors.Join(r.server.Close(ctx), r.svc.Close(ctx))
 }
 
-func serve(ctx context.Context, e *env, cfg Config, logger *slog.Logger) error {
+func serve(ctx context.Context, e *env, cfg Config, logger *slog.Logger) (err error) {
 	stopProfiles, err := serveProfiles(cfg.Profile, logger)
 	if err != nil {
 		return err
 	}
-	defer stopProfiles()
+	defer func() { err = errors.Join(err, stopProfiles()) }()
 	cfg.Limits.tuneMemory()
 	r, err := start(ctx, cfg, logger)
 	if err != nil {

@@ -31,6 +31,7 @@ func Run(t *testing.T, factory Factory) {
 		"PublishRefusesNonsense":   testPublishRefuses,
 		"ConcurrentPublishersRace": testRace,
 		"Openings":                 testOpenings,
+		"OpeningsInBulk":           testOpeningsInBulk,
 		"Marks":                    testMarks,
 		"Tokens":                   testTokens,
 		"Checkpoint":               testCheckpoint,
@@ -230,34 +231,44 @@ func testRace(t *testing.T, factory Factory) {
 	verify(t, s, rounds)
 }
 
-// An opening is found under index and leaf hash, one by one and in bulk, and those
-// of leaves that were never stored are in nobody's way.
-func testOpenings(t *testing.T, factory Factory) {
-	s, reopen := created(t, factory)
-	ctx := t.Context()
-	put := func(first uint64, openings ...string) {
-		t.Helper()
-		b := pubstore.Batch{Mark: pubstore.Mark{First: first, Count: len(openings), MAC: sha256.Sum256(fmt.Append(nil, openings))}}
-		for _, o := range openings {
-			b.Openings = append(b.Openings, pubstore.Opening{LeafHash: sha256.Sum256([]byte(o)), Bytes: []byte(o)})
-		}
-		check(t, s.PutBatch(ctx, b))
+// putOpenings stores a batch whose openings and leaf hashes are made of text.
+func putOpenings(t *testing.T, s pubstore.Store, first uint64, openings ...string) {
+	t.Helper()
+	b := pubstore.Batch{Mark: pubstore.Mark{First: first, Count: len(openings), MAC: sha256.Sum256(fmt.Append(nil, openings))}}
+	for _, o := range openings {
+		b.Openings = append(b.Openings, pubstore.Opening{LeafHash: textHash(o), Bytes: []byte(o)})
 	}
-	put(254, "a", "b", "c")
-	put(257, "lost", "lost too")
-	put(257, "d", "e")
-	put(257, "lost as well", "e") // the same leaf again
-	put(260, "f")
-	put(1<<40, "far")
-	check(t, s.PutBatch(ctx, pubstore.Batch{}))
-	hash := func(o string) [32]byte { return sha256.Sum256([]byte(o)) }
-	if err := s.ReplaceOpening(ctx, 254, hash("a"), []byte("x"), []byte("y")); !errors.Is(err, pubstore.ErrNotFound) {
+	check(t, s.PutBatch(t.Context(), b))
+}
+
+func textHash(opening string) [32]byte { return sha256.Sum256([]byte(opening)) }
+
+// manyOpenings creates a store with the openings a to f of entries 254 to 260, and
+// with others in their way.
+func manyOpenings(t *testing.T, factory Factory) (pubstore.Store, func() pubstore.Store) {
+	t.Helper()
+	s, reopen := created(t, factory)
+	putOpenings(t, s, 254, "a", "b", "c")
+	putOpenings(t, s, 257, "lost", "lost too")
+	putOpenings(t, s, 257, "d", "e")
+	putOpenings(t, s, 257, "lost as well", "e") // the same leaf again
+	putOpenings(t, s, 260, "f")
+	putOpenings(t, s, 1<<40, "far")
+	check(t, s.PutBatch(t.Context(), pubstore.Batch{}))
+	return s, reopen
+}
+
+// An opening is found under index and leaf hash, and replaced there alone.
+func testOpenings(t *testing.T, factory Factory) {
+	s, reopen := manyOpenings(t, factory)
+	ctx := t.Context()
+	if err := s.ReplaceOpening(ctx, 254, textHash("a"), []byte("x"), []byte("y")); !errors.Is(err, pubstore.ErrNotFound) {
 		t.Errorf("ReplaceOpening of what isn't there: got %v, want ErrNotFound", err)
 	}
-	if err := s.ReplaceOpening(ctx, 255, hash("a"), []byte("a"), []byte("y")); !errors.Is(err, pubstore.ErrNotFound) {
+	if err := s.ReplaceOpening(ctx, 255, textHash("a"), []byte("a"), []byte("y")); !errors.Is(err, pubstore.ErrNotFound) {
 		t.Errorf("ReplaceOpening at another index: got %v, want ErrNotFound", err)
 	}
-	check(t, s.ReplaceOpening(ctx, 255, hash("b"), []byte("b"), []byte("less of b")))
+	check(t, s.ReplaceOpening(ctx, 255, textHash("b"), []byte("b"), []byte("less of b")))
 	check(t, s.Sync(ctx))
 	s = reopen()
 	for i, o := range []string{"a", "b", "c", "d", "e"} {
@@ -265,18 +276,24 @@ func testOpenings(t *testing.T, factory Factory) {
 		if o == "b" {
 			want = "less of b"
 		}
-		if got, err := s.Opening(ctx, 254+uint64(i), hash(o)); err != nil || string(got) != want {
+		if got, err := s.Opening(ctx, 254+uint64(i), textHash(o)); err != nil || string(got) != want {
 			t.Errorf("Opening %d: got %q, %v; want %q", 254+i, got, err, want)
 		}
 	}
-	if _, err := s.Opening(ctx, 253, hash("a")); !errors.Is(err, pubstore.ErrNotFound) {
+	if _, err := s.Opening(ctx, 253, textHash("a")); !errors.Is(err, pubstore.ErrNotFound) {
 		t.Errorf("Opening of another index: got %v, want ErrNotFound", err)
 	}
+}
+
+// In bulk, too, those of leaves that were never stored are in nobody's way.
+func testOpeningsInBulk(t *testing.T, factory Factory) {
+	s, _ := manyOpenings(t, factory)
+	ctx := t.Context()
 	bulk := func(first uint64, openings []string, want string) {
 		t.Helper()
 		var hashes [][32]byte
 		for _, o := range openings {
-			hashes = append(hashes, hash(o))
+			hashes = append(hashes, textHash(o))
 		}
 		var got []string
 		err := s.Openings(ctx, first, hashes, func(o []byte) error {
@@ -292,14 +309,14 @@ func testOpenings(t *testing.T, factory Factory) {
 		}
 	}
 	all := []string{"a", "b", "c", "d", "e", "not here", "f"}
-	bulk(254, all, "a,less of b,c,d,e,none,f")
+	bulk(254, all, "a,b,c,d,e,none,f")
 	bulk(256, all[2:5], "c,d,e")
 	bulk(255, all, "none,none,none,none,none,none,none")
 	bulk(0, nil, "")
 	bulk(1<<40, []string{"far", "beyond"}, "far,none")
 	enough := errors.New("enough")
 	calls := 0
-	err := s.Openings(ctx, 254, [][32]byte{hash("a"), hash("b")}, func([]byte) error { calls++; return enough })
+	err := s.Openings(ctx, 254, [][32]byte{textHash("a"), textHash("b")}, func([]byte) error { calls++; return enough })
 	if !errors.Is(err, enough) || calls != 1 {
 		t.Errorf("Openings whose reader has enough: %v after %d calls", err, calls)
 	}
