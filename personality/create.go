@@ -186,6 +186,7 @@ func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
 		Logger: pebbleLogger{c.Logger.With("component", "pebble")},
 	}
 	pebblestore.Configure(opts)
+	pubstore.Configure(opts)
 	db, err := pebble.Open(filepath.Join(dir, storeDir), opts)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)

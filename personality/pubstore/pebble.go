@@ -30,16 +30,17 @@ import (
 // Tiles grow by Pebble's merge operator, which concatenates: publishing a lone
 // event writes its own 32-byte hash and entry, not the whole tile again.
 const (
-	keyLog        = "pl"
-	keyHead       = "ph"
-	keyCheckpoint = "pc"
-	prefixTile    = "pt"
-	prefixBundle  = "pe"
-	prefixOpening = "po" // openings.go
-	prefixID      = "pi"
-	prefixIDEnd   = "pj"
-	prefixToken   = "pk"
-	prefixMark    = "ps"
+	keyLog           = "pl"
+	keyHead          = "ph"
+	keyCheckpoint    = "pc"
+	prefixTile       = "pt"
+	prefixBundle     = "pe"
+	prefixOpening    = "po" // openings.go
+	prefixOpeningEnd = "pp"
+	prefixID         = "pi"
+	prefixIDEnd      = "pj"
+	prefixToken      = "pk"
+	prefixMark       = "ps"
 )
 
 const headVersion = 1
