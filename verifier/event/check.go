@@ -65,15 +65,19 @@ type checker struct {
 func check(f Fields, at stage) *Error {
 	c := checker{stage: at}
 	for i := range f {
-		p, r := f[i].Pointer, ruleOf(f[i].Pointer)
-		if err := c.place(p, r); err != nil {
-			return err
-		}
-		if err := c.value(p, r, f[i].Value); err != nil {
+		if err := c.field(f[i].Pointer, ruleOf(f[i].Pointer), f[i].Value); err != nil {
 			return err
 		}
 	}
 	return c.end()
+}
+
+// field takes note of a field and checks its value.
+func (c *checker) field(pointer string, r *rule, v []byte) *Error {
+	if err := c.place(pointer, r); err != nil {
+		return err
+	}
+	return c.value(pointer, r, v)
 }
 
 // place takes note of a field by its pointer, which has this rule; nil if the schema
@@ -96,8 +100,8 @@ func (c *checker) place(pointer string, r *rule) *Error {
 	}
 	if r.bit != 0 {
 		c.seen |= 1 << r.bit
-	} else if i, j, ok := targetOf(pointer); ok {
-		c.targets[j] |= 1 << i
+	} else if r.target != 0 {
+		c.targets[(r.target-1)%3] |= 1 << ((r.target - 1) / 3)
 	}
 	return nil
 }
@@ -122,13 +126,21 @@ func (c *checker) value(pointer string, r *rule, v []byte) *Error {
 
 // end checks the event as a whole.
 func (c *checker) end() *Error {
-	if c.size > MaxStampedBytes {
-		return &Error{Code: CodeSize, Expected: "at most " + strconv.Itoa(MaxStampedBytes) + " bytes in pointers and values"}
+	if err := c.fits(); err != nil {
+		return err
 	}
 	if err := c.whole(); err != nil {
 		return err
 	}
 	return c.reserved()
+}
+
+// fits checks the size of the whole event.
+func (c *checker) fits() *Error {
+	if c.size > MaxStampedBytes {
+		return &Error{Code: CodeSize, Expected: "at most " + strconv.Itoa(MaxStampedBytes) + " bytes in pointers and values"}
+	}
+	return nil
 }
 
 // whole checks that what is needed is there. A withheld field is there; and
@@ -175,7 +187,7 @@ func (c *checker) wholeTargets() *Error {
 	for i := 0; all>>i != 0; i++ {
 		for j, name := range targetMembers[:2] {
 			if c.targets[j]>>i&1 == 0 {
-				return &Error{Pointer: targetPointer(i) + "/" + name, Code: CodeMissing, Expected: targetRules[j].want}
+				return &Error{Pointer: targetPointer(i) + "/" + name, Code: CodeMissing, Expected: targetRules[i][j].want}
 			}
 		}
 	}

@@ -68,11 +68,8 @@ func parse(data []byte, maxBytes, maxFields int, at stage) (Fields, error) {
 	if len(data) > maxBytes {
 		return nil, &Error{Code: CodeSize, Expected: "at most " + strconv.Itoa(maxBytes) + " bytes"}
 	}
-	f, err := split(data, maxFields)
+	f, err := split(data, maxFields, at)
 	if err != nil {
-		return nil, err
-	}
-	if err := check(f, at); err != nil {
 		return nil, err
 	}
 	return f, nil

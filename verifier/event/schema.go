@@ -1,13 +1,16 @@
 package event
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // A rule says what one field may hold. Exactly one of the groups is set.
 type rule struct {
-	bit    int    // which bit of a set of rules stands for this one
+	bit    int    // which bit of a set of rules stands for this one; 0 for none
+	rank   int    // place of its pointers among those of all rules, by bytes
+	target int    // 1 + 3 times the element + the member, for a member of target; 0 for others
 	want   string // for people
 	server bool   // only the server may set it
 
@@ -37,11 +40,15 @@ type top struct {
 	name    string
 	kind    kind
 	pointer string
+	rule    *rule // of kindField and kindOpen
 	members []known
 }
 
 // A known is a known member of a top-level object.
-type known struct{ name, pointer string }
+type known struct {
+	name string
+	place
+}
 
 // Enumerations of the schema, in its order.
 var (
@@ -108,11 +115,19 @@ var schemaRules = number(map[string]*rule{
 // Rules of fields that a pointer's pattern names.
 var (
 	targetMembers = []string{"type", "id", "name"}
-	targetRules   = []*rule{
-		grammar(1, 64, validToken, "1 to 64 bytes that match [A-Za-z0-9][A-Za-z0-9_.:-]*"),
-		text(1, 512),
-		text(0, 512),
-	}
+	targetRules   = func() (rules [MaxTargets][3]*rule) {
+		for i := range rules {
+			rules[i] = [3]*rule{
+				grammar(1, 64, validToken, "1 to 64 bytes that match [A-Za-z0-9][A-Za-z0-9_.:-]*"),
+				text(1, 512),
+				text(0, 512),
+			}
+			for j, r := range rules[i] {
+				r.target = 1 + 3*i + j
+			}
+		}
+		return rules
+	}()
 	labelRule  = text(0, 256)
 	detailRule = &rule{value: func([]byte) *Error { return nil }}
 )
@@ -135,11 +150,24 @@ var places = func() map[string]place {
 	}
 	for i := range targetPointers {
 		for j, p := range targetPointers[i] {
-			all[p] = place{p, targetRules[j]}
+			all[p] = place{p, targetRules[i][j]}
 		}
 	}
+	rank(all)
 	return all
 }()
+
+// rank gives each rule its rank, those of labels and details too.
+func rank(all map[string]place) {
+	ordered := []place{{"/labels/", labelRule}, {"/details/", detailRule}}
+	for _, at := range all {
+		ordered = append(ordered, at)
+	}
+	slices.SortFunc(ordered, func(a, b place) int { return strings.Compare(a.pointer, b.pointer) })
+	for i, at := range ordered {
+		at.rule.rank = i
+	}
+}
 
 // targetPointer is the pointer of an element of target.
 func targetPointer(index int) string {
@@ -157,17 +185,19 @@ var topLevel = []top{
 	topMember("job", "id", "name", "schedule", "tz", "command_sha256", "run_id", "scheduled_for", "trigger",
 		"exit_code", "duration_ms", "node"),
 	topMember("change", "before_sha256", "after_sha256", "patch"),
-	{name: "labels", pointer: "/labels", kind: kindOpen},
-	{name: "details", pointer: "/details", kind: kindOpen},
+	{name: "labels", pointer: "/labels", kind: kindOpen, rule: labelRule},
+	{name: "details", pointer: "/details", kind: kindOpen, rule: detailRule},
 	topMember("received_at"),
 	topMember("ingest", "principal", "peer_ip", "adapter", "raw_sha256", "signature"),
 }
 
 func topMember(name string, members ...string) top {
 	t := top{name: name, pointer: "/" + name}
+	t.rule = schemaRules[t.pointer]
 	for _, m := range members {
 		t.kind = kindObject
-		t.members = append(t.members, known{m, t.pointer + "/" + m})
+		p := t.pointer + "/" + m
+		t.members = append(t.members, known{m, place{p, schemaRules[p]}})
 	}
 	return t
 }
@@ -176,17 +206,14 @@ func topMember(name string, members ...string) top {
 // field there. This is where a pointer with too few or too many tokens, a hole
 // in its spelling or a foreign name is found out.
 func ruleOf(pointer string) *rule {
-	if r := schemaRules[pointer]; r != nil {
-		return r
+	if at, ok := places[pointer]; ok {
+		return at.rule
 	}
 	if name, ok := strings.CutPrefix(pointer, "/labels/"); ok && validName([]byte(name)) {
 		return labelRule
 	}
 	if name, ok := strings.CutPrefix(pointer, "/details/"); ok && validName([]byte(name)) {
 		return detailRule
-	}
-	if i, j, ok := targetOf(pointer); ok && pointer == targetPointers[i][j] {
-		return targetRules[j]
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A splitter reads an event and splits it into its fields (design: sealing):
@@ -11,19 +12,41 @@ import (
 // object is one, and each member of an element of target is one.
 type splitter struct {
 	scanner
-	fields Fields
+	fields []splitField
 	seen   uint64 // bit i: topLevel[i] has been read
 	max    int    // fields at most
 }
 
-// split reads a whole event. The fields come back in order, with names and
-// structure checked; what they hold is not.
-func split(data []byte, maxFields int) (Fields, *Error) {
-	s := splitter{max: maxFields}
-	var room [16]member // most events need no more
-	s.in, s.members = data, room[:0]
+// A splitField is a field with the rule of its place.
+type splitField struct {
+	place
+	value []byte
+}
+
+// splitters keep the memory of splitters for other events.
+var splitters = sync.Pool{New: func() any { return new(splitter) }}
+
+// split reads a whole event and checks it. The fields come back in order.
+func split(data []byte, maxFields int, at stage) (Fields, *Error) {
+	s := splitters.Get().(*splitter)
+	defer s.release()
+	s.in, s.max = data, maxFields
 	s.out = make([]byte, 0, len(data))
-	s.fields = make(Fields, 0, 32)
+	return s.split(at)
+}
+
+// release gives the splitter back, without anything of the event, unless the event
+// was an odd one that needed much memory.
+func (s *splitter) release() {
+	if cap(s.spare) > 64<<10 || cap(s.members) > 1<<10 {
+		return
+	}
+	clear(s.fields)
+	*s = splitter{fields: s.fields[:0], scanner: scanner{members: s.members[:0], spare: s.spare[:0]}}
+	splitters.Put(s)
+}
+
+func (s *splitter) split(at stage) (Fields, *Error) {
 	if s.peek() != '{' {
 		if err := s.value(1, false); err != nil {
 			return nil, err
@@ -40,7 +63,7 @@ func split(data []byte, maxFields int) (Fields, *Error) {
 	if empty {
 		return nil, &Error{Pointer: "/schema", Code: CodeMissing, Expected: schemaRules["/schema"].want}
 	}
-	return s.sorted()
+	return s.checked(at)
 }
 
 // each reads an object and calls read for each member, at its value. name is
@@ -90,7 +113,7 @@ func (s *splitter) topMember(name []byte) *Error {
 	case kindTarget:
 		return s.targets(t)
 	}
-	return s.field(t.pointer, 2, false)
+	return s.field(place{t.pointer, t.rule}, 2, false)
 }
 
 // topObject reads the members of a top-level object.
@@ -103,11 +126,11 @@ func (s *splitter) topObject(t *top) *Error {
 			if !validName(name) {
 				return badName().under(string(name)).under(t.name)
 			}
-			return s.field(t.pointer+"/"+string(name), 3, true)
+			return s.field(place{t.pointer + "/" + string(name), t.rule}, 3, true)
 		}
 		for i := range t.members {
 			if m := &t.members[i]; m.name == string(name) {
-				return s.field(m.pointer, 3, false)
+				return s.field(m.place, 3, false)
 			}
 		}
 		return unknown(string(name)).under(t.name)
@@ -153,7 +176,7 @@ func (s *splitter) target(t *top, i int) *Error {
 	empty, err := s.each(targetPointer(i), func(name []byte) *Error {
 		for j, m := range targetMembers {
 			if m == string(name) {
-				return s.field(targetPointers[i][j], 4, false)
+				return s.field(place{targetPointers[i][j], targetRules[i][j]}, 4, false)
 			}
 		}
 		return unknown(string(name)).under(strconv.Itoa(i)).under(t.name)
@@ -165,37 +188,51 @@ func (s *splitter) target(t *top, i int) *Error {
 }
 
 // field reads a value and makes it a field.
-func (s *splitter) field(pointer string, depth int, names bool) *Error {
+func (s *splitter) field(at place, depth int, names bool) *Error {
 	start := len(s.out)
 	if err := s.value(depth, names); err != nil {
-		err.Pointer = pointer + err.Pointer
+		err.Pointer = at.pointer + err.Pointer
 		return err
 	}
 	if len(s.fields) == s.max {
 		return tooMany()
 	}
 	end := len(s.out)
-	s.fields = append(s.fields, Field{pointer, s.out[start:end:end]})
+	s.fields = append(s.fields, splitField{at, s.out[start:end:end]})
 	return nil
 }
 
-// sorted returns the fields in order, and finds members that came twice. It moves
-// numbers of fields about rather than fields, which are large and hold pointers.
-func (s *splitter) sorted() (Fields, *Error) {
-	var room [64]uint16
+// checked returns the fields in order, checked by their rules, and finds members that
+// came twice. It moves numbers of fields about rather than fields, which are large and
+// hold pointers.
+func (s *splitter) checked(at stage) (Fields, *Error) {
+	var room [40]uint16
 	order := room[:0]
 	for i := range s.fields {
 		order = append(order, uint16(i))
 	}
-	slices.SortFunc(order, func(a, b uint16) int { return strings.Compare(s.fields[a].Pointer, s.fields[b].Pointer) })
+	slices.SortFunc(order, func(a, b uint16) int { return s.fields[a].compare(&s.fields[b]) })
+	c := checker{stage: at}
 	out := make(Fields, len(order))
 	for i, n := range order {
-		out[i] = s.fields[n]
-		if i > 0 && out[i-1].Pointer == out[i].Pointer {
-			return nil, &Error{Pointer: out[i].Pointer, Code: CodeDuplicate, Expected: "each name once in an object"}
+		f := &s.fields[n]
+		if f.pointer == c.last {
+			return nil, &Error{Pointer: f.pointer, Code: CodeDuplicate, Expected: "each name once in an object"}
 		}
+		if err := c.field(f.pointer, f.rule, f.value); err != nil {
+			return nil, err
+		}
+		out[i] = Field{f.pointer, f.value}
 	}
-	return out, nil
+	return out, c.end()
+}
+
+// compare orders fields by the bytes of their pointers.
+func (f *splitField) compare(g *splitField) int {
+	if f.rule.rank != g.rule.rank {
+		return f.rule.rank - g.rule.rank
+	}
+	return strings.Compare(f.pointer, g.pointer)
 }
 
 // wrongType reads a value that the schema has no place for, so that text which

@@ -16,9 +16,33 @@ type Stamp struct {
 }
 
 // Stamp returns f with the server's members, complete and valid. f is what
-// Parse gave; it isn't changed, but its values are shared. What has a member of the
-// server's already is refused. Any error is an *Error.
+// Parse gave, and isn't checked again; it isn't changed, but its values are shared.
+// What has a member of the server's already is refused. Any error is an *Error.
 func (f Fields) Stamp(s Stamp) (Fields, error) {
+	c := checker{stage: stamped}
+	for i := range f {
+		if IsServer(f[i].Pointer) {
+			return nil, &Error{Pointer: f[i].Pointer, Code: CodeReserved, Expected: "no member that the server sets"}
+		}
+		c.size += len(f[i].Pointer) + len(f[i].Value)
+	}
+	added := s.fields()
+	for i := range added {
+		if err := c.field(added[i].Pointer, schemaRules[added[i].Pointer], added[i].Value); err != nil {
+			return nil, err
+		}
+	}
+	if c.seen&serverSet != serverSet {
+		return nil, c.missing(serverNeeded)
+	}
+	if err := c.fits(); err != nil {
+		return nil, err
+	}
+	return merge(added, f), nil
+}
+
+// fields are the members that are given, in order.
+func (s *Stamp) fields() Fields {
 	added := make(Fields, 0, maxServerFields)
 	buf := make([]byte, 0, 256)
 	add := func(pointer, text string) {
@@ -37,27 +61,19 @@ func (f Fields) Stamp(s Stamp) (Fields, error) {
 		add("/received_at", s.ReceivedAt.UTC().Format(time.RFC3339Nano))
 	}
 	add("/tenant", s.Tenant)
-	for i := range f {
-		if IsServer(f[i].Pointer) {
-			return nil, &Error{Pointer: f[i].Pointer, Code: CodeReserved, Expected: "no member that the server sets"}
-		}
-	}
-	out := merge(added, f)
-	if err := check(out, stamped); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return added
 }
 
 // merge puts two lists of fields, each in order, in one.
 func merge(a, b Fields) Fields {
 	out := make(Fields, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		if a[0].Pointer <= b[0].Pointer {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
+	for _, f := range a {
+		n := 0
+		for n < len(b) && b[n].Pointer < f.Pointer {
+			n++
 		}
+		out = append(append(out, b[:n]...), f)
+		b = b[n:]
 	}
-	return append(append(out, a...), b...)
+	return append(out, b...)
 }
