@@ -73,7 +73,7 @@ type killRun struct {
 	policy  *verifier.Policy
 	tokens  map[string]string
 	senders []*sender
-	starts  time.Duration // how long the fastest start took
+	starts  time.Duration // how long the last start took
 
 	mu      sync.Mutex
 	answers map[string]answered      // by source and id
@@ -152,9 +152,7 @@ func (k *killRun) start() *server {
 		_ = s.cmd.Wait()
 		k.t.Fatalf("the server said %q, %v\n%s", line, err, s.stderr)
 	}
-	if took := time.Since(began); k.starts == 0 || took < k.starts {
-		k.starts = took
-	}
+	k.starts = time.Since(began)
 	s.url = strings.TrimSpace(line[at:])
 	ctx, cancel := context.WithTimeout(k.t.Context(), 30*time.Second)
 	defer cancel()
