@@ -262,7 +262,9 @@ func testStepsFail(t *testing.T, f *fault, arm func()) {
 	var told answered
 	told.add(t, "before", l.mustSubmit("before", "x"))
 	arm()
-	for _, id := range []string{"a", "b", "before", "c", "a"} {
+	told.add(t, "a", l.insist("a"))
+	afterOne, toldOne, headOne := disk.CrashClone(vfs.CrashCloneCfg{}), told.clone(), l.svc.published.Load().head
+	for _, id := range []string{"b", "before", "c", "a"} {
 		told.add(t, id, l.insist(id))
 	}
 	conflict := l.submit(submitter("default"), "b", "other", Integrated)
@@ -280,6 +282,10 @@ func testStepsFail(t *testing.T, f *fault, arm func()) {
 	l.open(nil)
 	l.mustHold(&told, head)
 	l.mustHaveEvent(conflict.ConflictIndex, ActionConflict)
+	l.close()
+	l.cfg.fs = afterOne
+	l.open(nil)
+	l.mustHold(toldOne, headOne)
 }
 
 // mustHaveEvent checks what an entry is.
