@@ -7,10 +7,12 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // errFault is what a faulty part reports.
@@ -19,21 +21,38 @@ var errFault = errors.New("injected fault")
 // A fault decides, for each call of a faulty part, whether it is applied and
 // what it reports. The zero fault lets all pass.
 type fault struct {
-	mu    sync.Mutex
-	rules map[string][]outcome
-	calls []string
+	mu     sync.Mutex
+	rules  map[string][]outcome
+	random func(op string) outcome // where there is no rule; nil: passes
+	after  map[string]chan struct{}
+	ends   map[string]chan struct{}
+	death  *death
+	gone   bool
+	disk   *lazyDisk // for failedInSync
 }
 
 type outcome struct {
 	apply bool
 	err   error
+	lazy  bool // it is applied, but not synced
 }
 
 var (
 	failed          = outcome{apply: false, err: errFault}
 	failedButStored = outcome{apply: true, err: errFault}
+	failedInSync    = outcome{apply: true, err: errFault, lazy: true}
 	passed          = outcome{apply: true}
 )
+
+func (o outcome) String() string {
+	switch {
+	case o.lazy:
+		return "failed in its sync"
+	case o.apply:
+		return "failed but stored"
+	}
+	return "failed"
+}
 
 // next sets what the following calls of op do; after those it passes again.
 func (f *fault) next(op string, outcomes ...outcome) {
@@ -49,24 +68,50 @@ func (f *fault) next(op string, outcomes ...outcome) {
 func (f *fault) clear() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.rules = nil
+	f.rules, f.random = nil, nil
 }
 
 // do runs a call as the rules have it.
 func (f *fault) do(op string, call func() error) error {
-	f.mu.Lock()
-	o := passed
-	if rules := f.rules[op]; len(rules) > 0 {
-		o, f.rules[op] = rules[0], rules[1:]
-	}
-	f.calls = append(f.calls, op)
-	f.mu.Unlock()
+	f.hold(op)
+	o, death := f.decide(op)
+	var err error
 	if o.apply {
-		if err := call(); err != nil {
-			return err
+		if o.lazy {
+			f.disk.lazy.Add(1)
+			defer f.disk.lazy.Add(-1)
 		}
+		err = call()
+	}
+	if death != nil {
+		f.die(death)
+		return errFault
+	}
+	f.ended(op)
+	if err != nil {
+		return err
 	}
 	return o.err
+}
+
+func (f *fault) decide(op string) (outcome, *death) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return failed, nil
+	}
+	if d := f.death; d != nil && d.op == op {
+		f.death = nil
+		return outcome{apply: d.applied}, d
+	}
+	if rules := f.rules[op]; len(rules) > 0 {
+		f.rules[op] = rules[1:]
+		return rules[0], nil
+	}
+	if f.random != nil {
+		return f.random(op), nil
+	}
+	return passed, nil
 }
 
 // left reports which rules no call has met.
@@ -127,6 +172,11 @@ func (s faultyStore) Indexes(ctx context.Context, ids [][32]byte) (found map[[32
 	return found, err
 }
 
+func (s faultyStore) Opening(ctx context.Context, index uint64, leafHash [32]byte) (o []byte, err error) {
+	err = s.f.do("opening", func() (err error) { o, err = s.Store.Opening(ctx, index, leafHash); return err })
+	return o, err
+}
+
 func (s faultyStore) PutCheckpoint(ctx context.Context, note []byte) error {
 	return s.f.do("checkpoint", func() error { return s.Store.PutCheckpoint(ctx, note) })
 }
@@ -146,43 +196,142 @@ func withFaults(f *fault) func(*parts) {
 	}
 }
 
-// Each step of the main path fails once, and fails although it was stored. The
-// client sends its event again until it is answered. Then the whole log must
-// verify, with every answer true, and again after a restart.
+// The calls of the main path: those that write, and those that read on its way.
+var (
+	writes = []string{"openings", "append", "sync", "integrate", "publish", "anchor", "checkpoint"}
+	reads  = []string{"index", "opening", "leaves", "head"}
+)
+
+// Each step of the main path fails, once or more often, and fails although it was
+// stored. The client sends its events again until they are answered. Then the whole
+// log must verify, with every answer true and no id twice, and again after losing power.
 func TestEachStepFails(t *testing.T) {
-	for _, step := range []string{"openings", "append", "integrate", "publish", "anchor", "checkpoint", "index"} {
-		for name, o := range map[string]outcome{"failed": failed, "failed but stored": failedButStored} {
+	for _, step := range slices.Concat(writes, reads) {
+		if step == "head" {
+			continue // is read only after another step has failed: TestTwoStepsFail
+		}
+		for _, o := range []outcome{failed, failedButStored, failedInSync} {
+			if o.lazy && step != "publish" && step != "anchor" {
+				continue // doesn't sync
+			}
 			for times := 1; times <= 3; times++ {
-				t.Run(fmt.Sprintf("%s %s %d times", step, name, times), func(t *testing.T) {
-					testStepFails(t, step, slices.Repeat([]outcome{o}, times))
+				t.Run(fmt.Sprintf("%s %s %d times", step, o, times), func(t *testing.T) {
+					t.Parallel()
+					f := &fault{}
+					testStepsFail(t, f, func() { f.next(step, slices.Repeat([]outcome{o}, times)...) })
+					if left := f.left(); left != nil {
+						t.Fatalf("no call met the faults of %v", left)
+					}
 				})
 			}
 		}
 	}
 }
 
-func testStepFails(t *testing.T, step string, outcomes []outcome) {
-	t.Parallel()
-	l := newTestLog(t)
-	f := &fault{}
+// Two steps fail: one of them, at times, on the way back from the other.
+func TestTwoStepsFail(t *testing.T) {
+	type rule struct {
+		op string
+		o  outcome
+	}
+	var rules []rule
+	for _, op := range writes {
+		rules = append(rules, rule{op, failed}, rule{op, failedButStored})
+	}
+	rules = append(rules, rule{"publish", failedInSync}, rule{"anchor", failedInSync})
+	for _, op := range reads {
+		rules = append(rules, rule{op, failed})
+	}
+	for i, one := range rules {
+		for _, two := range rules[i+1:] {
+			t.Run(fmt.Sprintf("%s %s, %s %s", one.op, one.o, two.op, two.o), func(t *testing.T) {
+				t.Parallel()
+				f := &fault{}
+				testStepsFail(t, f, func() { f.next(one.op, one.o); f.next(two.op, two.o) })
+			})
+		}
+	}
+}
+
+func testStepsFail(t *testing.T, f *fault, arm func()) {
+	disk := vfs.NewCrashableMem()
+	l := newTestLogOn(t, disk)
+	f.disk = &lazyDisk{FS: disk}
+	l.cfg.fs = f.disk
 	l.open(withFaults(f))
 	var told answered
 	told.add(t, "before", l.mustSubmit("before", "x"))
-	f.next(step, outcomes...)
-	for _, id := range []string{"a", "b", "c", "a"} {
+	arm()
+	told.add(t, "a", l.insist("a"))
+	afterOne, toldOne, headOne := disk.CrashClone(vfs.CrashCloneCfg{}), told.clone(), l.svc.published.Load().head
+	for _, id := range []string{"b", "before", "c", "a"} {
 		told.add(t, id, l.insist(id))
 	}
-	if left := f.left(); left != nil {
-		t.Fatalf("no call met the faults of %v", left)
+	conflict := l.submit(submitter("default"), "b", "other", Integrated)
+	for n := 0; n < 9 && conflict.Err != nil; n++ {
+		conflict = l.submit(submitter("default"), "b", "other", Integrated)
 	}
-	size := l.mustAudit().Size
-	told.check(l)
-	l.close()
+	if conflict.Status != StatusConflict {
+		t.Fatalf("other content under a taken id: %+v", conflict)
+	}
+	after := disk.CrashClone(vfs.CrashCloneCfg{})
+	head := l.svc.published.Load().head
+	l.mustHold(&told)
+	l.abandon()
+	l.cfg.fs = after
 	l.open(nil)
-	if after := l.mustAudit().Size; after < size {
-		t.Fatalf("after the restart the log has %d entries, before it %d", after, size)
+	l.mustHold(&told, head)
+	l.mustHaveEvent(conflict.ConflictIndex, ActionConflict)
+	l.close()
+	l.cfg.fs = afterOne
+	l.open(nil)
+	l.mustHold(toldOne, headOne)
+}
+
+// mustHaveEvent checks what an entry is.
+func (l *testLog) mustHaveEvent(index uint64, action string) {
+	l.t.Helper()
+	e, err := l.svc.Entry(context.Background(), reader(AllTenants), index)
+	if err != nil {
+		l.t.Fatalf("entry %d: %v", index, err)
 	}
+	o, err := seal.ParseOpening(e.Opening)
+	if err != nil || o.Event().Text("/action") != action {
+		l.t.Errorf("entry %d is %s, %v; want %s", index, o.Event().JSON(), err, action)
+	}
+}
+
+// mustHold re-verifies the whole log: it audits, every answer is true, no id is there
+// twice, and the heads are of this history.
+func (l *testLog) mustHold(told *answered, heads ...pubstore.Head) {
+	l.t.Helper()
+	empty := l.mustAudit().Size == 0
 	told.check(l)
+	seen := map[string]uint64{}
+	err := l.svc.Openings(context.Background(), reader(AllTenants), 0, 1<<20, func(line OpeningLine) error {
+		o, err := seal.ParseOpening(line.Opening)
+		if err != nil {
+			return err
+		}
+		key := fmt.Sprint(o.Event().Text("/tenant"), " ", o.Event().Text("/source"), " ", o.Event().Text("/id"))
+		if first, ok := seen[key]; ok {
+			l.t.Errorf("%s is entry %d and entry %d", key, first, line.Index)
+		}
+		seen[key] = line.Index
+		return nil
+	})
+	if err != nil && !(empty && errors.Is(err, ErrBeyondHead)) {
+		l.t.Fatal(err)
+	}
+	for _, h := range heads {
+		r, err := rangeAt(context.Background(), l.svc.store, h.Size)
+		if err != nil {
+			l.t.Fatalf("the log of size %d has no head of size %d any more: %v", l.svc.published.Load().head.Size, h.Size, err)
+		}
+		if root := must(rootOf(r)); root != h.Root {
+			l.t.Errorf("the head of size %d is of another history", h.Size)
+		}
+	}
 }
 
 // insist sends an event until it is answered, as a careful client does.
@@ -218,67 +367,4 @@ func TestReadingBackFails(t *testing.T) {
 		t.Errorf("the event sent again: %s at %d, want duplicate at 0: it had been stored", r.Status, r.Index)
 	}
 	l.mustAudit()
-}
-
-// A process that dies after any step leaves a log that start-up brings to where
-// every answer is true (the crash table). Dying is played by an anchor, store or tree
-// that does or doesn't apply the step and never answers again.
-func TestCrashTable(t *testing.T) {
-	for _, step := range []string{"openings", "append", "integrate", "publish", "anchor", "checkpoint"} {
-		for _, applied := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s applied=%v", step, applied), func(t *testing.T) { testCrash(t, step, applied) })
-		}
-	}
-}
-
-func testCrash(t *testing.T, step string, applied bool) {
-	t.Parallel()
-	l := newTestLog(t)
-	f := &fault{}
-	l.open(withFaults(f))
-	var told answered
-	told.add(t, "before", l.mustSubmit("before", "x"))
-	// From the step on every call fails without effect: the process is gone.
-	dead := slices.Repeat([]outcome{failed}, 1000)
-	order := []string{"openings", "append", "integrate", "publish", "anchor", "checkpoint"}
-	at := slices.Index(order, step)
-	f.next(step, outcome{apply: applied, err: errFault})
-	for _, later := range order[at+1:] {
-		f.next(later, dead...)
-	}
-	f.next(step, dead...)
-	for _, op := range []string{"sync", "head", "leaves"} {
-		if op != "leaves" || at < 2 { // leaves are read back on the way to publish
-			f.next(op, dead...)
-		}
-	}
-	p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON("during", "x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if r := p.Wait(ctx, Integrated); r.Receipt != nil && step != "checkpoint" {
-		t.Fatalf("answered with a receipt although %s failed: %+v", step, r)
-	}
-	l.abandon()
-	l.open(nil)
-	told.check(l)
-	told.add(t, "during", l.insist("during"))
-	r := l.mustAudit()
-	if r.Size < 2 {
-		t.Errorf("the log has %d entries", r.Size)
-	}
-	told.check(l)
-}
-
-// abandon closes a service that is to be taken for dead: nothing it still does
-// has an effect.
-func (l *testLog) abandon() {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := l.svc.Close(ctx); err != nil {
-		l.t.Errorf("close: %v", err)
-	}
-	l.svc = nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"sync"
@@ -230,6 +231,13 @@ func (a *answered) add(t *testing.T, id string, r Result) {
 		t.Errorf("entry %d was given to %s and to %s", r.Index, other, id)
 	}
 	a.byID[id], a.indices[r.Index] = r, id
+}
+
+// clone copies what was answered so far.
+func (a *answered) clone() *answered {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &answered{byID: maps.Clone(a.byID), indices: maps.Clone(a.indices)}
 }
 
 // check asks the log for each event again: same index, same leaf.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -23,28 +22,25 @@ func TestPowerLoss(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	disk := vfs.NewCrashableMem()
 	l := newTestLogOn(t, disk)
-	var told answered
+	told := &answered{}
 	for round := range rounds {
 		l.open(nil)
-		told.check(l)
-		l.mustAudit()
-		stop := l.load(&told, round)
+		l.mustHold(told)
+		stop := l.load(told, round)
 		for n := 0; l.svc.published.Load().head.Size < uint64(round+1)*40+uint64(rng.IntN(40)); n++ {
 			id := fmt.Sprintf("r%d-%d", round, n)
 			told.add(t, id, l.mustSubmit(id, "x"))
 		}
 		// What was answered before the cut must be there after it.
-		told.mu.Lock()
-		before := answered{byID: maps.Clone(told.byID), indices: maps.Clone(told.indices)}
-		told.mu.Unlock()
+		before := told.clone()
 		after := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 		stop()
 		l.abandon()
 		disk = after
-		l.cfg.fs, told = disk, answered{byID: before.byID, indices: before.indices}
+		l.cfg.fs, told = disk, before
 	}
 	l.open(nil)
-	told.check(l)
+	l.mustHold(told)
 	if r := l.mustAudit(); r.Size < rounds*40 {
 		t.Errorf("the log has only %d entries", r.Size)
 	}

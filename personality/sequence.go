@@ -213,12 +213,15 @@ func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began ti
 		// The publisher may go ahead: what it writes and syncs comes after the batch. Only
 		// the batch's own events have to wait for their sync.
 		s.handOver(w.batch)
-		if err := s.store.Sync(ctx); err != nil {
-			s.log.Error("syncing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
-			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-			failAll(events, err)
-			return err
-		}
+	}
+	// Duplicates and conflicts too tell of entries that may be in flight.
+	if err := s.syncEntries(ctx); err != nil {
+		s.log.Error("syncing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		failAll(events, err)
+		return err
+	}
+	if len(w.leaves) > 0 {
 		s.cfg.Metrics.accepted.Add(float64(len(w.leaves)))
 		s.cfg.Metrics.batch.Observe(float64(len(w.leaves)))
 		s.cfg.Metrics.since("sequence", began)
@@ -226,6 +229,19 @@ func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began ti
 	for _, p := range events {
 		p.sequenced()
 	}
+	return nil
+}
+
+// syncEntries makes the entries in flight durable, unless they are: no event is
+// answered before that, with whatever answer.
+func (s *Service) syncEntries(ctx context.Context) error {
+	if !s.unsynced {
+		return nil
+	}
+	if err := s.store.Sync(ctx); err != nil {
+		return err
+	}
+	s.unsynced = false
 	return nil
 }
 
@@ -306,6 +322,7 @@ func (s *Service) adopt(b *batch) {
 
 // handOver gives a stored batch to the publisher.
 func (s *Service) handOver(b *batch) {
+	s.unsynced = true
 	s.pendingMu.Lock()
 	s.batches = append(s.batches, b)
 	s.observeOldest()

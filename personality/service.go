@@ -38,6 +38,7 @@ type Service struct {
 	next     uint64 // the first index without a leaf
 	lastTime time.Time
 	unsure   bool // an Append failed: read back before the next one
+	unsynced bool // entries were stored since the last sync
 
 	// Entries sequenced and not yet published: by identity, and in batches in
 	// index order.

@@ -99,7 +99,8 @@ type LimitsConfig struct {
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`
 	// Memory for the bodies of all requests under way, in bytes, at least 16 MiB.
 	BodyMemory int64 `yaml:"body_memory"`
-	// Open connections; further ones wait in the kernel's backlog.
+	// Open connections. Past it each new one takes the place of the one that has
+	// waited longest without a request under way; while all have one, it waits.
 	MaxConnections int `yaml:"max_connections"`
 }
 

@@ -22,14 +22,14 @@ import (
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client"
 	"github.com/prooftrail/prooftrail/verifier/event"
-	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
-// TestKill kills a server under load with SIGKILL, again and again on one data
-// directory, and after each restart checks the whole log: see killRun.check. The
-// last one is a SIGTERM. PROOFTRAIL_KILLS sets how many; the long run is
+// TestKill kills a server with SIGKILL, again and again on one data directory:
+// under load, and while it starts and recovers. After each start that is let through
+// it checks the log: see killRun.check. The last one is a SIGTERM. PROOFTRAIL_KILLS
+// sets how many; the long run is
 //
-//	PROOFTRAIL_KILLS=2000 go test ./cmd/prooftrail -run TestKill -timeout 6h -v
+//	PROOFTRAIL_KILLS=200 go test ./cmd/prooftrail -run 'TestKill$' -timeout 2h -v
 func TestKill(t *testing.T) {
 	kills := 20
 	if text := os.Getenv("PROOFTRAIL_KILLS"); text != "" {
@@ -41,20 +41,29 @@ func TestKill(t *testing.T) {
 	}
 	k := newKillRun(t)
 	for n := range kills {
-		s := k.start()
-		k.check(s)
-		k.load(s, syscall.SIGKILL)
+		if n%4 == 3 || n > 0 && rand.N(8) == 0 { // what the kill before left is being recovered
+			k.killStarting()
+		} else {
+			s := k.start()
+			k.check(s, false)
+			k.sendAgain(s)
+			k.load(s, syscall.SIGKILL)
+			k.underLoad++
+		}
 		if t.Failed() {
-			t.Fatalf("after %d kills", n)
+			t.Fatalf("after %d kills", n+1)
 		}
 	}
 	s := k.start()
-	k.check(s)
+	k.check(s, false)
+	k.sendAgain(s)
 	k.load(s, syscall.SIGTERM)
 	s = k.start()
-	k.check(s)
+	k.check(s, true)
 	s.end(t, syscall.SIGTERM)
-	t.Logf("%d kills; %d answers, %d heads, %d entries", kills, len(k.answers), len(k.heads), len(k.leaves))
+	t.Logf("%d kills under load, %d while starting (%d of them after it had begun to serve); %d answers, %d of them without a receipt; "+
+		"%d stored without an answer and found; %d sent again; %d heads, %d checkpoints read; %d entries; whole log checked %d times",
+		k.underLoad, k.starting, k.startingServed, len(k.answers), k.durable, k.found, k.again, len(k.heads), k.polled.Load(), len(k.log.leaves), k.log.whole)
 }
 
 // killRun is one data directory and what its log has said.
@@ -64,12 +73,21 @@ type killRun struct {
 	policy  *verifier.Policy
 	tokens  map[string]string
 	senders []*sender
+	starts  time.Duration // how long the last start took
 
 	mu      sync.Mutex
 	answers map[string]answered      // by source and id
-	heads   map[uint64]verifier.Hash // by size: every head that came with an answer
+	fresh   []string                 // keys of those since the last check
+	sent    map[string][]byte        // some events that were answered, to be sent again
+	heads   map[uint64]verifier.Hash // by size: every head ever served, in an answer or as the checkpoint
+	largest uint64                   // size of the largest of them
 
-	leaves []verifier.Hash // as of the last check
+	log keptLog // as of the last check
+
+	// What was seen, for the report.
+	underLoad, starting, startingServed int
+	durable, found, again               int
+	polled                              atomic.Int64
 }
 
 type answered struct {
@@ -79,7 +97,7 @@ type answered struct {
 
 func newKillRun(t *testing.T) *killRun {
 	k := &killRun{t: t, dir: filepath.Join(t.TempDir(), "log"), tokens: map[string]string{},
-		answers: map[string]answered{}, heads: map[uint64]verifier.Hash{}}
+		answers: map[string]answered{}, sent: map[string][]byte{}, heads: map[uint64]verifier.Hash{}}
 	if out, err := exec.Command("prooftrail", "init", "--data", k.dir, "--origin", "example.com/audit").CombinedOutput(); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
@@ -94,11 +112,13 @@ func newKillRun(t *testing.T) *killRun {
 		}
 		k.tokens[role] = strings.TrimSpace(string(b))
 	}
-	for i := range 6 {
-		k.senders = append(k.senders, &sender{
-			run: k, batch: []int{1, 1, 1, 3, 40, 200}[i],
-			gen: load.NewGenerator(fmt.Sprint("cron://kill/", i), uint64(i), time.Now),
-		})
+	for i, batch := range []int{1, 1, 3, 40, 200, 1, 30} {
+		wait := client.Integrated
+		if i >= 5 {
+			wait = client.Durable
+		}
+		k.senders = append(k.senders, &sender{run: k, batch: batch, wait: wait,
+			gen: load.NewGenerator(fmt.Sprint(killSource, i), uint64(i), time.Now)})
 	}
 	return k
 }
@@ -110,24 +130,29 @@ type server struct {
 	stderr *bytes.Buffer
 }
 
+func (k *killRun) command() *exec.Cmd {
+	return exec.Command("prooftrail", "serve", "--data", k.dir, "--listen", "127.0.0.1:0")
+}
+
 func (k *killRun) start() *server {
 	k.t.Helper()
-	cmd := exec.Command("prooftrail", "serve", "--data", k.dir, "--listen", "127.0.0.1:0")
-	s := &server{cmd: cmd, stderr: new(bytes.Buffer)}
-	cmd.Stderr = s.stderr
-	stdout, err := cmd.StdoutPipe()
+	s := &server{cmd: k.command(), stderr: new(bytes.Buffer)}
+	s.cmd.Stderr = s.stderr
+	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	began := time.Now()
+	if err := s.cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	at := strings.Index(line, "http://")
 	if err != nil || at < 0 {
-		_ = cmd.Wait()
+		_ = s.cmd.Wait()
 		k.t.Fatalf("the server said %q, %v\n%s", line, err, s.stderr)
 	}
+	k.starts = time.Since(began)
 	s.url = strings.TrimSpace(line[at:])
 	ctx, cancel := context.WithTimeout(k.t.Context(), 30*time.Second)
 	defer cancel()
@@ -135,6 +160,29 @@ func (k *killRun) start() *server {
 		k.t.Fatalf("%v\n%s", err, s.stderr)
 	}
 	return s
+}
+
+// killStarting starts the server and kills it at a random moment of its start.
+func (k *killRun) killStarting() {
+	k.t.Helper()
+	cmd := k.command()
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	<-time.After(rand.N(k.starts * 5 / 4))
+	if err := cmd.Process.Kill(); err != nil {
+		k.t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		k.t.Fatalf("a start ended by itself: %v", cmd.ProcessState)
+	}
+	k.starting++
+	if stdout.Len() > 0 {
+		k.startingServed++
+	}
 }
 
 // end sends a signal and waits for the end.
@@ -148,21 +196,26 @@ func (s *server) end(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// load has all senders send until the server is ended, at a moment that is
-// random in both events and time.
+func (k *killRun) client(s *server, wait client.Wait) *client.Client {
+	c, err := client.New(client.Config{URL: s.url, Token: k.tokens["submit"], Policy: k.policy, Attempts: 1, Wait: wait})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return c
+}
+
+// load has all senders send, and the checkpoint polled, until the server is ended
+// at a moment that is random in both events and time.
 func (k *killRun) load(s *server, sig syscall.Signal) {
 	k.t.Helper()
 	var count atomic.Int64
 	enough := make(chan struct{})
 	target := rand.Int64N(600)
-	c, err := client.New(client.Config{URL: s.url, Token: k.tokens["submit"], Policy: k.policy, Attempts: 1})
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	defer c.Close()
 	var once sync.Once
 	var wg sync.WaitGroup
 	for _, sender := range k.senders {
+		c := k.client(s, sender.wait)
+		defer c.Close()
 		wg.Go(func() {
 			sender.send(c, func(n int) {
 				if count.Add(int64(n)) > target {
@@ -171,6 +224,7 @@ func (k *killRun) load(s *server, sig syscall.Signal) {
 			})
 		})
 	}
+	wg.Go(func() { k.poll(s) })
 	select {
 	case <-enough:
 		<-time.After(rand.N(8 * time.Millisecond))
@@ -181,12 +235,54 @@ func (k *killRun) load(s *server, sig syscall.Signal) {
 	wg.Wait()
 }
 
+// poll reads the checkpoint until the server is gone. It never goes back behind a
+// head that was served before.
+func (k *killRun) poll(s *server) {
+	source, err := verifier.NewHTTPLog(verifier.HTTPConfig{URL: s.url + "/logs/audit", Attempts: 1})
+	if err != nil {
+		k.t.Error(err)
+		return
+	}
+	for {
+		k.mu.Lock()
+		least := k.largest
+		k.mu.Unlock()
+		note, err := source.Get(k.t.Context(), "checkpoint", verifier.MaxNoteBytes)
+		if err != nil {
+			return
+		}
+		if size := k.head(note); size < least {
+			k.t.Errorf("the checkpoint has size %d; size %d was served before", size, least)
+		}
+		k.polled.Add(1)
+		<-time.After(time.Millisecond) // leaves the processor to the server
+	}
+}
+
+// head remembers a signed head and returns its size.
+func (k *killRun) head(note []byte) uint64 {
+	cp, _, err := k.policy.Verify(note)
+	if err != nil {
+		k.t.Errorf("checkpoint %q: %v", note, err)
+		return 0
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if root, ok := k.heads[cp.Size]; ok && root != cp.Root {
+		k.t.Errorf("two heads of size %d", cp.Size)
+	}
+	k.heads[cp.Size] = cp.Root
+	k.largest = max(k.largest, cp.Size)
+	return cp.Size
+}
+
 // sender submits events one request after the other. What wasn't answered in
 // one life of the server is sent again in the next.
 type sender struct {
 	run   *killRun
 	gen   *load.Generator
 	batch int
+	wait  client.Wait
 	open  [][]byte // sent and not answered yet
 }
 
@@ -225,90 +321,54 @@ func (k *killRun) note(raw []byte, r *client.Result) bool {
 		k.t.Error(err)
 		return true
 	}
-	receipt, err := verifier.ParseReceipt(r.Receipt)
-	if err != nil {
-		k.t.Error(err)
-		return true
+	if r.Receipt != nil {
+		receipt, err := verifier.ParseReceipt(r.Receipt)
+		if err != nil {
+			k.t.Error(err)
+			return true
+		}
+		k.head(receipt.Checkpoint)
 	}
-	cp, _, err := k.policy.Verify(receipt.Checkpoint)
-	if err != nil {
-		k.t.Error(err)
-		return true
-	}
+	key := f.Text("/source") + " " + f.Text("/id")
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if root, ok := k.heads[cp.Size]; ok && root != cp.Root {
-		k.t.Errorf("two heads of size %d", cp.Size)
+	if r.Receipt == nil {
+		k.durable++
 	}
-	k.heads[cp.Size] = cp.Root
-	k.answers[f.Text("/source")+" "+f.Text("/id")] = answered{r.Index, r.LeafHash}
+	if r.Status == client.Duplicate {
+		k.found++
+	}
+	k.answers[key] = answered{r.Index, r.LeafHash}
+	k.fresh = append(k.fresh, key)
+	k.sent[key] = raw
 	return true
 }
 
-// check looks at the whole log: it verifies, openings included; every event
-// that was ever answered is there, where the answer said; none is there twice;
-// and every head that ever came with an answer is one of this history.
-func (k *killRun) check(s *server) {
+// sendAgain sends answered events once more, new and old ones: each is where it was.
+func (k *killRun) sendAgain(s *server) {
 	k.t.Helper()
-	ctx := k.t.Context()
-	source, err := verifier.NewHTTPLog(verifier.HTTPConfig{URL: s.url + "/logs/audit", Token: k.tokens["read"]})
-	if err != nil {
-		k.t.Fatal(err)
+	const most, keep = 400, 100
+	var keys []string
+	var raws [][]byte
+	for key, raw := range k.sent { // in random order
+		if len(keys) < most {
+			keys, raws = append(keys, key), append(raws, raw)
+		}
+		if len(k.sent) > keep {
+			delete(k.sent, key)
+		}
 	}
-	report, err := verifier.Audit(ctx, verifier.AuditConfig{Source: source, Openings: source, Policy: k.policy})
-	if err != nil {
-		k.t.Fatalf("audit: %v", err)
-	}
-	k.leaves = nil
-	seen := map[string]answered{}
-	c, err := client.New(client.Config{URL: s.url, Token: k.tokens["read"]})
-	if err != nil {
-		k.t.Fatal(err)
-	}
+	c := k.client(s, client.Integrated)
 	defer c.Close()
-	for uint64(len(k.leaves)) < report.Size {
-		err := c.Openings(ctx, uint64(len(k.leaves)), min(int(report.Size)-len(k.leaves), 10_000), func(l client.OpeningLine) error {
-			o, err := seal.ParseOpening(l.Opening)
-			if err != nil {
-				return err
-			}
-			key := o.Event().Text("/source") + " " + o.Event().Text("/id")
-			if first, ok := seen[key]; ok {
-				k.t.Errorf("event %s is entry %d and entry %d", key, first.index, l.Index)
-			}
-			seen[key] = answered{l.Index, o.LeafHash()}
-			k.leaves = append(k.leaves, o.LeafHash())
-			return nil
-		})
-		if err != nil {
-			k.t.Fatalf("openings: %v", err)
+	results, err := c.SubmitBatch(k.t.Context(), raws)
+	if err != nil {
+		k.t.Fatalf("sending again: %v\n%s", err, s.stderr)
+	}
+	for i, r := range results {
+		want := k.answers[keys[i]]
+		if r.Err != nil || r.Status != client.Duplicate || r.Index != want.index || r.LeafHash != want.leaf {
+			k.t.Errorf("event %s, answered as entry %d, sent again: %s, entry %d, %v", keys[i], want.index, r.Status, r.Index, r.Err)
 		}
 	}
-	k.compare(seen)
-}
-
-func (k *killRun) compare(seen map[string]answered) {
-	k.t.Helper()
-	for key, want := range k.answers {
-		if got, ok := seen[key]; !ok || got != want {
-			k.t.Errorf("event %s was answered as entry %d; it is there: %v, as entry %d", key, want.index, ok, got.index)
-		}
-	}
-	var tree verifier.CompactRange
-	left := len(k.heads)
-	for i := 0; ; i++ {
-		if root, ok := k.heads[uint64(i)]; ok {
-			left--
-			if root != tree.Root() {
-				k.t.Errorf("the head of size %d is of another history", i)
-			}
-		}
-		if i == len(k.leaves) {
-			break
-		}
-		tree.Append(k.leaves[i])
-	}
-	if left > 0 {
-		k.t.Errorf("%d heads were signed for sizes that the log doesn't have", left)
-	}
+	k.again += len(results)
 }

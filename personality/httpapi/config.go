@@ -72,8 +72,9 @@ type Config struct {
 
 	// The rest is the Server's.
 
-	// MaxConnections bounds open connections; further ones wait in the kernel's
-	// backlog. Default 4096.
+	// MaxConnections bounds open connections. Past it each new one takes the place of
+	// the one that has waited longest without a request under way; while all have one,
+	// it waits. Default 4096.
 	MaxConnections int
 	// HeaderTimeout is the time for a request's header. Default 10 s.
 	HeaderTimeout time.Duration

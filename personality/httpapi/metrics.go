@@ -16,6 +16,8 @@ type metrics struct {
 	took     []prometheus.Observer   // by route
 	refused  [numKinds]prometheus.Counter
 	inFlight prometheus.Gauge
+	open     prometheus.Gauge
+	shed     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer, routes []route) (*metrics, error) {
@@ -27,7 +29,12 @@ func newMetrics(r prometheus.Registerer, routes []route) (*metrics, error) {
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "prooftrail_http_refused_total", Help: "Requests and events of batches refused, by type of problem."}, []string{"reason"})
 	m := &metrics{inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "prooftrail_http_in_flight", Help: "Requests being served."})}
+		Name: "prooftrail_http_in_flight", Help: "Requests being served."}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prooftrail_http_connections", Help: "Connections that are open."}),
+		shed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "prooftrail_http_connections_shed_total", Help: "Connections without a request that were closed for others."}),
+	}
 	for i := range numKinds {
 		m.refused[i] = refused.WithLabelValues(kinds[i].slug)
 	}
@@ -50,7 +57,7 @@ func newMetrics(r prometheus.Registerer, routes []route) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{requests, took, refused, m.inFlight} {
+	for _, c := range []prometheus.Collector{requests, took, refused, m.inFlight, m.open, m.shed} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("httpapi: register metrics: %w", err)
 		}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 )
 
 // maxHeaderBytes bounds a request's header; past it net/http answers 431.
@@ -37,6 +36,7 @@ func NewServer(cfg Config) (*Server, error) {
 		WriteTimeout:   cfg.BodyTimeout + cfg.AnswerTimeout + cfg.WriteTimeout,
 		IdleTimeout:    cfg.IdleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
+		ConnState:      connState,
 		ErrorLog:       slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug), // broken handshakes and the like
 	}}
 	if cfg.TLSCert != "" {
@@ -55,7 +55,7 @@ func (s *Server) API() *API { return s.api }
 // Serve accepts connections on l until Close, and then returns nil; it closes l.
 // Any other error means that l failed.
 func (s *Server) Serve(l net.Listener) error {
-	l = limitListener(l, s.api.cfg.MaxConnections)
+	l = limitListener(l, s.api.cfg.MaxConnections, s.api.metrics)
 	serve := s.http.Serve
 	if s.http.TLSConfig != nil {
 		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
@@ -76,57 +76,6 @@ func (s *Server) Close(ctx context.Context) error {
 	if err != nil {
 		_ = s.http.Close() // what Shutdown failed for is the error
 		return fmt.Errorf("httpapi: shut down: %w", err)
-	}
-	return nil
-}
-
-// limitListener bounds the connections that are open at once. Past the bound it
-// accepts none, and they wait in the kernel's backlog.
-func limitListener(l net.Listener, n int) net.Listener {
-	return &limitedListener{Listener: l, slots: make(chan struct{}, n), done: make(chan struct{})}
-}
-
-type limitedListener struct {
-	net.Listener
-	slots chan struct{}
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (l *limitedListener) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (l *limitedListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return l.Listener.Close()
-}
-
-type limitedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *limitedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
-}
-
-// CloseWrite lets net/http end a refused upload in order, so that the client
-// reads the refusal and not a reset.
-func (c *limitedConn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
 	}
 	return nil
 }

@@ -273,41 +273,6 @@ func TestCloseCutsOff(t *testing.T) {
 	}
 }
 
-// TestConnectionLimit: the second connection is accepted when the first has
-// been closed.
-func TestConnectionLimit(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := limitListener(inner, 1)
-	h := &harness{t: t, addr: inner.Addr().String()}
-	h.dial()
-	h.dial()
-	first, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var closed atomic.Bool
-	accepted := make(chan bool)
-	go func() {
-		for range 2 {
-			_, err := l.Accept()
-			accepted <- err == nil && closed.Load()
-		}
-	}()
-	closed.Store(true)
-	first.Close()
-	first.Close() // gives back one slot, not two
-	if !<-accepted {
-		t.Error("accepted past the limit")
-	}
-	l.Close()
-	if <-accepted {
-		t.Error("accepted after Close")
-	}
-}
-
 func TestTLS(t *testing.T) {
 	cert, key := certificate(t)
 	h := withFake(t, func(c *Config) { c.TLSCert, c.TLSKey = cert, key })
