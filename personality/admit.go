@@ -199,7 +199,7 @@ func refusedReason(err error) string {
 }
 
 // Wait waits until the event has come as far as w asks, or ctx ends: then the
-// result has no receipt, and has ctx's error if the event isn't durable for sure.
+// result has no receipt, and has ctx's error if it isn't known whether the event is durable.
 func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 	if !waitFor(ctx, p.ready) {
 		return Result{Err: context.Cause(ctx)}
@@ -211,9 +211,7 @@ func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 	if p.status == StatusConflict {
 		return r
 	}
-	// A duplicate of an entry in flight may be of one that a failed write left
-	// behind: readable, but durable for sure only once it is published.
-	if w == Durable && (p.status == StatusAccepted || p.batch == nil) {
+	if w == Durable {
 		return r
 	}
 	return p.receipt(ctx, r)
@@ -224,7 +222,7 @@ func (p *Pending) receipt(ctx context.Context, r Result) Result {
 	at := p.s.published.Load()
 	if p.batch != nil {
 		if !waitFor(ctx, p.batch.published) {
-			return p.late(ctx, r)
+			return late(r)
 		}
 		if p.batch.err != nil {
 			r.Err = p.batch.err
@@ -239,7 +237,7 @@ func (p *Pending) receipt(ctx context.Context, r Result) Result {
 	}
 	r.Receipt, r.Err = p.s.makeReceipt(ctx, r.Index, at, opening)
 	if r.Err != nil && ctx.Err() != nil {
-		return p.late(ctx, r)
+		return late(r)
 	}
 	return r
 }
@@ -285,11 +283,8 @@ func waitFor(ctx context.Context, done <-chan struct{}) bool {
 	}
 }
 
-// late is the result when ctx ended before the receipt was there.
-func (p *Pending) late(ctx context.Context, r Result) Result {
-	if p.status == StatusDuplicate && p.batch != nil {
-		return Result{Err: context.Cause(ctx)} // not durable for sure, see Wait
-	}
+// late is the result when ctx ended before the receipt was there: the event is durable.
+func late(r Result) Result {
 	r.Receipt, r.Err = nil, nil
 	return r
 }

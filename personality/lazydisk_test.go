@@ -1,6 +1,7 @@
 package personality
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -88,6 +89,71 @@ func TestNothingUnsyncedIsAnswered(t *testing.T) {
 		t.Errorf("the first of its id after losing power: %+v", r)
 	}
 	l.mustAudit()
+}
+
+// I1: a duplicate of an entry that isn't published yet is as durable as that.
+func TestDuplicateInFlightIsDurable(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	l := newTestLogOn(t, disk)
+	f := &fault{}
+	l.open(withFaults(f))
+	f.next("integrate", repeat(failed, 1000)...)
+	f.next("append", failedButStored)
+	if r := l.submit(submitter("default"), "a", "x", Durable); !errors.Is(r.Err, ErrUnavailable) {
+		t.Fatalf("append failed: %+v", r)
+	}
+	told := &answered{}
+	for range 2 {
+		r := l.submit(submitter("default"), "a", "x", Durable)
+		if r.Err != nil || r.Status != StatusDuplicate {
+			t.Fatalf("sent again: %+v", r)
+		}
+		told.add(t, "a", r)
+	}
+	late := l.submitUntil(ended(), "a", "x")
+	if late.Err != nil || late.Status != StatusDuplicate || late.Receipt != nil {
+		t.Errorf("when the time for its receipt is up: %+v", late)
+	}
+	l.cfg.fs = disk.CrashClone(vfs.CrashCloneCfg{})
+	f.clear()
+	l.abandon()
+	l.open(nil)
+	l.mustHold(told)
+}
+
+// submitUntil sends an event, and once it has been sequenced waits for its receipt until
+// ctx ends.
+func (l *testLog) submitUntil(ctx context.Context, id, note string) Result {
+	p, err := l.svc.Admit(context.Background(), submitter("default"), eventJSON(id, note))
+	if err != nil {
+		return Result{Err: err}
+	}
+	waitReady(p)
+	return p.Wait(ctx, Integrated)
+}
+
+// A process is killed, and what it had written and not synced is there when the next
+// one starts; then the power fails. What start-up found and signed again is durable.
+func TestPowerLossAfterKill(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	l := newTestLogOn(t, disk)
+	lazy := &lazyDisk{FS: disk}
+	l.cfg.fs = lazy
+	f := &fault{}
+	l.open(withFaults(f))
+	lazy.lazy.Store(1)
+	told := &answered{}
+	told.add(t, "published", l.mustSubmit("published", "x"))
+	f.next("anchor", repeat(failed, 1000)...) // the head of what comes is stored and not signed
+	told.add(t, "durable", l.submit(submitter("default"), "durable", "x", Durable))
+	l.abandon()
+	lazy.lazy.Store(0)
+	l.open(nil)
+	head := l.svc.published.Load().head
+	l.cfg.fs = disk.CrashClone(vfs.CrashCloneCfg{})
+	l.close()
+	l.open(nil)
+	l.mustHold(told, head)
 }
 
 // waitReady returns what a submitter that waits for Durable is told as soon as it is
