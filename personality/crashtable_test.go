@@ -80,9 +80,9 @@ func (f *fault) ended(op string) {
 }
 
 // The crash table of the package comment. At each row the process dies and the power
-// with it, just before the step and just after it; the sequencer's sync comes before
-// the publisher goes on, or after all that it does; and of what wasn't synced nothing is
-// left, or all, or some. From each of these start-up must bring the log to where the
+// with it, just before the step and just after it; the sequencer syncs, for the
+// publisher is held up, or leaves that to the publisher; and of what wasn't synced
+// nothing is left, or all, or some. From each of these start-up must bring the log to where the
 // verifier finds it whole, every answer is true, no id is there twice, what was served
 // as a head is of this history, and an event that wasn't answered can be sent again.
 func TestCrashTable(t *testing.T) {
@@ -94,6 +94,9 @@ func TestCrashTable(t *testing.T) {
 	} {
 		for _, applied := range []bool{false, true} {
 			for _, syncFirst := range []bool{false, true} {
+				if row.op == "sync" && !syncFirst {
+					continue // is the publisher's: row 3b
+				}
 				t.Run(fmt.Sprintf("%s, applied %v, sync first %v", row.name, applied, syncFirst), func(t *testing.T) {
 					t.Parallel()
 					testCrash(t, row.op, applied, syncFirst)

@@ -20,8 +20,8 @@
 //  4. Answer ([Pending.Wait]): the receipt has the inclusion proof at that same
 //     checkpoint, and the opening.
 //
-// While a batch is integrated and published, the next one is being stored. There
-// is no timer on this path: a lone event doesn't wait, a flood is batched.
+// While a batch is integrated and published, the next one is being stored. No timer
+// holds a batch back: a lone event doesn't wait, a flood is batched.
 //
 // # Invariants
 //
@@ -55,9 +55,10 @@
 //	                                                 publishes them, and an event sent again is
 //	                                                 found by its identity (I5). Without a mark it
 //	                                                 refuses: somebody wrote to the database
-//	2c sync         as 2b; the publisher may be      leaves past the head for sure: the events may
-//	                ahead already, its own sync      be answered as durable
-//	                (3b's) covers the leaves too
+//	2c sync         as 2b. It is 3b's, which comes   leaves past the head for sure: the events may
+//	                after the leaves; one of its     be answered as durable
+//	                own only where the publisher
+//	                fails or is held up
 //	3a integrate    as 2b                            Trillian's root may be ahead of the head, or
 //	                                                 not (its sync is 3b's): start-up integrates
 //	                                                 again and gets the same root

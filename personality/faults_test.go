@@ -218,7 +218,12 @@ func TestEachStepFails(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %s %d times", step, o, times), func(t *testing.T) {
 					t.Parallel()
 					f := &fault{}
-					testStepsFail(t, f, func() { f.next(step, slices.Repeat([]outcome{o}, times)...) })
+					testStepsFail(t, f, func() {
+						f.next(step, slices.Repeat([]outcome{o}, times)...)
+						if step == "sync" {
+							f.next("integrate", failed) // else the publisher's sync is the sequencer's
+						}
+					})
 					if left := f.left(); left != nil {
 						t.Fatalf("no call met the faults of %v", left)
 					}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"time"
 
@@ -57,6 +58,7 @@ func (s *Service) publishStep(ctx context.Context) (more bool) {
 	if err == nil {
 		return true
 	}
+	s.tellSynced(math.MaxUint64, false)
 	if errors.Is(err, ErrRefusing) {
 		s.failPending(err)
 		return false
@@ -117,7 +119,21 @@ func (s *Service) publish(ctx context.Context, size uint64) error {
 		return fmt.Errorf("publish size %d: %w", next.pub.Head.Size, err)
 	}
 	s.cfg.Metrics.since("publish", began)
+	s.tellSynced(next.pub.Head.Size, true)
 	return s.announceHead(ctx, next)
+}
+
+// tellSynced tells the sequencer of the batches up to a size that they are durable, or
+// that it has to see to that itself; each batch once.
+func (s *Service) tellSynced(size uint64, durable bool) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	for _, b := range s.batches {
+		if b.end() <= size && !b.told {
+			b.told = true
+			b.synced <- durable
+		}
+	}
 }
 
 // settle finds out what became of a publication that reported an error, or that
@@ -132,6 +148,7 @@ func (s *Service) settle(ctx context.Context, st *step) error {
 		if err := s.store.Sync(ctx); err != nil {
 			return fmt.Errorf("settle the publication of size %d: %w", st.pub.Head.Size, err)
 		}
+		s.tellSynced(st.pub.Head.Size, true)
 		return s.announceHead(ctx, st)
 	case stored == s.published.Load().head:
 		s.fold.unsettled = nil

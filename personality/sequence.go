@@ -21,6 +21,10 @@ type batch struct {
 	mark   pubstore.Mark
 	began  time.Time
 
+	// Once, from the publisher: whether what it wrote has made the batch durable.
+	synced chan bool
+	told   bool // that has been sent; pendingMu guards it
+
 	// Set by the publisher before it closes published.
 	published chan struct{}
 	head      *publishedHead
@@ -28,7 +32,7 @@ type batch struct {
 }
 
 func newBatch(first uint64) *batch {
-	return &batch{first: first, began: time.Now(), published: make(chan struct{})}
+	return &batch{first: first, began: time.Now(), synced: make(chan bool, 1), published: make(chan struct{})}
 }
 
 func (b *batch) end() uint64 { return b.first + uint64(b.count) }
@@ -210,12 +214,10 @@ func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began ti
 			failAll(events, err)
 			return err
 		}
-		// The publisher may go ahead: what it writes and syncs comes after the batch. Only
-		// the batch's own events have to wait for their sync.
 		s.handOver(w.batch)
 	}
 	// Duplicates and conflicts too tell of entries that may be in flight.
-	if err := s.syncEntries(ctx); err != nil {
+	if err := s.syncEntries(ctx, w.batch); err != nil {
 		s.log.Error("syncing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		failAll(events, err)
@@ -233,16 +235,37 @@ func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began ti
 }
 
 // syncEntries makes the entries in flight durable, unless they are: no event is
-// answered before that, with whatever answer.
-func (s *Service) syncEntries(ctx context.Context) error {
+// answered before that, with whatever answer. newest is the batch just stored; it may
+// be empty.
+func (s *Service) syncEntries(ctx context.Context, newest *batch) error {
 	if !s.unsynced {
 		return nil
 	}
-	if err := s.store.Sync(ctx); err != nil {
-		return err
+	if newest.count == 0 || !newest.syncedByPublisher() {
+		if err := s.store.Sync(ctx); err != nil {
+			return err
+		}
 	}
 	s.unsynced = false
 	return nil
+}
+
+// syncPatience is how long the sequencer waits for the publisher's sync before it makes
+// one of its own. Only a publisher that is held up lets it pass.
+const syncPatience = 20 * time.Millisecond
+
+// syncedByPublisher waits for the publisher, which has the batch and works on it: the
+// sync of what it writes comes after the batch in the write-ahead log and so makes
+// the batch durable too. One sync where there were two leaves the disk to it.
+func (b *batch) syncedByPublisher() bool {
+	patience := time.NewTimer(syncPatience)
+	defer patience.Stop()
+	select {
+	case durable := <-b.synced:
+		return durable
+	case <-patience.C:
+		return false
+	}
 }
 
 // afterFailure learns at once, if it can, what a failed write left behind; else
