@@ -132,7 +132,7 @@ func (c *openingChecker) opening(index uint64, b []byte) {
 		c.reject(index, fmt.Sprintf("opening is malformed: %v", err))
 		return
 	}
-	if o.LeafHash() != c.leaves[index-c.start] {
+	if c.parser.LeafHash() != c.leaves[index-c.start] {
 		c.reject(index, "opening does not match the leaf")
 		return
 	}
