@@ -2,7 +2,6 @@ package personality
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -22,9 +21,6 @@ type Entry struct {
 	Opening  []byte // nil where the event isn't the caller's to see
 	Receipt  []byte // without the opening, likewise
 }
-
-// OpeningLine is one entry's opening, for auditors.
-type OpeningLine = verifier.OpeningLine
 
 // leafHash returns a published entry's leaf hash, from memory or its tile.
 func (s *Service) leafHash(ctx context.Context, index uint64) (verifier.Hash, error) {
@@ -209,75 +205,4 @@ func (s *Service) Receipt(ctx context.Context, from Caller, index uint64) ([]byt
 		return nil, err
 	}
 	return e.Receipt, nil
-}
-
-// Openings calls each for up to count entries from start, in order, up to the
-// published size. The request is logged, as one, before the first call. A stored
-// opening is passed on as it is, even one that no longer opens its leaf: finding
-// that out is the auditor's work, and hiding it would be the attacker's.
-func (s *Service) Openings(ctx context.Context, from Caller, start uint64, count int, each func(OpeningLine) error) error {
-	release, err := s.use()
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := s.mayRead(from, RoleRead); err != nil {
-		return err
-	}
-	size := s.published.Load().head.Size
-	if start >= size {
-		return ErrBeyondHead
-	}
-	end := min(size, start+uint64(count))
-	tenant := from.Token.Tenant
-	if tenant == AllTenants {
-		tenant = OwnTenant
-	}
-	if err := s.logRead(ctx, from, tenant, "entries", fmt.Sprintf("%d-%d", start, end-1)); err != nil {
-		return err
-	}
-	for index := start; index < end; index++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		line, err := s.openingLine(ctx, from, index)
-		if err != nil {
-			return fmt.Errorf("read opening %d: %w", index, err)
-		}
-		if err := each(line); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Service) openingLine(ctx context.Context, from Caller, index uint64) (OpeningLine, error) {
-	line := OpeningLine{Index: index}
-	h, err := s.leafHash(ctx, index)
-	if err != nil {
-		return line, err
-	}
-	opening, err := s.store.Opening(ctx, index, h)
-	if errors.Is(err, pubstore.ErrNotFound) {
-		line.Reason = verifier.ReasonMissing
-		return line, nil
-	}
-	if err != nil {
-		return line, err
-	}
-	if from.Token.Tenant == AllTenants {
-		line.Opening = opening
-		return line, nil
-	}
-	o, err := seal.ParseOpening(opening)
-	switch {
-	case err != nil:
-		line.Reason = verifier.ReasonMissing // what can't be read isn't anybody's
-		s.log.Error("a stored opening is malformed", "index", index, "error", err)
-	case !from.Token.Sees(o.Event().Text("/tenant")):
-		line.Reason = verifier.ReasonTenant
-	default:
-		line.Opening = opening
-	}
-	return line, nil
 }

@@ -86,8 +86,9 @@ func (a *auditor) units(ctx context.Context, start, openFrom uint64, add func(co
 	order := make(chan *unit, 2*a.cfg.Workers) // bounds what is finished but not folded yet
 	for range a.cfg.Workers {
 		wg.Go(func() {
+			w := worker{auditor: a}
 			for u := range jobs {
-				u.err = a.check(ctx, u, openFrom)
+				u.err = w.check(ctx, u, openFrom)
 				close(u.done)
 			}
 		})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // unit is a run of consecutive tiles that one worker checks: entries [start, end), start a
@@ -75,29 +77,37 @@ func (u *unit) redacted(r Redaction) {
 	}
 }
 
+// worker checks one unit after the other, and uses its memory again.
+type worker struct {
+	*auditor
+	parser seal.Parser
+	lines  []byte // buffer for lines of openings
+	leaves []Hash // of a unit
+}
+
 // check does all the work of a unit that needs no other unit.
-func (a *auditor) check(ctx context.Context, u *unit, openFrom uint64) error {
+func (w *worker) check(ctx context.Context, u *unit, openFrom uint64) error {
 	for at := u.start; at < u.end; at += TileWidth {
-		r, err := a.checkTile(ctx, u, at/TileWidth)
+		r, err := w.checkTile(ctx, u, at/TileWidth)
 		if err != nil {
 			return err
 		}
 		u.tiles = append(u.tiles, r)
 	}
-	if a.cfg.Openings == nil {
+	if w.cfg.Openings == nil {
 		return nil
 	}
-	return a.checkOpenings(ctx, u, openFrom)
+	return w.checkOpenings(ctx, u, openFrom)
 }
 
 // checkOpenings checks the openings of a unit from an index on: each run of tiles that have
 // leaf hashes by itself. The openings of the others can't be compared with anything.
-func (a *auditor) checkOpenings(ctx context.Context, u *unit, openFrom uint64) error {
+func (w *worker) checkOpenings(ctx context.Context, u *unit, openFrom uint64) error {
 	for i := 0; i < len(u.tiles); {
 		end := i
-		var leaves []Hash
+		w.leaves = w.leaves[:0]
 		for end < len(u.tiles) && (u.tiles[end].hashes == nil) == (u.tiles[i].hashes == nil) {
-			leaves = append(leaves, u.tiles[end].hashes...)
+			w.leaves = append(w.leaves, u.tiles[end].hashes...)
 			end++
 		}
 		first, past := u.start+uint64(i)*TileWidth, min(u.start+uint64(end)*TileWidth, u.end)
@@ -110,11 +120,11 @@ func (a *auditor) checkOpenings(ctx context.Context, u *unit, openFrom uint64) e
 			u.counts.NotChecked += past - from
 			u.warnings = append(u.warnings, Failure{from, past - from, "openings not checked: there are no leaf hashes to compare them with"})
 		default:
-			c := &openingChecker{src: a.cfg.Openings, start: from, leaves: leaves[from-first:], size: a.head.Size, unit: u}
+			c := &openingChecker{worker: w, start: from, leaves: w.leaves[from-first:], unit: u}
 			if err := c.run(ctx); err != nil {
 				return err
 			}
-			if err := c.settle(ctx, a.newestSize); err != nil {
+			if err := c.settle(ctx); err != nil {
 				return err
 			}
 		}
@@ -174,10 +184,11 @@ func structural(err error) bool {
 // hashEntries re-hashes the entries of a bundle, and returns those of another form.
 func hashEntries(n uint64, entries [][]byte, times *tileTimes) (hashes []Hash, malformed []Failure) {
 	hashes = make([]Hash, len(entries))
+	var p leafParser
 	for i, e := range entries {
 		hashes[i] = LeafHash(e)
 		index := n*TileWidth + uint64(i)
-		t, err := ParseLeaf(e)
+		t, err := p.parse(e)
 		if err != nil {
 			malformed = append(malformed, Failure{index, 1, err.Error()})
 			continue

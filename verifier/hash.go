@@ -117,14 +117,20 @@ func (r *CompactRange) truncate(level int) {
 	r.hashes = r.hashes[:bits.OnesCount64(r.size)]
 }
 
-// subtreeRoot returns the root of the tree over the hashes, at most 256 of them; it
-// overwrites nothing.
+// subtreeRoot returns the root of the tree over the hashes, 1 to 256 of them; it
+// overwrites nothing. It goes through the tree level by level: a last node without a
+// sibling is a node of the next level as well.
 func subtreeRoot(hashes []Hash) Hash {
-	var r CompactRange
-	var space [9]Hash
-	r.hashes = space[:0]
-	for _, h := range hashes {
-		r.Append(h)
+	var room [TileWidth / 2]Hash
+	for len(hashes) > 1 {
+		next := room[:0]
+		for i := 1; i < len(hashes); i += 2 {
+			next = append(next, NodeHash(hashes[i-1], hashes[i]))
+		}
+		if len(hashes)%2 == 1 {
+			next = append(next, hashes[len(hashes)-1])
+		}
+		hashes = next
 	}
-	return r.Root()
+	return hashes[0]
 }

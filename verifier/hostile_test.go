@@ -184,7 +184,7 @@ func TestAuditTilesGone(t *testing.T) {
 			a := &auditor{cfg: AuditConfig{Source: l, Policy: l.policy, Openings: l, Workers: 1}, tiles: Tiles(l)}
 			a.head, _, _ = l.policy.Verify(l.files["checkpoint"])
 			u := &unit{start: 0, end: size}
-			if err := a.check(t.Context(), u, opened); err != nil {
+			if err := (&worker{auditor: a}).check(t.Context(), u, opened); err != nil {
 				t.Fatal(err)
 			}
 			first, width := tile.N*TileWidth, uint64(tile.Width)

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -38,7 +40,7 @@ type HTTPConfig struct {
 	// Backoff is the pause before the second attempt; each further one doubles, up to 64
 	// times, with jitter. Retry-After of up to a minute is honoured. Default 250 ms.
 	Backoff time.Duration
-	// Transport is http.DefaultTransport if nil.
+	// Transport is, if nil, one like http.DefaultTransport that keeps more connections.
 	Transport http.RoundTripper
 }
 
@@ -49,6 +51,8 @@ type HTTPLog struct {
 	api    string   // prefix of the API, "" if it can't be known
 	name   string   // short name of the log
 	client *http.Client
+
+	encoding string // Accept-Encoding
 }
 
 // NewHTTPLog checks the configuration; it sends nothing.
@@ -68,7 +72,12 @@ func NewHTTPLog(cfg HTTPConfig) (*HTTPLog, error) {
 		l.api, l.name = base.String(), u.Path[i+len("/logs/"):]
 	}
 	l.defaults()
-	l.client = &http.Client{Transport: cfg.Transport, CheckRedirect: sameHost}
+	l.client = &http.Client{Transport: l.cfg.Transport, CheckRedirect: sameHost}
+	// Packing and unpacking costs more than a loopback interface does.
+	l.encoding = "gzip"
+	if isLoopback(u.Hostname()) {
+		l.encoding = "identity"
+	}
 	return l, nil
 }
 
@@ -82,7 +91,23 @@ func (l *HTTPLog) defaults() {
 	if l.cfg.Backoff <= 0 {
 		l.cfg.Backoff = 250 * time.Millisecond
 	}
+	if l.cfg.Transport == nil {
+		l.cfg.Transport = defaultTransport()
+	}
 }
+
+// defaultTransport keeps a connection for each request that an audit has under way:
+// http.DefaultTransport would keep two and make the others again and again.
+var defaultTransport = sync.OnceValue(func() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = 32
+	t.ReadBufferSize = 64 << 10 // an entry bundle
+	return t
+})
 
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
@@ -105,12 +130,12 @@ func (l *HTTPLog) Get(ctx context.Context, file string, limit int64) (b []byte, 
 	u := *l.prefix
 	u.Path = path.Join("/", u.Path, file)
 	err = l.retry(ctx, func(ctx context.Context) error {
-		body, err := l.open(ctx, u.String(), "")
+		body, size, err := l.open(ctx, u.String(), "")
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		b, err = readLimited(body, limit, file)
+		b, err = readLimited(body, size, limit, file)
 		return err
 	})
 	if err != nil {
@@ -133,34 +158,56 @@ func (e *statusError) Is(target error) bool {
 	return target == fs.ErrNotExist && (e.code == http.StatusNotFound || e.code == http.StatusGone)
 }
 
-// open sends one request and returns the body of a 200. Gzip is undone by the transport;
-// limits apply to what comes out.
-func (l *HTTPLog) open(ctx context.Context, u, token string) (io.ReadCloser, error) {
+// open sends one request and returns the body of a 200, and its size, below zero if that
+// isn't known. Gzip is undone; limits apply to what comes out.
+func (l *HTTPLog) open(ctx context.Context, u, token string) (body io.ReadCloser, size int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(l.cfg.Timeout, func() { cancel(errSilent) })
 	stop := func() { timer.Stop(); cancel(nil) }
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		stop()
-		return nil, err
+		return nil, 0, err
 	}
 	req.Header.Set("User-Agent", "prooftrail-verify")
+	req.Header.Set("Accept-Encoding", l.encoding)
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := l.client.Do(req)
 	if err != nil {
 		stop()
-		return nil, silence(ctx, err)
+		return nil, 0, silence(ctx, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close() // nothing of it is wanted
 		stop()
-		return nil, &statusError{resp.StatusCode, retryAfter(resp.Header)}
+		return nil, 0, &statusError{resp.StatusCode, retryAfter(resp.Header)}
 	}
 	timer.Stop()
-	return &watchedBody{ReadCloser: resp.Body, ctx: ctx, timer: timer, timeout: l.cfg.Timeout, stop: stop}, nil
+	body = &watchedBody{ReadCloser: resp.Body, ctx: ctx, timer: timer, timeout: l.cfg.Timeout, stop: stop}
+	if strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+		return unpack(body)
+	}
+	return body, resp.ContentLength, nil
 }
+
+// unpackedBody is a body that was packed with gzip.
+type unpackedBody struct {
+	*gzip.Reader
+	packed io.ReadCloser
+}
+
+func unpack(body io.ReadCloser) (io.ReadCloser, int64, error) {
+	z, err := gzip.NewReader(body)
+	if err != nil {
+		_ = body.Close() // nothing of it is wanted
+		return nil, 0, err
+	}
+	return unpackedBody{z, body}, -1, nil
+}
+
+func (b unpackedBody) Close() error { return b.packed.Close() }
 
 // minRate is what a server has to send in the long run, in bytes a second.
 const minRate = 4 << 10

@@ -22,22 +22,53 @@ const (
 
 // ParseLeaf checks that a leaf has the canonical form of version 1 and returns when the
 // entry was sequenced, UTC, whole seconds.
-func ParseLeaf(leaf []byte) (time.Time, error) {
+func ParseLeaf(leaf []byte) (time.Time, error) { return new(leafParser).parse(leaf) }
+
+// leafParser parses one leaf after the other. Most have the time of the one before.
+type leafParser struct {
+	text [tailAt - timeAt]byte
+	time time.Time // zero before the first
+}
+
+func (p *leafParser) parse(leaf []byte) (time.Time, error) {
 	if len(leaf) != leafLen || string(leaf[:rootAt]) != leafHead ||
 		string(leaf[midAt:timeAt]) != leafMid || string(leaf[tailAt:]) != leafTail {
 		return time.Time{}, errors.New("leaf is not in the form of prooftrail.leaf/1")
 	}
-	var root [33]byte
-	// The decoder skips newlines; but 32 bytes take all of the 44 characters.
-	if n, err := b64.Decode(root[:], leaf[rootAt:midAt]); err != nil || n != 32 {
+	if !isHash64(leaf[rootAt:midAt]) {
 		return time.Time{}, errors.New("leaf root: expected canonical base64 of 32 bytes")
+	}
+	if string(leaf[timeAt:tailAt]) == string(p.text[:]) && !p.time.IsZero() {
+		return p.time, nil
 	}
 	t, ok := parseSecond(leaf[timeAt:tailAt])
 	if !ok {
 		return time.Time{}, errors.New("leaf time: expected the form 2026-01-31T23:59:59Z, from 1970 to 9999")
 	}
+	p.text, p.time = [tailAt - timeAt]byte(leaf[timeAt:tailAt]), t
 	return t, nil
 }
+
+// isHash64 reports whether text, of 44 bytes, is the one base64 spelling of 32 bytes: 43
+// characters, of the last of which two bits are behind the last byte and zero, and "=".
+func isHash64(text []byte) bool {
+	var bad byte
+	for _, c := range text[:43] {
+		bad |= bits64[c]
+	}
+	return bad&0x80 == 0 && bits64[text[42]]&3 == 0 && text[43] == '='
+}
+
+// bits64 are the six bits that a character of base64 stands for; 0x80 for any other byte.
+var bits64 = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0x80
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		t[c] = byte(i)
+	}
+	return t
+}()
 
 // parseSecond reads 2006-01-02T15:04:05Z, from 1970 to 9999, and nothing else; time.Parse is
 // lenient in places, and an audit does this for every leaf.

@@ -14,14 +14,13 @@ import (
 // openingChecker checks the openings of consecutive entries against their leaf hashes. What
 // it finds goes into its unit.
 type openingChecker struct {
-	src    OpeningSource
+	*worker
 	start  uint64
 	leaves []Hash // of the entries from start on
-	size   uint64 // of the tree that is audited
 	unit   *unit
 
-	// late are the openings with an erasure that an entry past size is said to record: the
-	// log may have grown since its head was read.
+	// late are the openings with an erasure that an entry past the tree that is audited is
+	// said to record: the log may have grown since its head was read.
 	late []lateErasure
 }
 
@@ -70,13 +69,16 @@ func (e *finalError) Unwrap() error { return e.error }
 
 // stream reads one answer and returns for how many entries it spoke.
 func (c *openingChecker) stream(ctx context.Context, start, count uint64) (got uint64, err error) {
-	body, err := c.src.Openings(ctx, start, count)
+	body, err := c.cfg.Openings.Openings(ctx, start, count)
 	if err != nil {
 		return 0, &finalError{err}
 	}
 	defer body.Close()
+	if c.lines == nil {
+		c.lines = make([]byte, 64<<10)
+	}
 	lines := bufio.NewScanner(body)
-	lines.Buffer(make([]byte, 64<<10), MaxOpeningLine)
+	lines.Buffer(c.lines, MaxOpeningLine)
 	lines.Split(wholeLines)
 	for got < count && lines.Scan() {
 		if !c.line(start+got, lines.Bytes()) {
@@ -125,12 +127,12 @@ func (c *openingChecker) line(index uint64, line []byte) bool {
 }
 
 func (c *openingChecker) opening(index uint64, b []byte) {
-	o, err := seal.ParseOpening(b)
+	o, err := c.parser.Parse(b)
 	if err != nil {
 		c.reject(index, fmt.Sprintf("opening is malformed: %v", err))
 		return
 	}
-	if o.LeafHash() != c.leaves[index-c.start] {
+	if c.parser.LeafHash() != c.leaves[index-c.start] {
 		c.reject(index, "opening does not match the leaf")
 		return
 	}
@@ -142,7 +144,7 @@ func (c *openingChecker) opening(index uint64, b []byte) {
 	switch {
 	case r == nil:
 		c.unit.counts.Verified++
-	case by >= c.size:
+	case by >= c.head.Size:
 		if len(c.late) >= MaxListedRedactions {
 			*r = r.bare() // a hostile server's openings don't fill the memory
 		}
@@ -154,11 +156,11 @@ func (c *openingChecker) opening(index uint64, b []byte) {
 
 // settle judges what run could not judge yet. The size of a newer head is asked for if need
 // be, once.
-func (c *openingChecker) settle(ctx context.Context, newest func(context.Context) (uint64, error)) error {
+func (c *openingChecker) settle(ctx context.Context) error {
 	if len(c.late) == 0 {
 		return nil
 	}
-	size, err := newest(ctx)
+	size, err := c.newestSize(ctx)
 	if err != nil {
 		return err
 	}
@@ -180,8 +182,8 @@ func (c *openingChecker) reject(index uint64, reason string) {
 // checkErasures checks what is wrong in any log: an erasure is recorded after the entry that
 // it is of. The leaf doesn't bind which entry records it. The error matches [ErrFailed].
 func checkErasures(o *seal.Opening, index uint64) error {
-	for _, f := range o.Fields {
-		if f.ErasedBy != nil && *f.ErasedBy <= index {
+	for i := range o.Fields {
+		if f := &o.Fields[i]; f.ErasedBy != nil && *f.ErasedBy <= index {
 			return failedf("opening names entry %d as the record of an erasure, which isn't behind entry %d", *f.ErasedBy, index)
 		}
 	}

@@ -89,7 +89,7 @@ func (l *HTTPLog) Openings(ctx context.Context, start, count uint64) (body io.Re
 	}
 	u := fmt.Sprintf("%s/v1/logs/%s/openings?start=%d&count=%d", l.api, l.name, start, count)
 	err = l.retry(ctx, func(ctx context.Context) error {
-		body, err = l.open(ctx, u, l.cfg.Token)
+		body, _, err = l.open(ctx, u, l.cfg.Token)
 		return err
 	})
 	if err != nil {

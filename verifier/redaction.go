@@ -58,7 +58,8 @@ type Erasure struct {
 // redactionOf lists what an opening doesn't show, and the farthest entry that is said to
 // record an erasure (0: none). It returns nil if all is shown.
 func redactionOf(o *seal.Opening, index uint64) (r *Redaction, by uint64) {
-	for _, f := range o.Fields {
+	for i := range o.Fields {
+		f := &o.Fields[i]
 		if f.Shown {
 			continue
 		}

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,19 +36,30 @@ func (d dirSource) Get(ctx context.Context, path string, limit int64) ([]byte, e
 		return nil, err
 	}
 	defer f.Close()
-	return readLimited(f, limit, path)
+	size := int64(-1)
+	if info, err := f.Stat(); err == nil {
+		size = info.Size()
+	}
+	return readLimited(f, size, limit, path)
 }
 
-// readLimited reads all of r and never more than one byte past the limit.
-func readLimited(r io.Reader, limit int64, path string) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
+// maxSizeHint is how much memory is taken on the word of a server alone.
+const maxSizeHint = 1 << 20
+
+// readLimited reads all of r and never more than one byte past the limit. size is how
+// long r says that it is, below zero if it doesn't.
+func readLimited(r io.Reader, size, limit int64, path string) ([]byte, error) {
+	var b bytes.Buffer
+	if size > 0 {
+		b.Grow(int(min(size, limit, maxSizeHint)) + bytes.MinRead) // room to find the end in
+	}
+	if _, err := b.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if int64(len(b)) > limit {
+	if int64(b.Len()) > limit {
 		return nil, fmt.Errorf("read %s: %w of %d bytes", path, ErrTooLarge, limit)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // TileReader reads Merkle tree tiles: the consumer's side of [ProveInclusion] and

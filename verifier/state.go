@@ -138,7 +138,7 @@ func loadState(file string) (*auditState, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := readLimited(f, maxStateBytes, file)
+	b, err := readLimited(f, -1, maxStateBytes, file)
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,7 @@ func (e *env) transport(file string) (http.RoundTripper, error) {
 		return nil, fmt.Errorf("%s: no certificate in it", file)
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 32 // two, else, for all that an audit asks for at once
 	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	return t, nil
 }

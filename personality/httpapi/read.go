@@ -88,7 +88,7 @@ func appendOpening(dst, opening []byte) []byte {
 	switch {
 	case opening == nil:
 		return append(dst, "null"...)
-	case bytes.IndexByte(opening, '\n') >= 0 || !json.Valid(opening):
+	case !compactJSON(opening) && (bytes.IndexByte(opening, '\n') >= 0 || !json.Valid(opening)):
 		return appendText(dst, opening)
 	}
 	return append(dst, opening...)

@@ -108,18 +108,32 @@ func (c *checker) place(pointer string, r *rule) *Error {
 
 // value checks the value of a field, which is canonical, by the field's rule.
 func (c *checker) value(pointer string, r *rule, v []byte) *Error {
+	if r.isText() && len(v) > 0 && v[0] == '"' {
+		return c.text(pointer, r, textOf(v), len(v))
+	}
 	c.size += len(v)
 	if err := r.check(v); err != nil {
 		err.Pointer = pointer + err.Pointer
 		return err
 	}
+	return nil
+}
+
+// text is value for a text, whose rule is one for texts and which is so many bytes long
+// as a JSON string.
+func (c *checker) text(pointer string, r *rule, text []byte, size int) *Error {
+	c.size += size
+	if err := r.checkText(text); err != nil {
+		err.Pointer = pointer + err.Pointer
+		return err
+	}
 	switch r {
 	case actionRule:
-		c.action = textOf(v)
+		c.action = text
 	case outcomeRule:
-		c.outcome = textOf(v)
+		c.outcome = text
 	case sourceRule:
-		c.source = textOf(v)
+		c.source = text
 	}
 	return nil
 }
@@ -224,7 +238,14 @@ func (r *rule) check(v []byte) *Error {
 	case v[0] != '"':
 		return r.refuse(CodeType)
 	}
-	text := textOf(v)
+	return r.checkText(textOf(v))
+}
+
+// isText reports whether the rule is one for texts.
+func (r *rule) isText() bool { return r.value == nil && !r.integer }
+
+// checkText checks a text by a rule for texts.
+func (r *rule) checkText(text []byte) *Error {
 	switch {
 	case r.time:
 		if _, fault := parseTime(text); fault != "" {

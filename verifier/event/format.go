@@ -132,6 +132,9 @@ func validDigest(text []byte) bool {
 // without leading zeros, or IPv6 (RFC 4291 section 2.2) with or without a
 // zone, but for IPv4-mapped ones. A zone is [A-Za-z0-9_.-]+.
 func validIP(text []byte) bool {
+	if plainIPv4(text) {
+		return true
+	}
 	addr, err := netip.ParseAddr(string(text))
 	if err != nil || addr.Is4In6() && addr.Zone() != "" {
 		return false
@@ -142,6 +145,22 @@ func validIP(text []byte) bool {
 		}
 	}
 	return true
+}
+
+// plainIPv4 is what net/netip takes for IPv4, but it would have to copy the text.
+func plainIPv4(text []byte) bool {
+	dots, n, digits := 0, 0, 0
+	for _, c := range text {
+		switch {
+		case isDigit(c) && (digits == 0 || n > 0) && n*10+int(c-'0') <= 255:
+			n, digits = n*10+int(c-'0'), digits+1
+		case c == '.' && digits > 0:
+			dots, n, digits = dots+1, 0, 0
+		default:
+			return false
+		}
+	}
+	return dots == 3 && digits > 0
 }
 
 // parseTime reads a time of RFC 3339: a real date, T and Z in upper case, at

@@ -59,8 +59,8 @@ func fuzzParse(f *testing.F, how string, parse func([]byte) (Fields, error)) {
 		}
 		var r Reader
 		for _, field := range fields {
-			pointer, err := r.Pointer([]byte(field.Pointer))
-			if err != nil || pointer != field.Pointer {
+			pointer, rest, err := r.Pointer([]byte(field.Pointer + `",`))
+			if err != nil || pointer != field.Pointer || string(rest) != "," {
 				t.Fatalf("pointer %s: %s, %v", field.Pointer, pointer, err)
 			}
 			value, rest, err := r.Value(append(bytes.Clone(field.Value), '}'))

@@ -275,7 +275,7 @@ func TestValidate(t *testing.T) {
 func readFields(f Fields) error {
 	var r Reader
 	for _, field := range f {
-		_, err := r.Pointer([]byte(field.Pointer))
+		_, _, err := r.Pointer([]byte(field.Pointer + `"`))
 		if err == nil && field.Value != nil {
 			_, _, err = r.Value(field.Value)
 		}
@@ -295,7 +295,7 @@ func TestReaderReset(t *testing.T) {
 	var r Reader
 	for range 2 {
 		for _, field := range whole {
-			if _, err := r.Pointer([]byte(field.Pointer)); err != nil {
+			if _, _, err := r.Pointer([]byte(field.Pointer + `"`)); err != nil {
 				t.Fatal(err)
 			}
 			if _, _, err := r.Value(field.Value); err != nil {
@@ -342,7 +342,7 @@ func TestPointers(t *testing.T) {
 		"/target/1_0/id": false, "/target/0x1/id": false, "/details/a/b": false, "/details/a~1b": false, "/details/1": false,
 		"/labels/" + strings.Repeat("x", 129): false, "/labels/é": false,
 	} {
-		if _, err := new(Reader).Pointer([]byte(pointer)); err == nil != want {
+		if _, _, err := new(Reader).Pointer([]byte(pointer + `"`)); err == nil != want {
 			t.Errorf("pointer %q: %v, want to accept it: %v", pointer, err, want)
 		}
 	}
@@ -375,7 +375,7 @@ func TestReaderValue(t *testing.T) {
 		{"/details/a", strings.Repeat("[", 15) + strings.Repeat("]", 15), ""},
 	} {
 		var r Reader
-		if _, err := r.Pointer([]byte(c.pointer)); err != nil {
+		if _, _, err := r.Pointer([]byte(c.pointer + `"`)); err != nil {
 			t.Fatal(err)
 		}
 		value, rest, err := r.Value([]byte(c.data))

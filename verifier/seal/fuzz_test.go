@@ -20,10 +20,17 @@ func FuzzParseOpening(f *testing.F) {
 	for _, v := range openVectors(f) {
 		f.Add([]byte(v.opening))
 	}
+	var again Parser // has read all that was tried before
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o, err := ParseOpening(data)
+		if _, err2 := again.Parse(data); (err == nil) != (err2 == nil) {
+			t.Fatalf("%q: %v the first time, %v with a parser that was used before", data, err, err2)
+		}
 		if err != nil {
 			return
+		}
+		if again.LeafHash() != o.LeafHash() {
+			t.Fatalf("%q: two leaf hashes", data)
 		}
 		if !bytes.Equal(o.Bytes(), data) {
 			t.Fatalf("opening %q comes back as %q", data, o.Bytes())

@@ -116,6 +116,18 @@ func (o *Opening) Event() event.Fields {
 	return out
 }
 
+// Text returns the string that the field at pointer shows; "" if it isn't shown, isn't
+// there, or is no string.
+func (o *Opening) Text(pointer string) string {
+	for i := range o.Fields {
+		if f := &o.Fields[i]; f.Pointer == pointer && f.Shown {
+			shown := event.Fields{{Pointer: pointer, Value: f.Value}}
+			return shown.Text(pointer)
+		}
+	}
+	return ""
+}
+
 // Withheld returns the pointers of the fields that aren't shown, in order.
 func (o *Opening) Withheld() []string {
 	var out []string

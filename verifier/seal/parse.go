@@ -36,6 +36,12 @@ type Parser struct {
 	opening Opening
 	event   event.Reader
 	rest    []byte // what is still to be read
+
+	hasher hasher
+	hashes []Hash // of the fields
+
+	timeText string // time of the opening before, as it stood there
+	time     time.Time
 }
 
 // Parse is ParseOpening. The opening is good until the next call, and salts and values
@@ -99,10 +105,14 @@ func (p *Parser) read() error {
 	if !ok || !p.accept(openTail[1:]) || len(p.rest) != 0 {
 		return malformed("")
 	}
-	var err error
-	if o.Time, err = parseTime(string(text)); err != nil {
-		return err
+	if p.timeText == "" || string(text) != p.timeText { // of most openings it is that of the one before
+		t, err := parseTime(string(text))
+		if err != nil {
+			return err
+		}
+		p.timeText, p.time = string(text), t
 	}
+	o.Time = p.time
 	return p.event.End()
 }
 
@@ -127,15 +137,8 @@ func (p *Parser) field(f *OpenedField) (err error) {
 		return err
 	}
 	f.Shown = true
-	if !p.accept(`,"s":"`) {
-		return malformed(f.Pointer)
-	}
-	var ok bool
-	if f.Salt, ok = p.until('"'); !ok || !p.accept(`,"v":`) {
-		return malformed(f.Pointer)
-	}
-	if !validSalt(f.Salt) {
-		return &event.Error{Pointer: f.Pointer, Code: CodeSalt, Expected: "16 bytes in base64url without padding, unused bits zero"}
+	if err := p.salt(f); err != nil {
+		return err
 	}
 	if f.Value, p.rest, err = p.event.Value(p.rest); err != nil {
 		return err
@@ -149,12 +152,29 @@ func (p *Parser) field(f *OpenedField) (err error) {
 // pointer reads a pointer up to its closing quote. Pointers of the schema hold
 // nothing that JSON would escape, so any other is found out here.
 func (p *Parser) pointer(f *OpenedField) (err error) {
-	text, ok := p.until('"')
-	if !ok {
-		return malformed("")
-	}
-	f.Pointer, err = p.event.Pointer(text)
+	f.Pointer, p.rest, err = p.event.Pointer(p.rest)
 	return err
+}
+
+// salt reads a salt and what stands around it.
+func (p *Parser) salt(f *OpenedField) error {
+	const before, after = `,"s":"`, `","v":`
+	const all = len(before) + saltLen + len(after)
+	if b := p.rest; len(b) > all && string(b[:len(before)]) == before && string(b[all-len(after):all]) == after {
+		f.Salt, p.rest = b[len(before):all-len(after):all-len(after)], b[all:]
+	} else { // of another length, or none
+		var ok bool
+		if !p.accept(before) {
+			return malformed(f.Pointer)
+		}
+		if f.Salt, ok = p.until('"'); !ok || !p.accept(after[1:]) {
+			return malformed(f.Pointer)
+		}
+	}
+	if !validSalt(f.Salt) {
+		return &event.Error{Pointer: f.Pointer, Code: CodeSalt, Expected: "16 bytes in base64url without padding, unused bits zero"}
+	}
+	return nil
 }
 
 // withheld reads the rest of a field that isn't shown.
@@ -211,10 +231,14 @@ func parseIndex(text string) (uint64, error) {
 	return n, nil
 }
 
-// saltByte marks the characters of base64url.
-var saltByte = func() (t [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
-		t[c] = true
+// saltBits are the six bits that a character of base64url stands for; 0x80 for any
+// other byte.
+var saltBits = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0x80
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		t[c] = byte(i)
 	}
 	return t
 }()
@@ -225,16 +249,11 @@ func validSalt(salt []byte) bool {
 	if len(salt) != saltLen {
 		return false
 	}
-	for _, c := range salt {
-		if !saltByte[c] {
-			return false
-		}
+	var bits byte
+	for _, c := range salt[:saltLen:saltLen] {
+		bits |= saltBits[c]
 	}
-	switch salt[saltLen-1] {
-	case 'A', 'Q', 'g', 'w':
-		return true
-	}
-	return false
+	return bits&0x80 == 0 && saltBits[salt[saltLen-1]]&15 == 0
 }
 
 // malformed refuses text that isn't the one form of an opening.

@@ -2,7 +2,7 @@ package seal
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
+	"encoding/binary"
 	"math/bits"
 	"strconv"
 	"time"
@@ -59,8 +59,34 @@ func appendField(dst []byte, pointer string, c *Hash) []byte {
 	dst = append(dst, prefixLeaf, '[', '"')
 	dst = append(dst, pointer...)
 	dst = append(dst, '"', ',', '"')
-	dst = base64.StdEncoding.AppendEncode(dst, c[:])
+	dst = appendHash(dst, c)
 	return append(dst, '"', ']')
+}
+
+// pairs64 are the two characters of base64 that twelve bits make, the first in the lower
+// byte.
+var pairs64 = func() (t [1 << 12]uint16) {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for i := range t {
+		t[i] = uint16(digits[i>>6]) | uint16(digits[i&63])<<8
+	}
+	return t
+}()
+
+// four64 are the four characters that the upper 24 of 32 bits make, the first in the
+// lowest byte.
+func four64(n uint32) uint32 { return uint32(pairs64[n>>20]) | uint32(pairs64[n>>8&0xfff])<<16 }
+
+// appendHash appends the base64 of a hash. Every field has one, and encoding/base64 takes
+// three times as long.
+func appendHash(dst []byte, h *Hash) []byte {
+	var text [hashLen]byte
+	for i := range 9 {
+		binary.LittleEndian.PutUint32(text[4*i:], four64(binary.BigEndian.Uint32(h[3*i:])))
+	}
+	binary.LittleEndian.PutUint32(text[36:], four64(uint32(h[27])<<24|uint32(h[28])<<16|uint32(h[29])<<8))
+	binary.LittleEndian.PutUint32(text[40:], four64(uint32(h[30])<<24|uint32(h[31])<<16)&0xffffff|'='<<24)
+	return append(dst, text[:]...)
 }
 
 // A rooter computes the Merkle tree hash (RFC 6962 section 2.1) of the hashes
@@ -103,21 +129,41 @@ func node(left, right *Hash) Hash {
 // and the canonical form of [n, base64(r)].
 func hideRoot(n int, root Hash) Hash {
 	var buf [64]byte
-	b := append(buf[:0], prefixRoot, '[')
-	b = strconv.AppendInt(b, int64(n), 10)
-	b = append(b, ',', '"')
-	b = base64.StdEncoding.AppendEncode(b, root[:])
-	b = append(b, '"', ']')
-	return sha256.Sum256(b)
+	return sha256.Sum256(appendHidden(buf[:0], n, root))
+}
+
+func appendHidden(dst []byte, n int, root Hash) []byte {
+	dst = append(dst, prefixRoot, '[')
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	dst = append(dst, ',', '"')
+	dst = appendHash(dst, &root)
+	return append(dst, '"', ']')
 }
 
 // appendLeaf appends the leaf.
 func appendLeaf(dst []byte, root *Hash, t time.Time) []byte {
 	dst = append(dst, leafHead...)
-	dst = base64.StdEncoding.AppendEncode(dst, root[:])
+	dst = appendHash(dst, root)
 	dst = append(dst, leafTime...)
-	dst = t.AppendFormat(dst, timeStyle)
+	dst = appendSecond(dst, t)
 	return append(dst, leafTail...)
+}
+
+// appendSecond appends a time, which is from 1970 to 9999, in timeStyle. Package time
+// would read the style each time.
+func appendSecond(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	two := func(n int, end byte) { dst = append(dst, byte('0'+n/10), byte('0'+n%10), end) }
+	dst = append(dst, byte('0'+year/1000), byte('0'+year/100%10))
+	two(year%100, '-')
+	two(int(month), '-')
+	two(day, 'T')
+	two(hour, ':')
+	two(minute, ':')
+	two(second, 'Z')
+	return dst
 }
 
 // hashLeaf returns the leaf hash of the log, RFC 6962 section 2.1.

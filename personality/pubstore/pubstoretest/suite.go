@@ -254,6 +254,7 @@ func manyOpenings(t *testing.T, factory Factory) (pubstore.Store, func() pubstor
 	putOpenings(t, s, 257, "lost as well", "e") // the same leaf again
 	putOpenings(t, s, 260, "f")
 	putOpenings(t, s, 1<<40, "far")
+	putOpenings(t, s, 1<<41, "")
 	check(t, s.PutBatch(t.Context(), pubstore.Batch{}))
 	return s, reopen
 }
@@ -314,6 +315,7 @@ func testOpeningsInBulk(t *testing.T, factory Factory) {
 	bulk(255, all, "none,none,none,none,none,none,none")
 	bulk(0, nil, "")
 	bulk(1<<40, []string{"far", "beyond"}, "far,none")
+	bulk(1<<41, []string{"", "beyond"}, ",none") // an empty one isn't a missing one
 	enough := errors.New("enough")
 	calls := 0
 	err := s.Openings(ctx, 254, [][32]byte{textHash("a"), textHash("b")}, func([]byte) error { calls++; return enough })
