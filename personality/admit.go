@@ -106,7 +106,7 @@ func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending,
 		return nil, err
 	}
 	if !from.Token.MaySpeakFor(submitted.Text("/source")) {
-		return nil, fmt.Errorf("%w: it may not speak for this source", ErrForbidden)
+		return nil, ErrForeignSource
 	}
 	stamp := event.Stamp{Tenant: from.Token.Tenant, ReceivedAt: s.cfg.Now(), Principal: from.Token.Principal()}
 	if from.PeerIP.IsValid() {

@@ -210,7 +210,11 @@ func parseAnchorSlot(b []byte, logID string) (pubstore.Head, error) {
 	if err != nil || len(root) != 32 {
 		return pubstore.Head{}, errors.New("the root isn't 32 bytes of hex")
 	}
-	return pubstore.Head{Size: size, Root: [32]byte(root)}, nil
+	h := pubstore.Head{Size: size, Root: [32]byte(root)}
+	if a := (&fileAnchor{logID: logID}); string(a.slot(h)) != string(b) {
+		return pubstore.Head{}, errors.New("it isn't spelled as slots are written")
+	}
+	return h, nil
 }
 
 func cutLast(s string, sep byte) (before, after string, found bool) {

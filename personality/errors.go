@@ -12,6 +12,8 @@ var (
 	ErrUnauthorized = errors.New("the credential is not valid")
 	// ErrForbidden: the credential is valid but doesn't allow this.
 	ErrForbidden = errors.New("the credential does not allow this")
+	// ErrForeignSource: the credential may submit events, but not of this source.
+	ErrForeignSource = fmt.Errorf("%w: it may not speak for this source", ErrForbidden)
 	// ErrNotFound: no such entry, event, tile or token, as far as the caller may know.
 	ErrNotFound = errors.New("not found")
 	// ErrBeyondHead: the index or size asked for is past the published head.

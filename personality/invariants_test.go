@@ -3,7 +3,6 @@ package personality
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -228,18 +227,6 @@ func anchorAt(b []byte, size uint64, root [32]byte) []byte {
 	a := &fileAnchor{logID: strings.Fields(string(b))[1]}
 	slot := a.slot(pubstore.Head{Size: size, Root: root})
 	return append(bytes.Clone(slot), slot...)
-}
-
-func FuzzAnchorSlot(f *testing.F) {
-	id := strings.Repeat("ab", 32)
-	f.Add([]byte(anchorMagic + " " + id + " 1 " + strings.Repeat("00", 32) + " " + hex.EncodeToString(make([]byte, 32))))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := parseAnchorSlot(b, id)
-		if err == nil && h.Size > 1<<63 {
-			t.Errorf("size %d", h.Size)
-		}
-	})
 }
 
 // I4: losing values leaves leaf, proof and receipt of the entry standing.

@@ -3,6 +3,7 @@ package verifier
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/prooftrail/prooftrail/verifier/seal"
@@ -51,7 +52,15 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePolicy(b)
 		if err != nil {
+			if !strings.HasPrefix(err.Error(), "parse policy: ") {
+				t.Errorf("%q: error %v", b, err)
+			}
 			return
+		}
+		for _, w := range p.Witnesses() {
+			if p.names[w.Name] == nil || p.names["none"] != nil {
+				t.Errorf("%q: the witness %q has no name", b, w.Name)
+			}
 		}
 		if p.Origin() == "" || p.quorum != nil && p.quorum.met(map[int]bool{}) {
 			t.Errorf("%q: met by nobody", b)
@@ -135,7 +144,9 @@ func FuzzParseState(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Add([]byte(`{"v":"prooftrail.audit-state/1","head":"","checked":{"size":0,"hashes":[],"last_time":"2026-01-31T00:00:00Z"}}`))
+	for _, at := range []string{"2026-01-31T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+01:00"} {
+		f.Add([]byte(`{"v":"prooftrail.audit-state/1","head":"","checked":{"size":0,"hashes":[],"last_time":"` + at + `"}}`))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := parseState(b)
 		if err != nil {
@@ -145,8 +156,12 @@ func FuzzParseState(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s2, err := parseState(again); err != nil || !bytes.Equal(s2.head, s.head) && bytes.Equal(s.head, again) {
-			t.Errorf("%s: not the same again: %v", b, err)
+		s2, err := parseState(again)
+		if err != nil || !bytes.Equal(s2.head, s.head) || (s2.opened == nil) != (s.opened == nil) {
+			t.Fatalf("%s: not the same again: %v", b, err)
+		}
+		if third, err := s2.bytes(); err != nil || !bytes.Equal(third, again) {
+			t.Errorf("%s became %s: %v", again, third, err)
 		}
 	})
 }

@@ -231,7 +231,7 @@ func retryAfter(h http.Header) time.Duration {
 	if err != nil || s < 0 {
 		return 0
 	}
-	return min(time.Duration(s)*time.Second, time.Minute)
+	return time.Duration(min(s, 60)) * time.Second
 }
 
 // watchedBody ends a request whose server sends nothing for the timeout, or so little that

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 
 	"github.com/prooftrail/prooftrail/verifier/seal"
@@ -87,7 +88,7 @@ func (l *HTTPLog) Openings(ctx context.Context, start, count uint64) (body io.Re
 	if l.api == "" && l.name == "" {
 		return nil, fmt.Errorf("log URL %q: no /logs/<log> in it, so the API can't be found", l.cfg.URL)
 	}
-	u := fmt.Sprintf("%s/v1/logs/%s/openings?start=%d&count=%d", l.api, l.name, start, count)
+	u := fmt.Sprintf("%s/v1/logs/%s/openings?start=%d&count=%d", l.api, url.PathEscape(l.name), start, count)
 	err = l.retry(ctx, func(ctx context.Context) error {
 		body, _, err = l.open(ctx, u, l.cfg.Token)
 		return err

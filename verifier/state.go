@@ -92,7 +92,11 @@ func (j *markJSON) mark() (*mark, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mark{tree, j.LastTime.UTC()}, nil
+	at := j.LastTime.UTC()
+	if !at.IsZero() && (at.Unix() < 0 || at.Unix() > lastSecond) {
+		return nil, errors.New("last_time: expected a time from 1970 to 9999") // as in leaves
+	}
+	return &mark{tree, at}, nil
 }
 
 func (m *mark) json() *markJSON {

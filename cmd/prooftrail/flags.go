@@ -192,7 +192,7 @@ func readToken(e *env, file string) (string, error) {
 		return "", fmt.Errorf("token: %w", err)
 	}
 	token := strings.TrimSpace(string(b))
-	if token == "" || strings.ContainsAny(token, " \r\n") {
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", fmt.Errorf("token: %s doesn't hold one token", file)
 	}
 	return token, nil

@@ -98,14 +98,14 @@ type answered struct {
 func newKillRun(t *testing.T) *killRun {
 	k := &killRun{t: t, dir: filepath.Join(t.TempDir(), "log"), tokens: map[string]string{},
 		answers: map[string]answered{}, sent: map[string][]byte{}, heads: map[uint64]verifier.Hash{}}
-	if out, err := exec.Command("prooftrail", "init", "--data", k.dir, "--origin", "example.com/audit").CombinedOutput(); err != nil {
+	if out, err := exec.Command("prooftrail", "init", "--data", k.dir, "--origin", "example.com/audit", "--source", "cron://").CombinedOutput(); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
 	var err error
 	if k.policy, err = readPolicy(filepath.Join(k.dir, "policy.txt")); err != nil {
 		t.Fatal(err)
 	}
-	for _, role := range []string{"submit", "read"} {
+	for _, role := range []string{"submit", "read", "admin"} {
 		b, err := os.ReadFile(filepath.Join(k.dir, "tokens", role+".token"))
 		if err != nil {
 			t.Fatal(err)
@@ -130,13 +130,15 @@ type server struct {
 	stderr *bytes.Buffer
 }
 
-func (k *killRun) command() *exec.Cmd {
-	return exec.Command("prooftrail", "serve", "--data", k.dir, "--listen", "127.0.0.1:0")
+// command is a server, with further flags.
+func (k *killRun) command(flags ...string) *exec.Cmd {
+	return exec.Command("prooftrail", append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, flags...)...)
 }
 
-func (k *killRun) start() *server {
+// start starts a server, with further flags, and waits until it is ready.
+func (k *killRun) start(flags ...string) *server {
 	k.t.Helper()
-	s := &server{cmd: k.command(), stderr: new(bytes.Buffer)}
+	s := &server{cmd: k.command(flags...), stderr: new(bytes.Buffer)}
 	s.cmd.Stderr = s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {

@@ -81,7 +81,9 @@ func (x *exchange) readSome(buf *buffer) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &problem{kind: kindTimeout, cause: err}
 	default:
-		return &problem{kind: kindInvalidRequest, detail: "the body ended before its end", cause: err}
+		p := badMember("", "all of it; it ended before its end")
+		p.cause = err
+		return p
 	}
 }
 

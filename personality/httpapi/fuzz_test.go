@@ -15,8 +15,14 @@ import (
 // gives the same elements, and when all elements that it gives are valid JSON, so
 // is the whole.
 func FuzzSplitBatch(f *testing.F) {
-	for _, b := range append(badBatches(), badRequest{call: post(`{"events":[{"a":"\"]}"},[1,"x"],-1, "s" ,null]}` + "\n")}) {
-		f.Add([]byte(b.call.body[:min(len(b.call.body), 2000)]))
+	f.Add([]byte(`{"events":[{"a":"\"]}"},[1,"x"],-1, "s" ,null]}` + "\n"))
+	corpus := loadCorpus(f)
+	for _, k := range corpus.Cases {
+		if body, err := corpus.BodyOf(k); err != nil {
+			f.Fatal(err)
+		} else if k.File == "batch" {
+			f.Add([]byte(body[:min(len(body), 2000)]))
+		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		elements, err := splitBatch(body)

@@ -147,6 +147,12 @@ type call struct {
 	header       map[string]string
 }
 
+// with is the call, changed.
+func with(c call, change func(*call)) call {
+	change(&c)
+	return c
+}
+
 type reply struct {
 	status int
 	header http.Header

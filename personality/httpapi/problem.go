@@ -87,6 +87,7 @@ type problem struct {
 	kind      kind
 	detail    string // for people; never an internal error's text
 	parameter string // of the query or path
+	nameless  bool   // the parameter is one without a name
 	member    bool   // pointer is given; "" is the whole event
 	pointer   string
 	code      string
@@ -141,6 +142,10 @@ func problemOf(err error) *problem {
 	if errors.As(err, &invalid) {
 		return badParameter(invalid.Field, invalid.Expected)
 	}
+	if errors.Is(err, personality.ErrForeignSource) {
+		return &problem{kind: kindForbidden, member: true, pointer: "/source", expected: "a source that the token may speak for",
+			detail: "the token may not speak for this source", cause: err}
+	}
 	for _, s := range sentinels {
 		if errors.Is(err, s.err) {
 			return &problem{kind: s.kind, cause: err}
@@ -162,7 +167,11 @@ func place(pointer string) string {
 
 // badParameter refuses a parameter of the query or path.
 func badParameter(name, expected string) *problem {
-	return &problem{kind: kindInvalidRequest, parameter: name, expected: expected, detail: name + ": expected " + expected}
+	where := name
+	if where == "" {
+		where = "a parameter without a name"
+	}
+	return &problem{kind: kindInvalidRequest, parameter: name, nameless: name == "", expected: expected, detail: where + ": expected " + expected}
 }
 
 // badMember refuses a member of a body that is not an event.
@@ -188,7 +197,9 @@ func (p *problem) append(dst []byte, requestID string) []byte {
 	if p.member {
 		dst = appendText(append(dst, `,"pointer":`...), p.pointer)
 	}
-	dst = appendMember(dst, "parameter", p.parameter)
+	if p.parameter != "" || p.nameless {
+		dst = appendText(append(dst, `,"parameter":`...), p.parameter)
+	}
 	dst = appendMember(dst, "code", p.code)
 	dst = appendMember(dst, "expected", p.expected)
 	if p.conflict {

@@ -58,8 +58,10 @@ func (a *API) submit(x *exchange) error {
 
 // eventsType reads the content type: NDJSON or JSON.
 func eventsType(h http.Header) (ndjson bool, err error) {
-	if c := h["Content-Encoding"]; len(c) > 0 && !strings.EqualFold(c[0], "identity") {
-		return false, &problem{kind: kindMediaType, detail: "content codings are not supported"}
+	for _, coding := range h["Content-Encoding"] {
+		if !strings.EqualFold(coding, "identity") {
+			return false, &problem{kind: kindMediaType, detail: "content codings are not supported"}
+		}
 	}
 	text := ""
 	if v := h["Content-Type"]; len(v) == 1 {

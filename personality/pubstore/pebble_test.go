@@ -11,7 +11,7 @@ import (
 	"github.com/prooftrail/prooftrail/personality/pubstore/pubstoretest"
 )
 
-func openPebble(t *testing.T, fs vfs.FS) *pebble.DB {
+func openPebble(t testing.TB, fs vfs.FS) *pebble.DB {
 	t.Helper()
 	db, err := pebble.Open("db", &pebble.Options{FS: fs, Logger: quiet{t}})
 	if err != nil {
@@ -20,7 +20,7 @@ func openPebble(t *testing.T, fs vfs.FS) *pebble.DB {
 	return db
 }
 
-type quiet struct{ t *testing.T }
+type quiet struct{ t testing.TB }
 
 func (quiet) Infof(string, ...any)                {}
 func (q quiet) Errorf(format string, args ...any) { q.t.Errorf(format, args...) }

@@ -97,11 +97,6 @@ func compare(v *verifier.Verdict, sent event.Fields, status Status) (uncompared 
 	case len(c.Erased) > 0 && status != Duplicate:
 		return nil, fmt.Errorf("it says erased of what has only just been sent: %s", strings.Join(c.Erased, " "))
 	}
-	for i := range v.Opening.Fields {
-		if by := v.Opening.Fields[i].ErasedBy; by != nil && *by <= v.Index {
-			return nil, fmt.Errorf("it says that entry %d erased a field of the later entry %d", *by, v.Index)
-		}
-	}
 	return c.Erased, nil
 }
 
@@ -129,19 +124,28 @@ func (k *Checker) check(receipt []byte) (*verifier.Verdict, error) {
 		return nil, err
 	}
 	v := &verifier.Verdict{
-		Inclusion: true, Witnesses: head.witnesses,
+		Parsed: true, Inclusion: true, Witnesses: head.witnesses,
 		Origin: cp.Origin, Index: r.Index, Size: cp.Size, LeafHash: leaf, Time: o.Time,
 	}
-	show(v, o)
+	if err := show(v, o); err != nil {
+		return nil, err
+	}
 	return v, nil
 }
 
-// show fills in what an opening shows.
-func show(v *verifier.Verdict, o *seal.Opening) {
+// show fills in what an opening of the verdict's entry shows. The leaf doesn't bind which
+// entry records an erasure; that it comes later is all that can be checked here.
+func show(v *verifier.Verdict, o *seal.Opening) error {
+	for i := range o.Fields {
+		if by := o.Fields[i].ErasedBy; by != nil && *by <= v.Index {
+			return fmt.Errorf("it says that entry %d erased a field of entry %d, which isn't before it", *by, v.Index)
+		}
+	}
 	v.Opening, v.Event, v.Withheld, v.Content = o, o.Event(), o.Withheld(), seal.Verified
 	if len(v.Withheld) > 0 {
 		v.Content = seal.VerifiedRedacted
 	}
+	return nil
 }
 
 // checkpoint verifies a signed note against the policy and remembers its head.

@@ -121,7 +121,9 @@ func (c *Client) checkEntryParts(e *Entry) error {
 		case v.Opening != nil && !bytes.Equal(v.Opening.Bytes(), e.Opening):
 			return errors.New("it doesn't show the same as the opening beside it")
 		}
-		show(v, o)
+		if err := show(v, o); err != nil {
+			return err
+		}
 	} else if v.Opening != nil {
 		e.Opening = v.Opening.Bytes()
 	}

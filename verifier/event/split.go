@@ -119,7 +119,7 @@ func (s *splitter) topMember(name []byte) *Error {
 // topObject reads the members of a top-level object.
 func (s *splitter) topObject(t *top) *Error {
 	if s.peek() != '{' {
-		return s.wrongType(t.pointer, "an object")
+		return s.wrongType(t.pointer, 2, "an object")
 	}
 	empty, err := s.each(t.pointer, func(name []byte) *Error {
 		if t.kind == kindOpen {
@@ -144,7 +144,7 @@ func (s *splitter) topObject(t *top) *Error {
 // targets reads the array target.
 func (s *splitter) targets(t *top) *Error {
 	if s.peek() != '[' {
-		return s.wrongType(t.pointer, "an array")
+		return s.wrongType(t.pointer, 2, "an array")
 	}
 	s.pos++
 	if s.peek() == ']' {
@@ -171,7 +171,7 @@ func (s *splitter) targets(t *top) *Error {
 // target reads element i of target.
 func (s *splitter) target(t *top, i int) *Error {
 	if s.peek() != '{' {
-		return s.wrongType(targetPointer(i), "an object")
+		return s.wrongType(targetPointer(i), 3, "an object")
 	}
 	empty, err := s.each(targetPointer(i), func(name []byte) *Error {
 		for j, m := range targetMembers {
@@ -237,8 +237,8 @@ func (f *splitField) compare(g *splitField) int {
 
 // wrongType reads a value that the schema has no place for, so that text which
 // isn't JSON is called that.
-func (s *splitter) wrongType(pointer, expected string) *Error {
-	if err := s.value(2, false); err != nil {
+func (s *splitter) wrongType(pointer string, depth int, expected string) *Error {
+	if err := s.value(depth, false); err != nil {
 		err.Pointer = pointer + err.Pointer
 		return err
 	}

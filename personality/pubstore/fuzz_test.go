@@ -1,0 +1,87 @@
+package pubstore_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+)
+
+// FuzzPebbleRows puts any value under the key of each kind of row: reading it is ErrCorrupt, or
+// gives what the value says.
+func FuzzPebbleRows(f *testing.F) {
+	db := openPebble(f, vfs.NewMem())
+	f.Cleanup(func() { _ = db.Close() })
+	s := pubstore.NewPebble(db)
+	log, err := json.Marshal(pubstore.Log{Origin: "o", Name: "audit", VKey: "v", TreeID: 1, IDSecret: make([]byte, 32)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint8(0), append([]byte{1}, make([]byte, 40)...))
+	f.Add(uint8(1), log)
+	f.Add(uint8(2), make([]byte, 64))
+	f.Add(uint8(3), make([]byte, 8))
+	f.Add(uint8(4), []byte(`{"id":"x","secret_sha256":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`))
+	f.Add(uint8(5), []byte{0, 0, 0, 9})
+	kinds := storedRows()
+	f.Fuzz(func(t *testing.T, kind uint8, value []byte) {
+		row := kinds[int(kind)%len(kinds)]
+		if err := db.Set(row.key, value, pebble.NoSync); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := db.Delete(row.key, pebble.NoSync); err != nil {
+				t.Fatal(err)
+			}
+		}()
+		ok, err := row.read(t, s, value)
+		if err != nil && !errors.Is(err, pubstore.ErrCorrupt) {
+			t.Errorf("%q: %x: error %v", row.key, value, err)
+		}
+		if err == nil && !ok {
+			t.Errorf("%q: %x was read as something else", row.key, value)
+		}
+	})
+}
+
+// storedRow reads the row at its key and tells whether what came is what the value says.
+type storedRow struct {
+	key  []byte
+	read func(t *testing.T, s *pubstore.Pebble, value []byte) (ok bool, err error)
+}
+
+func storedRows() []storedRow {
+	return []storedRow{
+		{[]byte("ph"), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
+			h, err := s.Head(t.Context())
+			return bytes.Equal(append(binary.BigEndian.AppendUint64([]byte{1}, h.Size), h.Root[:]...), value), err
+		}},
+		{[]byte("pl"), func(t *testing.T, s *pubstore.Pebble, _ []byte) (bool, error) {
+			l, err := s.Log(t.Context())
+			return l.Origin != "" && l.Name != "" && l.VKey != "" && l.TreeID != 0 && len(l.IDSecret) == 32, err
+		}},
+		{append([]byte("pt"), make([]byte, 9)...), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
+			b, err := s.Tile(t.Context(), 0, 0)
+			return bytes.Equal(b, value) && len(b) >= 32 && len(b)%32 == 0, err
+		}},
+		{append([]byte("pi"), make([]byte, 32)...), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
+			found, err := s.Indexes(t.Context(), make([][32]byte, 1))
+			index, ok := found[[32]byte{}]
+			return ok && bytes.Equal(binary.BigEndian.AppendUint64(nil, index), value), err
+		}},
+		{[]byte("pkx"), func(t *testing.T, s *pubstore.Pebble, _ []byte) (bool, error) {
+			tokens, err := s.Tokens(t.Context())
+			return len(tokens) == 1 && tokens[0].ID == "x" && len(tokens[0].SecretHash) == 32, err
+		}},
+		{append([]byte("ps"), make([]byte, 40)...), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
+			marks, err := s.Marks(t.Context(), 0)
+			return len(marks) == 1 && marks[0].First == 0 && bytes.Equal(binary.BigEndian.AppendUint32(nil, uint32(marks[0].Count)), value), err
+		}},
+	}
+}
