@@ -2,9 +2,9 @@ package seal
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier/event"
@@ -65,29 +65,46 @@ func Commit(f event.Fields, salts SaltSource) (*Commitment, error) {
 	return commit(f, fresh), nil
 }
 
+// committers keep the memory of commit.
+var committers = sync.Pool{New: func() any { return new(committer) }}
+
+type committer struct {
+	hasher hasher
+	hashes []Hash // of the fields
+}
+
+// release gives the committer back, unless an odd event has made it large.
+func (c *committer) release() {
+	if cap(c.hasher.msg) <= 64<<10 {
+		committers.Put(c)
+	}
+}
+
 // commit builds the opening and hashes parts of it as it goes.
 func commit(f event.Fields, salts []byte) *Commitment {
 	const shown = `{"p":"","s":"","v":},`
-	size, longest := len(openHead), 0
+	size := len(openHead)
 	for i := range f {
 		size += len(shown) + len(f[i].Pointer) + saltLen + len(f[i].Value)
-		longest = max(longest, len(f[i].Pointer)+hashLen, len(f[i].Value)+saltLen)
 	}
 	out := append(make([]byte, 0, size), openHead...)
-	scratch := make([]byte, 0, longest+len("0[``,``]"))
-	var tree rooter
+	c := committers.Get().(*committer)
+	defer c.release()
+	h := &c.hasher
+	c.hashes = c.hashes[:0]
 	for i := range f {
 		out = append(append(out, `{"p":"`...), f[i].Pointer...)
 		out = append(out, `","s":"`...)
 		out = base64.RawURLEncoding.AppendEncode(out, salts[i*saltBytes:][:saltBytes])
-		scratch = appendCommitted(scratch[:0], out[len(out)-saltLen:], f[i].Value)
-		c := sha256.Sum256(scratch)
+		h.msg = appendCommitted(h.msg[:0], out[len(out)-saltLen:], f[i].Value)
+		commitment := h.sum()
 		out = append(append(out, `","v":`...), f[i].Value...)
 		out = append(out, '}', ',')
-		scratch = appendField(scratch[:0], f[i].Pointer, &c)
-		tree.add(sha256.Sum256(scratch))
+		h.msg = appendField(h.msg[:0], f[i].Pointer, &commitment)
+		c.hashes = append(c.hashes, h.sum())
 	}
-	return &Commitment{root: hideRoot(tree.n, tree.root()), opening: out[:len(out)-1]}
+	h.msg = appendHidden(h.msg[:0], len(c.hashes), h.fold(c.hashes))
+	return &Commitment{root: h.sum(), opening: out[:len(out)-1]}
 }
 
 // Sealed is an event as it goes into the log and into the publication store.
@@ -108,7 +125,7 @@ func (c *Commitment) At(t time.Time) Sealed {
 	s.Opening = make([]byte, 0, len(c.opening)+len(openTime)+len(timeStyle)+len(openTail))
 	s.Opening = append(s.Opening, c.opening...)
 	s.Opening = append(s.Opening, openTime...)
-	s.Opening = t.AppendFormat(s.Opening, timeStyle)
+	s.Opening = appendSecond(s.Opening, t)
 	s.Opening = append(s.Opening, openTail...)
 	return s
 }
