@@ -4,7 +4,8 @@
 // # The life of a request
 //
 //  1. Accept. [Server] bounds connections, header size and the time that a
-//     client may take over its headers and its body.
+//     client may take over its headers and its body. At the bound the connection
+//     that has waited longest without a request gives way to the next one.
 //  2. Route. One table ([routes]) names every call; what isn't in it is a 404,
 //     and a known path with another method a 405 with Allow.
 //  3. Authenticate. The bearer token's owner is asked of the log. Failures are

@@ -28,6 +28,7 @@ var (
 	valueCacheHour = []string{"public, max-age=3600"}
 	valueNoSniff   = []string{"nosniff"}
 	valueAny       = []string{"*"}
+	valueClose     = []string{"close"}
 )
 
 const maxRequestID = 64
@@ -79,6 +80,7 @@ func (x *exchange) serve() error {
 	x.route = rt
 	if rt.public {
 		x.w.Header()["Access-Control-Allow-Origin"] = valueAny
+		x.leaveBody()
 		return rt.serve(a, x)
 	}
 	if err := a.authenticate(x); err != nil {
@@ -167,6 +169,16 @@ func (x *exchange) extend() {
 // and cancel the request's context in the middle of a long answer.
 func (x *exchange) bodyDone() {
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
+}
+
+// leaveBody ends the connection with the answer if the request has a body: it is not
+// worth reading, nor, from somebody without a credential, waiting for. Without the
+// deadline net/http would wait for it after the answer.
+func (x *exchange) leaveBody() {
+	if x.r.ContentLength != 0 {
+		x.w.Header()["Connection"] = valueClose
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) // as in extend
+	}
 }
 
 // caller is who the log is told asks.

@@ -139,6 +139,23 @@ func TestFullHouse(t *testing.T) {
 	}
 }
 
+// TestNobodysBody: who has shown no credential is answered without waiting for the
+// body, and has no connection any more then.
+func TestNobodysBody(t *testing.T) {
+	h := withFake(t, func(c *Config) { c.BodyTimeout = time.Hour })
+	for request, status := range map[string]int{
+		"POST /v1/events": 401, "POST /v1/tokens": 401, "POST /nowhere": 404, "PUT /v1/events": 405, "GET /logs/audit/checkpoint": 200, "GET /healthz": 200,
+	} {
+		c := h.dial()
+		answer(t, c, request+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", status)
+		mustBeCut(t, c)
+	}
+	c := h.dial()
+	for range 2 { // without a body there is nothing to wait for
+		answer(t, c, "GET /v1/tokens HTTP/1.1\r\nHost: x\r\n\r\n", 401)
+	}
+}
+
 // dialAs opens a connection; over https its handshake is done.
 func (h *harness) dialAs(name string) net.Conn {
 	h.t.Helper()

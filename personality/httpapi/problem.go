@@ -240,8 +240,8 @@ func (x *exchange) fail(err error) {
 	if p.allow != "" {
 		h["Allow"] = []string{p.allow}
 	}
-	if p.kind == kindTimeout || p.kind == kindRequestSize || p.kind == kindUnauthorized && x.r.ContentLength != 0 {
-		h["Connection"] = []string{"close"} // what is left of the body is not worth reading, nor waiting for
+	if p.kind == kindTimeout || p.kind == kindRequestSize || x.token == nil {
+		x.leaveBody()
 	}
 	buf := getBuffer()
 	defer putBuffer(buf)
