@@ -82,7 +82,7 @@ func TestNamedTestsExist(t *testing.T) {
 		}
 	}
 	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z0-9_]+)`")
-	for _, path := range []string{"docs/threats.md", "docs/design.md"} {
+	for _, path := range []string{"docs/threats.md", "docs/tampering.md", "docs/design.md"} {
 		for _, line := range pages(t)[path].prose {
 			for _, m := range named.FindAllStringSubmatch(line, -1) {
 				if !strings.Contains(all.String(), "func "+m[1]+"(") {

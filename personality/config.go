@@ -44,7 +44,8 @@ type Config struct {
 	// Now is the sequencer's clock. Default time.Now.
 	Now func() time.Time
 
-	fs vfs.FS // of the embedded database; tests lose power with it
+	fs         vfs.FS      // of the embedded database; tests lose power with it
+	corruption *corruption // of its files
 }
 
 // maxBatchEvents is the greatest MaxBatch.

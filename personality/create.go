@@ -185,6 +185,9 @@ func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
 		FS: c.fs, Cache: cache, ErrorIfNotExists: mustExist, ErrorIfExists: !mustExist,
 		Logger: pebbleLogger{c.Logger.With("component", "pebble")},
 	}
+	if c.corruption != nil {
+		opts.EventListener = &pebble.EventListener{DataCorruption: c.corruption.report}
+	}
 	pebblestore.Configure(opts)
 	pubstore.Configure(opts)
 	db, err := pebble.Open(filepath.Join(dir, storeDir), opts)
@@ -219,11 +222,12 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if err := checkPrivate(c.Dir); err != nil {
 		return parts{}, fmt.Errorf("open log: %w", err)
 	}
+	c.corruption = &corruption{}
 	db, err := openPebble(c, c.Dir, true)
 	if err != nil {
 		return parts{}, fmt.Errorf("open log in %s: %w", c.Dir, err)
 	}
-	p := parts{store: pubstore.NewPebble(db), close: db.Close}
+	p := parts{store: pubstore.NewPebble(db), corruption: c.corruption, close: db.Close}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open log in %s: %w", c.Dir, err), db.Close())
@@ -236,12 +240,38 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if p.signer, p.keys, err = loadSigner(filepath.Join(c.Dir, keyFile), params); err != nil {
 		return parts{}, err
 	}
-	if p.tree, err = tree.OpenEmbedded(ctx, db, params.TreeID, treeOptions(c)); err != nil {
+	if p.tree, err = openTreeOrExplain(ctx, db, params.TreeID, treeOptions(c)); err != nil {
 		return parts{}, err
 	}
 	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey)
 	return p, nil
 }
+
+// errNoTree: Trillian's tree is not there, or not as it was made.
+var errNoTree = errors.New("Trillian's tree can't be used")
+
+// openTreeOrExplain returns the tree, or one whose calls say why there is none: the
+// log opens then, refuses, and shows what is published.
+func openTreeOrExplain(ctx context.Context, db *pebble.DB, id int64, opts tree.Options) (tree.Tree, error) {
+	t, err := tree.OpenEmbedded(ctx, db, id, opts)
+	if err == nil {
+		return t, nil
+	}
+	for _, wrong := range []error{tree.ErrCorrupt, pebblestore.ErrCorrupt, tree.ErrNoTree, tree.ErrNotWritable} {
+		if errors.Is(err, wrong) {
+			return noTree{fmt.Errorf("%w: %w", errNoTree, err)}, nil
+		}
+	}
+	return nil, err
+}
+
+type noTree struct{ err error }
+
+func (t noTree) Append(context.Context, []tree.Leaf) error                { return t.err }
+func (t noTree) Integrate(context.Context, uint64) (tree.Root, error)     { return tree.Root{}, t.err }
+func (t noTree) Root(context.Context) (tree.Root, error)                  { return tree.Root{}, t.err }
+func (t noTree) Leaves(context.Context, uint64, int) ([]tree.Leaf, error) { return nil, t.err }
+func (t noTree) Close() error                                             { return nil }
 
 // loadSigner reads the signing key, checks that it is this log's, and derives the
 // other keys from it: they must not be in the store either.

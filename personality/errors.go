@@ -3,6 +3,8 @@ package personality
 import (
 	"errors"
 	"fmt"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
 
 // The kinds of failure that callers tell apart; httpapi maps each to one HTTP
@@ -25,6 +27,9 @@ var (
 	// ErrUnavailable: storage failed, and whether the event was stored is not
 	// known. Sending the same event again is safe (I5) and gives the answer.
 	ErrUnavailable = errors.New("the log's storage is not available")
+	// ErrDamaged: what is stored of the entry or tile that was asked for isn't what was
+	// published, or is gone. Nobody but an operator can mend it.
+	ErrDamaged = pubstore.ErrCorrupt
 	// ErrRefusing: the service found its own log wrong, or behind what it had
 	// signed (I2, I3), and sequences, signs and shows no content any more. The
 	// error found is a [*Fault].

@@ -19,15 +19,17 @@ const (
 
 var rangeFactory = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
 
-// node returns a complete node of the published tree, from memory or its tile.
-func (s *Service) node(ctx context.Context, id compact.NodeID) ([]byte, error) {
+// node returns a complete node of the published tree, from memory or, unchecked,
+// from its tile.
+func (s *Service) node(ctx context.Context, id compact.NodeID) (hash []byte, inMemory bool, err error) {
 	s.edge.mu.RLock()
-	hash, ok := s.edge.get(id)
+	h, inMemory := s.edge.get(id)
 	s.edge.mu.RUnlock()
-	if ok {
-		return hash[:], nil
+	if inMemory {
+		return h[:], true, nil
 	}
-	return nodeFromTile(ctx, s.store, id)
+	hash, err = nodeFromTile(ctx, s.store, id)
+	return hash, false, notAMiss(err)
 }
 
 // nodeFromTile folds a node from the hashes of the tile that holds it: at most
@@ -82,39 +84,100 @@ func rootOf(r *compact.Range) ([32]byte, error) {
 	return [32]byte(root), nil
 }
 
-// prove gathers the nodes of a proof.
-func (s *Service) prove(ctx context.Context, nodes proof.Nodes) ([]verifier.Hash, error) {
-	hashes := make([][]byte, len(nodes.IDs))
-	for i, id := range nodes.IDs {
-		h, err := s.node(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		hashes[i] = h
-	}
-	hashes, err := nodes.Rehash(hashes, rfc6962.DefaultHasher.HashChildren)
+// prove gathers the nodes of a proof. If not all of them came from memory, it
+// is to be checked before it is given to anybody.
+func (s *Service) prove(ctx context.Context, nodes proof.Nodes) (p []verifier.Hash, inMemory bool, err error) {
+	hashes, inMemory, err := s.nodes(ctx, nodes.IDs)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	out := make([]verifier.Hash, len(hashes))
+	if hashes, err = nodes.Rehash(hashes, rfc6962.DefaultHasher.HashChildren); err != nil {
+		return nil, false, err
+	}
+	p = make([]verifier.Hash, len(hashes))
 	for i, h := range hashes {
-		out[i] = verifier.Hash(h)
+		p[i] = verifier.Hash(h)
 	}
-	return out, nil
+	return p, inMemory, nil
+}
+
+func (s *Service) nodes(ctx context.Context, ids []compact.NodeID) (hashes [][]byte, inMemory bool, err error) {
+	hashes, inMemory = make([][]byte, len(ids)), true
+	for i, id := range ids {
+		var found bool
+		if hashes[i], found, err = s.node(ctx, id); err != nil {
+			return nil, false, err
+		}
+		inMemory = inMemory && found
+	}
+	return hashes, inMemory, nil
 }
 
 // proveInclusion returns the inclusion proof of the entry in the tree of the
-// size, which has been published.
+// size, which has been published. It is ErrDamaged if that leads elsewhere than to
+// the signed root.
 func (s *Service) proveInclusion(ctx context.Context, index, size uint64) ([]verifier.Hash, error) {
 	nodes, err := proof.Inclusion(index, size)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.prove(ctx, nodes)
+	p, inMemory, err := s.prove(ctx, nodes)
+	if err == nil && !inMemory {
+		err = s.checkInclusion(ctx, index, size, p)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("prove inclusion of %d in size %d: %w", index, size, err)
 	}
 	return p, nil
+}
+
+func (s *Service) checkInclusion(ctx context.Context, index, size uint64, p []verifier.Hash) error {
+	leafHash, err := s.leafHash(ctx, index)
+	if err != nil {
+		return err
+	}
+	root, err := s.rootAt(ctx, size)
+	if err != nil {
+		return err
+	}
+	return notProven(verifier.CheckInclusion(index, size, leafHash, p, root))
+}
+
+// notProven: where a proof from the tiles doesn't hold, they have been changed.
+func notProven(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%w: the tiles don't lead to the signed root: %w", ErrDamaged, err)
+	}
+	return err
+}
+
+// rootAt returns the root that the published tree had at a size from 1 on, proven
+// to lead to the root that is signed.
+func (s *Service) rootAt(ctx context.Context, size uint64) (root verifier.Hash, err error) {
+	head := s.published.Load().head
+	if size == head.Size {
+		return head.Root, nil
+	}
+	hashes, _, err := s.nodes(ctx, compact.RangeNodes(0, size, nil))
+	if err != nil {
+		return root, err
+	}
+	r, err := rangeFactory.NewRange(0, size, hashes)
+	if err != nil {
+		return root, err
+	}
+	if root, err = rootOf(r); err != nil {
+		return root, err
+	}
+	nodes, err := proof.Consistency(size, head.Size)
+	if err != nil {
+		return root, err
+	}
+	p, _, err := s.prove(ctx, nodes)
+	if err != nil {
+		return root, err
+	}
+	return root, notProven(verifier.CheckConsistency(size, head.Size, p, root, head.Root))
 }
 
 // ProveInclusion returns the leaf hash of the entry and its proof in the tree of
@@ -131,12 +194,12 @@ func (s *Service) ProveInclusion(ctx context.Context, index, size uint64) (verif
 	if size > s.published.Load().head.Size {
 		return verifier.Hash{}, nil, ErrBeyondHead
 	}
-	leaf, err := s.node(ctx, compact.NewNodeID(0, index))
+	leafHash, err := s.leafHash(ctx, index)
 	if err != nil {
 		return verifier.Hash{}, nil, err
 	}
 	p, err := s.proveInclusion(ctx, index, size)
-	return verifier.Hash(leaf), p, err
+	return leafHash, p, err
 }
 
 // ProveConsistency returns the RFC 6962 proof that the tree of size second
@@ -157,11 +220,26 @@ func (s *Service) ProveConsistency(ctx context.Context, first, second uint64) ([
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.prove(ctx, nodes)
+	p, inMemory, err := s.prove(ctx, nodes)
+	if err == nil && !inMemory {
+		err = s.checkConsistency(ctx, first, second, p)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("prove consistency of %d and %d: %w", first, second, err)
 	}
 	return p, nil
+}
+
+func (s *Service) checkConsistency(ctx context.Context, first, second uint64, p []verifier.Hash) error {
+	before, err := s.rootAt(ctx, first)
+	if err != nil {
+		return err
+	}
+	after, err := s.rootAt(ctx, second)
+	if err != nil {
+		return err
+	}
+	return notProven(verifier.CheckConsistency(first, second, p, before, after))
 }
 
 // Tile returns the first width hashes of a tile, 32 bytes each, as c2sp.org/tlog-tiles
@@ -177,13 +255,25 @@ func (s *Service) Tile(ctx context.Context, level int, n uint64, width int) ([]b
 		return nil, ErrNotFound
 	}
 	tile, err := s.store.Tile(ctx, level, n)
-	if err != nil {
-		return nil, notAMiss(err)
+	if err == nil && len(tile) < width*32 {
+		err = fmt.Errorf("%w: %d bytes", ErrDamaged, len(tile))
 	}
-	if len(tile) < width*32 {
-		return nil, fmt.Errorf("tile %d/%d: %w: %d bytes", level, n, pubstore.ErrCorrupt, len(tile))
+	if err != nil {
+		return nil, s.lost(verifier.TilePath(level, n, width), err)
 	}
 	return tile[:width*32], nil
+}
+
+// lost logs that a file of the published tree is gone or malformed, and has it
+// answered as not found: an auditor who is told so accuses, but waits for one that can't
+// be read.
+func (s *Service) lost(path string, err error) error {
+	err = notAMiss(err)
+	if errors.Is(err, ErrDamaged) {
+		s.log.Error("a published tile is damaged", "path", path, "error", err)
+		return fmt.Errorf("%s: %w: %w", path, ErrNotFound, err)
+	}
+	return err
 }
 
 // EntryBundle returns the first width entries of a bundle, each after its length
@@ -199,14 +289,12 @@ func (s *Service) EntryBundle(ctx context.Context, n uint64, width int) ([]byte,
 		return nil, ErrNotFound
 	}
 	bundle, err := s.store.Bundle(ctx, n)
-	if err != nil {
-		return nil, notAMiss(err)
-	}
 	end := 0
-	for range width {
-		if _, end, err = bundleEntry(bundle, end); err != nil {
-			return nil, fmt.Errorf("entry bundle %d: %w", n, err)
-		}
+	for i := 0; i < width && err == nil; i++ {
+		_, end, err = bundleEntry(bundle, end)
+	}
+	if err != nil {
+		return nil, s.lost(verifier.EntriesPath(n, width), err)
 	}
 	return bundle[:end], nil
 }
@@ -226,7 +314,7 @@ func bundleEntry(bundle []byte, offset int) (entry []byte, next int, err error) 
 // notAMiss turns "not there" into "corrupt" for what the head says must be there.
 func notAMiss(err error) error {
 	if errors.Is(err, pubstore.ErrNotFound) {
-		return fmt.Errorf("%w: %w", pubstore.ErrCorrupt, errMissing)
+		return fmt.Errorf("%w: %w", ErrDamaged, errMissing)
 	}
 	return err
 }

@@ -2,9 +2,9 @@ package personality
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
-	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/seal"
 )
@@ -66,7 +66,11 @@ func (r *openingReader) tile(ctx context.Context, end uint64) error {
 		return err
 	}
 	end = min(end, (r.next/tileWidth+1)*tileWidth)
-	if err := r.readHashes(ctx, end); err != nil {
+	err := r.readHashes(ctx, end)
+	if errors.Is(err, ErrDamaged) { // then nobody can find them
+		return r.missing(end)
+	}
+	if err != nil {
 		return fmt.Errorf("read openings from %d: %w", r.next, err)
 	}
 	return r.s.store.Openings(ctx, r.next, r.hashes, func(opening []byte) error {
@@ -74,6 +78,16 @@ func (r *openingReader) tile(ctx context.Context, end uint64) error {
 		r.next++
 		return r.each(line)
 	})
+}
+
+// missing says of the entries [next, end) that their openings aren't there.
+func (r *openingReader) missing(end uint64) error {
+	for ; r.next < end; r.next++ {
+		if err := r.each(r.line(nil)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readHashes reads the leaf hashes of the entries [next, end), which are of one tile.
@@ -84,7 +98,7 @@ func (r *openingReader) readHashes(ctx context.Context, end uint64) error {
 	}
 	first, past := int(r.next%tileWidth), int((end-1)%tileWidth)+1
 	if len(tile) < past*32 {
-		return fmt.Errorf("tile 0/%d: %w: %d bytes", r.next/tileWidth, pubstore.ErrCorrupt, len(tile))
+		return fmt.Errorf("tile 0/%d: %w: %d bytes", r.next/tileWidth, ErrDamaged, len(tile))
 	}
 	r.hashes = r.hashes[:0]
 	for i := first; i < past; i++ {

@@ -53,7 +53,7 @@ func (s *Service) publishStep(ctx context.Context) (more bool) {
 	}
 	err := s.refusing()
 	if err == nil {
-		err = s.publish(ctx, size)
+		err = s.refuseDamage(s.publish(ctx, size))
 	}
 	if err == nil {
 		return true

@@ -2,12 +2,12 @@ package personality
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/transparency-dev/merkle/compact"
 
-	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/event"
 	"github.com/prooftrail/prooftrail/verifier/seal"
@@ -24,9 +24,9 @@ type Entry struct {
 
 // leafHash returns a published entry's leaf hash, from memory or its tile.
 func (s *Service) leafHash(ctx context.Context, index uint64) (verifier.Hash, error) {
-	h, err := s.node(ctx, compact.NewNodeID(0, index))
+	h, _, err := s.node(ctx, compact.NewNodeID(0, index))
 	if err != nil {
-		return verifier.Hash{}, notAMiss(err)
+		return verifier.Hash{}, err
 	}
 	return verifier.Hash(h), nil
 }
@@ -81,7 +81,10 @@ func (s *Service) see(ctx context.Context, from Caller, index uint64, leafHash v
 	}
 	o, err := seal.ParseOpening(opening)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", pubstore.ErrCorrupt, err)
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if o.LeafHash() != leafHash { // who doesn't check would believe it
+		return nil, fmt.Errorf("%w: its opening is not of its leaf", ErrDamaged)
 	}
 	e := &seen{opening: opening, event: o.Event()}
 	if from.Token.Has(RoleRead) && from.Token.Sees(e.tenant()) || e.submittedBy(from.Token) {
@@ -147,6 +150,9 @@ func (s *Service) entry(ctx context.Context, from Caller, index uint64, at *publ
 	if e.Leaf, err = s.leaf(ctx, index); err != nil {
 		return nil, nil, err
 	}
+	if leafHashOf(e.Leaf) != e.LeafHash {
+		return nil, nil, fmt.Errorf("%w: its bundle and its tile differ", ErrDamaged)
+	}
 	shown, err := s.see(ctx, from, index, e.LeafHash)
 	if err != nil {
 		return nil, nil, err
@@ -160,7 +166,7 @@ func (s *Service) entry(ctx context.Context, from Caller, index uint64, at *publ
 
 // EventByID returns the entry of the event with this source and id in the
 // caller's tenant; ErrNotFound where there is none that it may see.
-func (s *Service) EventByID(ctx context.Context, from Caller, source, id string) (*Entry, error) {
+func (s *Service) EventByID(ctx context.Context, from Caller, source, event string) (*Entry, error) {
 	release, err := s.use()
 	if err != nil {
 		return nil, err
@@ -175,7 +181,7 @@ func (s *Service) EventByID(ctx context.Context, from Caller, source, id string)
 	}
 	ids := make([][32]byte, len(tenants))
 	for i, tenant := range tenants {
-		ids[i] = s.identity(tenant, source, id)
+		ids[i] = s.identity(tenant, source, event)
 	}
 	indexes, err := s.store.Indexes(ctx, ids)
 	if err != nil {
@@ -187,14 +193,30 @@ func (s *Service) EventByID(ctx context.Context, from Caller, source, id string)
 			continue
 		}
 		e, err := s.Entry(ctx, from, index)
+		if errors.Is(err, ErrBeyondHead) {
+			err = fmt.Errorf("%w: its identity leads past the published tree", ErrDamaged)
+		}
 		if err != nil {
 			return nil, err
 		}
 		if e.Opening != nil {
-			return e, nil
+			return e, e.mustBe(source, event)
 		}
 	}
 	return nil, ErrNotFound
+}
+
+// mustBe returns ErrDamaged if the entry, which is shown, is of another event than the
+// one whose identity led to it.
+func (e *Entry) mustBe(source, id string) error {
+	o, err := seal.ParseOpening(e.Opening)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if stored := o.Event(); stored.Text("/source") != source || stored.Text("/id") != id {
+		return fmt.Errorf("%w: the identity leads to entry %d, which is of another event", ErrDamaged, e.Index)
+	}
+	return nil
 }
 
 // Receipt returns the entry's receipt at the newest head, with the opening where

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/personality/tree"
+	"github.com/prooftrail/prooftrail/verifier"
 )
 
 // recover brings a log from wherever a crash left it to where everything that is
@@ -34,17 +36,23 @@ func (s *Service) recover(ctx context.Context) error {
 	s.cfg.Metrics.stored.Set(float64(head.Size))
 
 	if err := s.checkHead(ctx, head); err != nil {
-		return asRefusal(err)
+		return s.asRefusal(err)
 	}
 	anchored, err := s.checkAnchor(ctx, head)
 	if err != nil {
-		return asRefusal(err)
+		return s.asRefusal(err)
+	}
+	if err := checkEdge(ctx, s.store, head.Size); err != nil {
+		return s.asRefusal(s.damaged(head.Size, err))
 	}
 	if err := s.checkTail(ctx, anchored.Size, head.Size); err != nil {
-		return asRefusal(err)
+		return s.asRefusal(err)
 	}
 	if err := s.checkTree(ctx, head); err != nil {
-		return asRefusal(err)
+		return s.asRefusal(err)
+	}
+	if s.refusing() != nil { // for what was found before
+		return nil
 	}
 	// The head may have been written and not signed: it is signed now. It may
 	// have been replayed from a write-ahead log that was never synced: sync.
@@ -52,13 +60,13 @@ func (s *Service) recover(ctx context.Context) error {
 		return err
 	}
 	if err := s.announceHead(ctx, &step{pub: pubstore.Publication{Head: head}, folded: s.fold.folded}); err != nil {
-		return asRefusal(err)
+		return s.asRefusal(err)
 	}
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {
 		return err
 	}
 	if _, err := s.resync(ctx); err != nil {
-		return asRefusal(err)
+		return s.asRefusal(err)
 	}
 	for {
 		size, ok := s.nextStep()
@@ -66,7 +74,7 @@ func (s *Service) recover(ctx context.Context) error {
 			return nil
 		}
 		if err := s.publish(ctx, size); err != nil {
-			return asRefusal(err)
+			return s.asRefusal(err)
 		}
 	}
 }
@@ -82,9 +90,23 @@ func (s *Service) signedByUs(kept []byte) bool {
 }
 
 // asRefusal lets a service that refuses open, so that it can say why.
-func asRefusal(err error) error {
-	if errors.Is(err, ErrRefusing) {
+func (s *Service) asRefusal(err error) error {
+	if err = s.refuseDamage(err); errors.Is(err, ErrRefusing) {
 		return nil
+	}
+	return err
+}
+
+// refuseDamage makes the service refuse where the database holds what can't be right:
+// trying again won't help. Other errors it returns as they are.
+func (s *Service) refuseDamage(err error) error {
+	if errors.Is(err, ErrRefusing) {
+		return err
+	}
+	for _, damage := range []error{pubstore.ErrCorrupt, tree.ErrBroken, errNoTree} {
+		if errors.Is(err, damage) {
+			return s.refuse("the database was changed, or is broken: "+err.Error(), err)
+		}
 	}
 	return err
 }
@@ -106,6 +128,50 @@ func (s *Service) checkHead(ctx context.Context, head pubstore.Head) error {
 	s.fold.folded = folded
 	for i, id := range compact.RangeNodes(0, head.Size, nil) {
 		s.edge.put(id, folded.Hashes()[i])
+	}
+	return nil
+}
+
+// checkEdge checks the tiles and the bundle that the next publication appends to: they
+// hold what the head covers and no more, or what is appended would be out of place.
+func checkEdge(ctx context.Context, store pubstore.Store, size uint64) error {
+	for level := 0; size>>(level*tileHeight) > 0; level++ {
+		n, width := size>>(level*tileHeight)/tileWidth, size>>(level*tileHeight)%tileWidth
+		if width == 0 {
+			continue
+		}
+		tile, err := store.Tile(ctx, level, n)
+		if err == nil && uint64(len(tile)) != width*32 {
+			err = fmt.Errorf("tile %d/%d has %d hashes for %d: %w", level, n, len(tile)/32, width, pubstore.ErrCorrupt)
+		}
+		if err == nil && level == 0 {
+			err = checkBundle(ctx, store, n, tile)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkBundle compares an entry bundle with the hashes of its tile.
+func checkBundle(ctx context.Context, store pubstore.Store, n uint64, tile []byte) error {
+	bundle, err := store.Bundle(ctx, n)
+	if err != nil {
+		return err
+	}
+	end := 0
+	for i := range len(tile) / 32 {
+		var entry []byte
+		if entry, end, err = bundleEntry(bundle, end); err != nil {
+			return fmt.Errorf("entry bundle %d: %w", n, err)
+		}
+		if leafHashOf(entry) != verifier.Hash(tile[i*32:]) {
+			return fmt.Errorf("entry bundle %d: entry %d isn't the one in the tile: %w", n, n*tileWidth+uint64(i), pubstore.ErrCorrupt)
+		}
+	}
+	if end != len(bundle) {
+		return fmt.Errorf("entry bundle %d is longer than its tile: %w", n, pubstore.ErrCorrupt)
 	}
 	return nil
 }
@@ -152,6 +218,10 @@ func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) (anchored
 // are believed only where a mark says that this log sequenced them.
 func (s *Service) checkTail(ctx context.Context, from, to uint64) error {
 	for next := from; next < to; {
+		if marks, err := s.store.Marks(ctx, next); err == nil && len(marks) == 0 {
+			return s.refuse(fmt.Sprintf("the stored head has size %d, the anchor %d, and entry %d has no mark: "+
+				"the anchor is an older copy, or this log didn't sequence it: somebody wrote to the database", to, from, next), errUnmarked)
+		}
 		b, err := s.readBatch(ctx, next)
 		if err != nil {
 			return err

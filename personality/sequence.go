@@ -191,7 +191,7 @@ func (s *Service) maySequence(ctx context.Context) error {
 	}
 	if s.unsure {
 		if _, err := s.resync(ctx); err != nil {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return fmt.Errorf("%w: %w", ErrUnavailable, s.refuseDamage(err))
 		}
 	}
 	if s.next >= s.published.Load().head.Size+uint64(s.cfg.MaxUnpublished) {
@@ -278,10 +278,16 @@ func (s *Service) afterFailure(ctx context.Context, err error) error {
 	switch {
 	case syncErr != nil:
 		s.log.Error("reading back after a failed write failed", "error", syncErr)
+		err = s.refuseDamage(syncErr)
 	case found == 0 && errors.Is(err, tree.ErrDuplicate):
 		// An identity that the tree has and the store has not: every batch with this
 		// event in it would fail, for ever.
 		return s.refuse("the tree holds an event that the publication store doesn't know: the store was changed", err)
+	case found == 0 && (errors.Is(err, tree.ErrIndexTaken) || errors.Is(err, tree.ErrGap) || errors.Is(err, tree.ErrNotWritable)):
+		// Likewise for ever: a leaf behind a hole, the last leaf gone, the tree frozen.
+		return s.refuse("the tree takes no entry: the database was changed: "+err.Error(), err)
+	case found == 0:
+		err = s.refuseDamage(err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -75,6 +75,8 @@ type parts struct {
 	signer note.Signer
 	keys   keys
 	close  func() error // closes what they share, after them
+
+	corruption *corruption // of what they share
 }
 
 // publishedHead is a head with its signed checkpoint.
@@ -111,7 +113,8 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
 		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
-	if err := s.tokens.load(ctx, p.store, p.keys); errors.Is(err, errRecord) {
+	p.corruption.listen(func(err error) { _ = s.refuse("the database's files: "+err.Error(), err) })
+	if err := s.tokens.load(ctx, p.store, p.keys); errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
 		_ = s.refuse(err.Error()+": somebody wrote to the database", err)
 	} else if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)

@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeaddr": freeAddr, "ready": ready, "mode": mode, "setfile": setFile, "exitcode": exitCode, "sigterm": sigterm,
-			"answers": answers, "tlscert": tlsCert,
+			"answers": answers, "tlscert": tlsCert, "tamper": tamper,
 		},
 	})
 }

@@ -31,6 +31,7 @@ const (
 	kindBusy
 	kindClosing
 	kindUnavailable
+	kindDamaged
 	kindRefusing
 	numKinds
 )
@@ -78,6 +79,8 @@ var kinds = [numKinds]struct {
 		"The service is shutting down. Nothing was stored. Try again when it is back.", 5},
 	kindUnavailable: {"unavailable", 503, "the log can't do it now",
 		"Storage failed, or was not done in time. Whether an event was stored is not known; sending it again is safe and tells.", 1},
+	kindDamaged: {"damaged", 503, "what is stored of this is damaged",
+		"What the log has stored of this entry isn't what it published, or is gone: it was changed outside the service, or the disk failed. The rest of the log goes on. Waiting won't help: an operator must act. Receipts issued before are proof as ever.", 0},
 	kindRefusing: {"refusing", 503, "the log refuses to go on",
 		"The service found its own log wrong, or behind what it had signed, and neither takes events nor shows content any more. /readyz says why. Tiles, checkpoints and proofs go on being served. Waiting won't help: an operator must act.", 0},
 }
@@ -121,6 +124,7 @@ var sentinels = []struct {
 	{personality.ErrBeyondHead, kindBeyondHead},
 	{personality.ErrBusy, kindBusy},
 	{personality.ErrClosing, kindClosing},
+	{personality.ErrDamaged, kindDamaged},
 	{personality.ErrUnavailable, kindUnavailable},
 	{context.DeadlineExceeded, kindUnavailable},
 	{context.Canceled, kindUnavailable}, // the client is gone, or the server is being closed hard
@@ -132,6 +136,15 @@ func problemOf(err error) *problem {
 	if errors.As(err, &p) {
 		return p
 	}
+	if errors.Is(err, personality.ErrForeignSource) {
+		return &problem{kind: kindForbidden, member: true, pointer: "/source", expected: "a source that the token may speak for",
+			detail: "the token may not speak for this source", cause: err}
+	}
+	for _, s := range sentinels { // first: what is wrong with a stored event isn't the request's
+		if errors.Is(err, s.err) {
+			return &problem{kind: s.kind, cause: err}
+		}
+	}
 	var refused *event.Error
 	if errors.As(err, &refused) {
 		at := cut(refused.Pointer, maxPointer)
@@ -141,15 +154,6 @@ func problemOf(err error) *problem {
 	var invalid *personality.InvalidError
 	if errors.As(err, &invalid) {
 		return badParameter(invalid.Field, invalid.Expected)
-	}
-	if errors.Is(err, personality.ErrForeignSource) {
-		return &problem{kind: kindForbidden, member: true, pointer: "/source", expected: "a source that the token may speak for",
-			detail: "the token may not speak for this source", cause: err}
-	}
-	for _, s := range sentinels {
-		if errors.Is(err, s.err) {
-			return &problem{kind: s.kind, cause: err}
-		}
 	}
 	return &problem{kind: kindInternal, cause: err}
 }
@@ -253,7 +257,7 @@ func (x *exchange) fail(err error) {
 // logFailure logs what the client isn't told. A refusing log and a busy one are
 // alarms of their own; a line a request would only flood.
 func (a *API) logFailure(x *exchange, p *problem) {
-	if p.kind != kindInternal && p.kind != kindUnavailable {
+	if p.kind != kindInternal && p.kind != kindUnavailable && p.kind != kindDamaged {
 		return
 	}
 	if errors.Is(p.cause, context.Canceled) {

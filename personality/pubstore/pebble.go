@@ -72,6 +72,9 @@ func (p *Pebble) get(key []byte) ([]byte, error) {
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, ErrNotFound
 	}
+	if pebble.IsCorruptionError(err) {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
 	if err != nil {
 		return nil, err
 	}

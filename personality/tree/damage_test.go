@@ -2,7 +2,9 @@ package tree_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"testing"
 	"time"
 
@@ -214,5 +216,41 @@ func TestClockStepsBack(t *testing.T) {
 		if _, err := e.Integrate(t.Context(), size); err != nil {
 			t.Fatalf("step %d: %v", i, err)
 		}
+	}
+}
+
+// TestEdgeOfAnotherTree: hashes that integration goes on from, and that don't make the
+// root, are ErrBroken, whatever their checksum.
+func TestEdgeOfAnotherTree(t *testing.T) {
+	db := openDB(t, vfs.NewMem(), "")
+	id, err := tree.CreateEmbedded(t.Context(), db, tree.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := open(t, db, id, tree.Options{})
+	for _, from := range []uint64{0, 5} {
+		if err := e.Append(t.Context(), treetest.Leaves(from, 5)); err != nil {
+			t.Fatal(err)
+		}
+		if from == 0 {
+			if _, err := e.Integrate(t.Context(), 5); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	key := append(binary.BigEndian.AppendUint64([]byte("td"), uint64(id)), 'h')
+	v, closer, err := db.Get(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := bytes.Clone(v[:len(v)-4])
+	if err := closer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	body[len(body)-1] ^= 1 // of the edge
+	table := crc32.MakeTable(crc32.Castagnoli)
+	set(t, db, key, binary.BigEndian.AppendUint32(body, crc32.Update(crc32.Checksum(key, table), table, body)))
+	if root, err := e.Integrate(t.Context(), 10); !errors.Is(err, tree.ErrBroken) || !errors.Is(err, tree.ErrCorrupt) {
+		t.Errorf("integrate: %+v, %v; want ErrBroken", root, err)
 	}
 }

@@ -23,6 +23,10 @@ var (
 	// empty root: try again before believing it, and never go on from it.
 	ErrCorrupt = errors.New("impossible reply from Trillian's storage")
 
+	// ErrBroken: what is stored contradicts itself: a row's checksum is wrong, or the
+	// nodes don't make the root. It matches ErrCorrupt too, but doesn't pass.
+	ErrBroken = errors.New("the stored tree is broken")
+
 	// ErrNoTree: there is no such tree, or it has been deleted or never initialised.
 	ErrNoTree = errors.New("no such tree")
 

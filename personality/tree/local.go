@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/prooftrail/prooftrail/personality/pebblestore"
 )
 
 var (
@@ -93,12 +96,18 @@ func (l *local) getTree(ctx context.Context, opts trees.GetOpts) (*trillian.Tree
 	return tree, known(err)
 }
 
+// rootMismatch is what Trillian's sequencer says, without a type, when the stored nodes
+// don't make the stored root.
+const rootMismatch = "root hash mismatch"
+
 // known adds this package's error to one of Trillian's, where there is one. It doesn't
 // for InvalidArgument and others that may mean several things.
 func known(err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrCorrupt):
 		return err
+	case errors.Is(err, pebblestore.ErrCorrupt) || strings.Contains(err.Error(), rootMismatch):
+		return fmt.Errorf("%w: %w: %w", ErrBroken, ErrCorrupt, err)
 	case errors.Is(err, storage.ErrTreeNeedsInit) || status.Code(err) == codes.NotFound:
 		return fmt.Errorf("%w: %w", ErrNoTree, err)
 	case status.Code(err) == codes.PermissionDenied:

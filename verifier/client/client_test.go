@@ -133,8 +133,10 @@ func TestProblemKinds(t *testing.T) {
 			t.Errorf("%d is not %v", status, want)
 		}
 	}
-	if (&Problem{Status: 503, Type: problemRefusing}).Retryable() {
-		t.Error("a log that refuses to go on is asked again")
+	for _, lasting := range []string{problemRefusing, problemDamaged} {
+		if (&Problem{Status: 503, Type: lasting}).Retryable() {
+			t.Errorf("%s is asked again", lasting)
+		}
 	}
 }
 

@@ -106,12 +106,17 @@ func (p *Problem) Unwrap() error {
 	return ErrServer
 }
 
-// problemRefusing is the type of the problem of a log that refuses to go on: a
-// 503 that no waiting mends.
-const problemRefusing = "/problems/refusing"
+// Problems with status 503 that no waiting mends: the log refuses to go on; what it has
+// stored of the entry is damaged.
+const (
+	problemRefusing = "/problems/refusing"
+	problemDamaged  = "/problems/damaged"
+)
 
 // Retryable reports whether the same request may succeed later.
-func (p *Problem) Retryable() bool { return kinds[p.Status].retryable && p.Type != problemRefusing }
+func (p *Problem) Retryable() bool {
+	return kinds[p.Status].retryable && p.Type != problemRefusing && p.Type != problemDamaged
+}
 
 // parseProblem reads a failed answer. What is no problem document becomes one
 // that says only the status: a proxy's HTML page is nobody's business.
