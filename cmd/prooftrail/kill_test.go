@@ -39,7 +39,7 @@ func TestKill(t *testing.T) {
 		}
 		kills = n
 	}
-	k := newKillRun(t)
+	k := newKillRun(t, filepath.Join(t.TempDir(), "log"))
 	for n := range kills {
 		s := k.start()
 		k.check(s)
@@ -61,6 +61,7 @@ func TestKill(t *testing.T) {
 type killRun struct {
 	t       *testing.T
 	dir     string
+	flags   []string // of serve, beside the usual ones
 	policy  *verifier.Policy
 	tokens  map[string]string
 	senders []*sender
@@ -77,8 +78,8 @@ type answered struct {
 	leaf  verifier.Hash
 }
 
-func newKillRun(t *testing.T) *killRun {
-	k := &killRun{t: t, dir: filepath.Join(t.TempDir(), "log"), tokens: map[string]string{},
+func newKillRun(t *testing.T, dir string) *killRun {
+	k := &killRun{t: t, dir: dir, tokens: map[string]string{},
 		answers: map[string]answered{}, heads: map[uint64]verifier.Hash{}}
 	if out, err := exec.Command("prooftrail", "init", "--data", k.dir, "--origin", "example.com/audit").CombinedOutput(); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
@@ -87,7 +88,7 @@ func newKillRun(t *testing.T) *killRun {
 	if k.policy, err = readPolicy(filepath.Join(k.dir, "policy.txt")); err != nil {
 		t.Fatal(err)
 	}
-	for _, role := range []string{"submit", "read"} {
+	for _, role := range []string{"submit", "read", "admin"} {
 		b, err := os.ReadFile(filepath.Join(k.dir, "tokens", role+".token"))
 		if err != nil {
 			t.Fatal(err)
@@ -95,9 +96,10 @@ func newKillRun(t *testing.T) *killRun {
 		k.tokens[role] = strings.TrimSpace(string(b))
 	}
 	for i := range 6 {
+		gen := load.NewGenerator(fmt.Sprint("cron://kill/", i), uint64(i), time.Now)
 		k.senders = append(k.senders, &sender{
 			run: k, batch: []int{1, 1, 1, 3, 40, 200}[i],
-			gen: load.NewGenerator(fmt.Sprint("cron://kill/", i), uint64(i), time.Now),
+			next: func() []byte { return gen.Append(nil) },
 		})
 	}
 	return k
@@ -112,7 +114,19 @@ type server struct {
 
 func (k *killRun) start() *server {
 	k.t.Helper()
-	cmd := exec.Command("prooftrail", "serve", "--data", k.dir, "--listen", "127.0.0.1:0")
+	s := k.launch()
+	ctx, cancel := context.WithTimeout(k.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := waitStatus(ctx, s.url+"/readyz", "200"); err != nil {
+		k.t.Fatalf("%v\n%s", err, s.stderr)
+	}
+	return s
+}
+
+// launch starts a server that may not be ready.
+func (k *killRun) launch() *server {
+	k.t.Helper()
+	cmd := exec.Command("prooftrail", append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, k.flags...)...)
 	s := &server{cmd: cmd, stderr: new(bytes.Buffer)}
 	cmd.Stderr = s.stderr
 	stdout, err := cmd.StdoutPipe()
@@ -129,11 +143,6 @@ func (k *killRun) start() *server {
 		k.t.Fatalf("the server said %q, %v\n%s", line, err, s.stderr)
 	}
 	s.url = strings.TrimSpace(line[at:])
-	ctx, cancel := context.WithTimeout(k.t.Context(), 30*time.Second)
-	defer cancel()
-	if err := waitStatus(ctx, s.url+"/readyz", "200"); err != nil {
-		k.t.Fatalf("%v\n%s", err, s.stderr)
-	}
 	return s
 }
 
@@ -185,7 +194,7 @@ func (k *killRun) load(s *server, sig syscall.Signal) {
 // one life of the server is sent again in the next.
 type sender struct {
 	run   *killRun
-	gen   *load.Generator
+	next  func() []byte
 	batch int
 	open  [][]byte // sent and not answered yet
 }
@@ -193,7 +202,7 @@ type sender struct {
 func (s *sender) send(c *client.Client, count func(int)) {
 	for {
 		for len(s.open) < s.batch {
-			s.open = append(s.open, s.gen.Append(nil))
+			s.open = append(s.open, s.next())
 		}
 		results, err := c.SubmitBatch(context.Background(), s.open)
 		if err != nil {
