@@ -67,6 +67,8 @@ type Pending struct {
 	id     [32]byte
 	size   int // bytes it adds to a batch, about
 
+	useReserve bool // of the disk, for an event of the service's own
+
 	// Until it is sequenced.
 	fields event.Fields
 	sealed *seal.Commitment
@@ -85,7 +87,7 @@ type Pending struct {
 // Admit takes one event as its source sent it: checks the credential and the
 // event, stamps and seals it, and queues it. It returns *event.Error for a
 // malformed event, ErrForbidden, ErrBusy when ctx ends before there is room,
-// ErrClosing, or ErrRefusing. raw may be used again when it returns.
+// ErrFull, ErrClosing, or ErrRefusing. raw may be used again when it returns.
 func (s *Service) Admit(ctx context.Context, from Caller, raw []byte) (*Pending, error) {
 	p, err := s.admit(ctx, from, raw)
 	if err != nil {
@@ -96,6 +98,9 @@ func (s *Service) Admit(ctx context.Context, from Caller, raw []byte) (*Pending,
 
 func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending, error) {
 	if err := s.refusing(); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.room.refuse(false); err != nil {
 		return nil, err
 	}
 	if !from.Token.Has(RoleSubmit) {
@@ -116,15 +121,16 @@ func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending,
 	if err != nil {
 		return nil, err
 	}
-	return s.enqueue(ctx, from, fields)
+	return s.enqueue(ctx, from, fields, false)
 }
 
 // enqueue seals a stamped event and puts it in the queue.
-func (s *Service) enqueue(ctx context.Context, from Caller, fields event.Fields) (*Pending, error) {
+func (s *Service) enqueue(ctx context.Context, from Caller, fields event.Fields, useReserve bool) (*Pending, error) {
 	p, err := s.seal(from, fields)
 	if err != nil {
 		return nil, err
 	}
+	p.useReserve = useReserve
 	if err := s.budget.Acquire(ctx, p.charge()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
 	}
@@ -190,6 +196,8 @@ func refusedReason(err error) string {
 		return "forbidden"
 	case errors.Is(err, ErrBusy):
 		return "busy"
+	case errors.Is(err, ErrFull):
+		return "full"
 	case errors.Is(err, ErrClosing):
 		return "closing"
 	case errors.Is(err, ErrRefusing):

@@ -78,13 +78,18 @@ func anchorLogID(vkey string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// createAnchor makes the file, with both slots at head. It must not exist.
+// createAnchor makes the file, with both slots at head, so that no later write
+// needs more room on a file system that writes in place. It must not exist.
 func createAnchor(path, vkey string, head pubstore.Head) (err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("create anchor: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
 	a := &fileAnchor{logID: anchorLogID(vkey)}
 	for range 2 {
 		if _, err := f.Write(a.slot(head)); err != nil {

@@ -37,6 +37,11 @@ type Config struct {
 	// it at most goes to memtables, and the filters of the identities live in it:
 	// two times 12 bits an event. Default 128 MiB.
 	CacheBytes int64
+	// MinFree is the free space of the data directory's disk, in bytes, below which
+	// events are refused with ErrFull. What is left is for signing what is stored, for
+	// the database to put itself in order, and for the service's own events. Default
+	// 256 MiB; negative for none, so that only a disk without any room counts as full.
+	MinFree int64
 	// Logger gets what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 	// Metrics gets counts and times. Default: none are kept.
@@ -46,6 +51,7 @@ type Config struct {
 
 	fs         vfs.FS      // of the embedded database; tests lose power with it
 	corruption *corruption // of its files
+	room       *room       // the disk of Dir, made by withDefaults
 }
 
 // maxBatchEvents is the greatest MaxBatch.
@@ -81,6 +87,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 128 << 20
 	}
+	if c.MinFree == 0 {
+		c.MinFree = 256 << 20
+	}
 	if err := c.checkLimits(); err != nil {
 		return c, err
 	}
@@ -96,6 +105,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.fs == nil {
 		c.fs = vfs.Default
 	}
+	c.room = newRoom(c, filepath.Join(c.Dir, storeDir))
 	return c, nil
 }
 

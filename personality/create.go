@@ -87,13 +87,17 @@ func Create(ctx context.Context, cfg CreateConfig) (*Created, error) {
 			return nil, fmt.Errorf("create log: %s: %w", path, errors.Join(err, fs.ErrExist))
 		}
 	}
+	c.room = newRoom(c, filepath.Dir(c.Dir))
+	if err := c.room.atStart(); err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
+	}
 	building := c.Dir + ".creating"
 	if err := os.Mkdir(building, 0o700); errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create log: %w (an earlier attempt left it; remove it)", err)
 	} else if err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
-	vkey, err := create(ctx, cfg, c, building)
+	vkey, err := unlessFull(c.room, func() (string, error) { return create(ctx, cfg, c, building) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create log: %w", err), os.RemoveAll(building))
 	}
@@ -182,7 +186,7 @@ func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
 	cache := pebble.NewCache(c.CacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		FS: c.fs, Cache: cache, ErrorIfNotExists: mustExist, ErrorIfExists: !mustExist,
+		FS: c.room.disk, Cache: cache, ErrorIfNotExists: mustExist, ErrorIfExists: !mustExist,
 		Logger: pebbleLogger{c.Logger.With("component", "pebble")},
 	}
 	if c.corruption != nil {

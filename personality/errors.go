@@ -22,6 +22,9 @@ var (
 	ErrBeyondHead = errors.New("past the published tree size")
 	// ErrBusy: the queue had no room before the caller's time was up. Nothing was stored.
 	ErrBusy = errors.New("the log is busy")
+	// ErrFull: the disk has no room. Nothing was stored. The service goes on by itself
+	// once there is some.
+	ErrFull = errors.New("the disk is full")
 	// ErrClosing: the service is shutting down. Nothing was stored.
 	ErrClosing = errors.New("the log is shutting down")
 	// ErrUnavailable: storage failed, and whether the event was stored is not

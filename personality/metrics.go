@@ -19,6 +19,8 @@ type Metrics struct {
 	published  prometheus.Gauge
 	refusing   prometheus.Gauge
 	clockBack  prometheus.Counter
+	diskFree   prometheus.Gauge
+	diskFull   prometheus.Gauge
 }
 
 // NewMetrics makes the metrics and registers them with r, if r isn't nil. It
@@ -48,9 +50,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "prooftrail_refusing", Help: "1 when the log refuses to go on (see /readyz), else 0."}),
 		clockBack: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "prooftrail_clock_steps_back_total", Help: "Batches whose time lay before the one of the batch before."}),
+		diskFree: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prooftrail_disk_free_bytes", Help: "Free space of the data directory's disk, where that is known."}),
+		diskFull: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prooftrail_disk_full", Help: "1 when events are refused because a disk is full (see /readyz), else 0."}),
 	}
 	if r != nil {
-		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack)
+		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack,
+			m.diskFree, m.diskFull)
 	}
 	return m
 }

@@ -37,13 +37,18 @@ const ownScheme = "prooftrail://"
 func (s *Service) ownSource() string { return ownScheme + s.params.Origin }
 
 // logOwn seals an event of the service itself under a fresh id, and returns its
-// index once it has come as far as w asks.
+// index once it has come as far as w asks. Starts, stops and tokens are few and may
+// use the disk's reserve: who is locked out must not stay in for want of room.
 func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, w Wait, e event.Event) (uint64, error) {
+	useReserve := e.Action != ActionRead
+	if err := s.cfg.room.refuse(useReserve); err != nil {
+		return 0, fmt.Errorf("log %s: %w", e.Action, err)
+	}
 	fields, err := s.ownFields(from, tenant, e)
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
 	}
-	p, err := s.enqueue(ctx, from, fields)
+	p, err := s.enqueue(ctx, from, fields, useReserve)
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
 	}
@@ -99,6 +104,8 @@ func (s *Service) Announce(ctx context.Context) error {
 	if s.announced.Swap(true) {
 		return nil
 	}
+	ctx, stop := s.cfg.room.untilStalled(ctx)
+	defer stop()
 	_, err := s.logOwn(ctx, OperatorCaller(), OwnTenant, Integrated, event.Event{
 		Action: ActionStart, Outcome: "success", Target: []event.Target{{Type: "log", ID: s.params.Origin}},
 		Details: map[string]any{"published_size": strconv.FormatUint(s.published.Load().head.Size, 10)},

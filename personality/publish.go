@@ -292,7 +292,9 @@ func (s *Service) sameAsSequenced(first uint64, st *step) error {
 // announceHead makes a stored head visible: anchor, signature, answers.
 func (s *Service) announceHead(ctx context.Context, st *step) error {
 	began := time.Now()
-	if err := s.parts.anchor.Move(ctx, st.pub.Head); err != nil {
+	err := s.parts.anchor.Move(ctx, st.pub.Head)
+	s.cfg.room.anchored(err)
+	if err != nil {
 		if errors.Is(err, ErrAnchor) {
 			return s.refuse("the anchor is ahead of the head: "+err.Error(), err)
 		}

@@ -54,6 +54,9 @@ func (s *Service) sequenceAll(ctx context.Context) {
 	for {
 		events, next, open := s.take(ctx, left)
 		if len(events) > 0 {
+			events = s.withRoom(events)
+		}
+		if len(events) > 0 {
 			s.sequence(ctx, events)
 		}
 		if left = next; left == nil && !open {

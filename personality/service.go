@@ -87,21 +87,31 @@ type publishedHead struct {
 
 // Open opens the log in cfg.Dir, and recovers: what was stored durably and not
 // published yet, is. A log that recovery finds wrong, or behind what had been
-// signed, opens too, but refuses to go on: see [Service.Ready].
+// signed, opens too, but refuses to go on: see [Service.Ready]. ErrFull when the disk
+// has no room for that; the process is then best ended, see unlessFull.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	p, err := openParts(ctx, cfg)
-	if err != nil {
-		return nil, err
+	if err := cfg.room.atStart(); err != nil {
+		return nil, fmt.Errorf("open log in %s: %w", cfg.Dir, err)
 	}
-	s, err := open(ctx, cfg, p)
-	if err != nil {
-		return nil, errors.Join(err, p.closeAll())
+	s, err := unlessFull(cfg.room, func() (*Service, error) {
+		p, err := openParts(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		s, err := open(ctx, cfg, p)
+		if err != nil {
+			return nil, errors.Join(err, p.closeAll())
+		}
+		return s, nil
+	})
+	if errors.Is(err, ErrFull) {
+		err = fmt.Errorf("open log in %s: %w", cfg.Dir, err)
 	}
-	return s, nil
+	return s, err
 }
 
 func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
@@ -126,6 +136,7 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	s.stop = stop
 	s.done.Go(func() { s.sequenceAll(run) })
 	s.done.Go(func() { s.publishAll(run) })
+	s.done.Go(func() { cfg.room.watch(s.closing) })
 	return s, nil
 }
 
@@ -187,7 +198,8 @@ func (s *Service) use() (release func(), err error) {
 
 // Close stops admitting, sequences and publishes what has been admitted, and
 // closes the stores once nobody reads them. When ctx ends it waits no longer for
-// the first: what is durable stays, the rest gets ErrUnavailable. Closing again
+// the first: what is durable stays, the rest gets ErrUnavailable. It doesn't wait for
+// room on a full disk either. Closing again
 // waits for the first Close and returns what it did.
 func (s *Service) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() { s.closeErr = s.close(ctx) })
@@ -209,6 +221,8 @@ func (s *Service) isClosing() bool {
 }
 
 func (s *Service) close(ctx context.Context) error {
+	ctx, watched := s.cfg.room.untilStalled(ctx)
+	defer watched()
 	if s.announced.Load() {
 		s.logStop(ctx)
 	}
@@ -220,10 +234,8 @@ func (s *Service) close(ctx context.Context) error {
 	go func() { s.done.Wait(); close(drained) }()
 	if !waitFor(ctx, drained) {
 		s.stop()
-		patience, stop := context.WithTimeout(context.WithoutCancel(ctx), maxHang)
-		defer stop()
-		if !waitFor(patience, drained) {
-			return fmt.Errorf("close log: storage hangs; what was answered as durable is: %w", context.Cause(ctx))
+		if err := hangs(ctx, drained); err != nil {
+			return err
 		}
 	}
 	s.stop()
@@ -231,5 +243,31 @@ func (s *Service) close(ctx context.Context) error {
 	s.closed = true
 	s.usingMu.Unlock()
 	s.using.Wait()
-	return s.parts.closeAll()
+	return s.closeParts(ctx)
+}
+
+// closeParts closes the stores, and gives up on them where the disk is full.
+func (s *Service) closeParts(ctx context.Context) error {
+	s.cfg.room.disk.Close()
+	var closeErr error
+	closed := make(chan struct{})
+	go func() { closeErr = s.parts.closeAll(); close(closed) }()
+	full, stop := s.cfg.room.untilStalled(context.WithoutCancel(ctx))
+	defer stop()
+	if !waitFor(full, closed) {
+		if err := hangs(full, closed); err != nil {
+			return err
+		}
+	}
+	return closeErr
+}
+
+// hangs waits somewhat longer for what should have been done when ctx ended.
+func hangs(ctx context.Context, done <-chan struct{}) error {
+	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), maxHang)
+	defer stop()
+	if waitFor(patience, done) {
+		return nil
+	}
+	return fmt.Errorf("close log: storage hangs; what was answered as durable is: %w", context.Cause(ctx))
 }

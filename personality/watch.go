@@ -82,6 +82,9 @@ func (s *Service) Ready(context.Context) Readiness {
 			r.Reason = "events can't be stored"
 		}
 	}
+	if full := s.cfg.room.state(); full != roomy {
+		r.Ready, r.Reason = false, s.cfg.room.why(full)
+	}
 	if s.isClosing() {
 		r.Ready, r.Reason = false, ErrClosing.Error()
 	}

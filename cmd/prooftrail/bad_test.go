@@ -28,8 +28,9 @@ func TestBadRequests(t *testing.T) {
 	if err := os.WriteFile(config, []byte(badConfig), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k := newKillRun(t)
-	s := k.start("--config", config)
+	k := newKillRun(t, filepath.Join(t.TempDir(), "log"))
+	k.flags = []string{"--config", config}
+	s := k.start()
 	c, err := client.New(client.Config{URL: s.url, Token: k.tokens["submit"], Policy: k.policy, Attempts: 1})
 	if err != nil {
 		t.Fatal(err)

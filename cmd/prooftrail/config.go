@@ -76,6 +76,10 @@ type LimitsConfig struct {
 	MaxUnpublished int `yaml:"max_unpublished"`
 	// Age of the oldest unpublished event past which /readyz says no.
 	ReadyLag time.Duration `yaml:"ready_lag"`
+	// Free space of the disk of data, in bytes, below which events are refused (503)
+	// until there is more. It is kept for signing what is stored and for putting the
+	// database in order. Less than 64 MiB may not do. Negative: none.
+	MinFree int64 `yaml:"min_free"`
 	// Events stored with one fsync, 1 to 1000. More costs latency under load,
 	// fewer costs throughput.
 	MaxBatch int `yaml:"max_batch"`
@@ -116,7 +120,7 @@ func defaultConfig() Config {
 		Log:    LogConfig{Level: "info", Format: "text"},
 		Limits: LimitsConfig{
 			QueueEvents: 4096, QueueBytes: 64 << 20, MaxUnpublished: 100_000, ReadyLag: 10 * time.Second,
-			MaxBatch: 500, CacheBytes: 128 << 20,
+			MinFree: 256 << 20, MaxBatch: 500, CacheBytes: 128 << 20,
 			EventsPerSecond: 50_000, BurstEvents: 50_000, AuthFailuresPerMinute: 30,
 			TrustedProxies: []netip.Prefix{},
 			BodyTimeout:    30 * time.Second, AnswerTimeout: 20 * time.Second,
@@ -193,6 +197,7 @@ func (l *LimitsConfig) check() error {
 		{"queue_bytes", l.QueueBytes > 0, "more than 0"},
 		{"max_unpublished", l.MaxUnpublished > 0, "more than 0"},
 		{"ready_lag", l.ReadyLag > 0 && l.ReadyLag <= 24*time.Hour, "more than 0s, up to 24h"},
+		{"min_free", l.MinFree != 0, "more than 0, or less for none"},
 		{"max_batch", l.MaxBatch > 0 && l.MaxBatch <= 1000, "1 to 1000"},
 		{"cache_bytes", l.CacheBytes > 0, "more than 0"},
 		{"events_per_second", l.EventsPerSecond != 0 && !math.IsNaN(l.EventsPerSecond), "more than 0, or less for no limit"},

@@ -167,6 +167,7 @@ const demoSource = "cron://demo.example.com/scheduler"
 func (d *demo) serveLog(ctx context.Context, dir, listen string) (*running, error) {
 	cfg := defaultConfig()
 	cfg.Data, cfg.Listen, cfg.Log.Level = dir, listen, "error"
+	cfg.Limits.MinFree = 16 << 20 // it writes little, and /tmp is small on some machines
 	logger, err := newLogger(d.env.stderr, cfg.Log)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func TestKill(t *testing.T) {
 		}
 		kills = n
 	}
-	k := newKillRun(t)
+	k := newKillRun(t, filepath.Join(t.TempDir(), "log"))
 	for n := range kills {
 		if n%4 == 3 || n > 0 && rand.N(8) == 0 { // what the kill before left is being recovered
 			k.killStarting()
@@ -70,6 +70,7 @@ func TestKill(t *testing.T) {
 type killRun struct {
 	t       *testing.T
 	dir     string
+	flags   []string // of serve, beside the usual ones
 	policy  *verifier.Policy
 	tokens  map[string]string
 	senders []*sender
@@ -95,8 +96,8 @@ type answered struct {
 	leaf  verifier.Hash
 }
 
-func newKillRun(t *testing.T) *killRun {
-	k := &killRun{t: t, dir: filepath.Join(t.TempDir(), "log"), tokens: map[string]string{},
+func newKillRun(t *testing.T, dir string) *killRun {
+	k := &killRun{t: t, dir: dir, tokens: map[string]string{},
 		answers: map[string]answered{}, sent: map[string][]byte{}, heads: map[uint64]verifier.Hash{}}
 	if out, err := exec.Command("prooftrail", "init", "--data", k.dir, "--origin", "example.com/audit", "--source", "cron://").CombinedOutput(); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
@@ -117,8 +118,8 @@ func newKillRun(t *testing.T) *killRun {
 		if i >= 5 {
 			wait = client.Durable
 		}
-		k.senders = append(k.senders, &sender{run: k, batch: batch, wait: wait,
-			gen: load.NewGenerator(fmt.Sprint(killSource, i), uint64(i), time.Now)})
+		gen := load.NewGenerator(fmt.Sprint(killSource, i), uint64(i), time.Now)
+		k.senders = append(k.senders, &sender{run: k, batch: batch, wait: wait, next: func() []byte { return gen.Append(nil) }})
 	}
 	return k
 }
@@ -130,15 +131,26 @@ type server struct {
 	stderr *bytes.Buffer
 }
 
-// command is a server, with further flags.
-func (k *killRun) command(flags ...string) *exec.Cmd {
-	return exec.Command("prooftrail", append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, flags...)...)
+func (k *killRun) command() *exec.Cmd {
+	return exec.Command("prooftrail", append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, k.flags...)...)
 }
 
-// start starts a server, with further flags, and waits until it is ready.
-func (k *killRun) start(flags ...string) *server {
+// start starts a server and waits until it is ready.
+func (k *killRun) start() *server {
 	k.t.Helper()
-	s := &server{cmd: k.command(flags...), stderr: new(bytes.Buffer)}
+	s := k.launch()
+	ctx, cancel := context.WithTimeout(k.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := waitStatus(ctx, s.url+"/readyz", "200"); err != nil {
+		k.t.Fatalf("%v\n%s", err, s.stderr)
+	}
+	return s
+}
+
+// launch starts a server that may not be ready.
+func (k *killRun) launch() *server {
+	k.t.Helper()
+	s := &server{cmd: k.command(), stderr: new(bytes.Buffer)}
 	s.cmd.Stderr = s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -156,11 +168,6 @@ func (k *killRun) start(flags ...string) *server {
 	}
 	k.starts = time.Since(began)
 	s.url = strings.TrimSpace(line[at:])
-	ctx, cancel := context.WithTimeout(k.t.Context(), 30*time.Second)
-	defer cancel()
-	if err := waitStatus(ctx, s.url+"/readyz", "200"); err != nil {
-		k.t.Fatalf("%v\n%s", err, s.stderr)
-	}
 	return s
 }
 
@@ -282,7 +289,7 @@ func (k *killRun) head(note []byte) uint64 {
 // one life of the server is sent again in the next.
 type sender struct {
 	run   *killRun
-	gen   *load.Generator
+	next  func() []byte
 	batch int
 	wait  client.Wait
 	open  [][]byte // sent and not answered yet
@@ -291,7 +298,7 @@ type sender struct {
 func (s *sender) send(c *client.Client, count func(int)) {
 	for {
 		for len(s.open) < s.batch {
-			s.open = append(s.open, s.gen.Append(nil))
+			s.open = append(s.open, s.next())
 		}
 		results, err := c.SubmitBatch(context.Background(), s.open)
 		if err != nil {

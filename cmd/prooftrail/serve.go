@@ -127,7 +127,8 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	r.svc, err = personality.Open(ctx, personality.Config{
 		Dir: cfg.Data, Anchor: cfg.Anchor, Logger: logger, Metrics: personality.NewMetrics(reg),
 		QueueEvents: cfg.Limits.QueueEvents, QueueBytes: cfg.Limits.QueueBytes,
-		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
+		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MinFree: cfg.Limits.MinFree,
+		MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
 	})
 	if errors.Is(err, syscall.EAGAIN) {
 		err = fmt.Errorf("%w (another process has %s open: one server at a time)", err, cfg.Data)

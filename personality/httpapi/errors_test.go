@@ -53,6 +53,7 @@ var faults = []struct {
 	{personality.ErrNotFound, 404, "not-found"},
 	{personality.ErrBeyondHead, 404, "beyond-head"},
 	{personality.ErrBusy, 503, "busy"},
+	{personality.ErrFull, 503, "disk-full"},
 	{personality.ErrClosing, 503, "closing"},
 	{personality.ErrUnavailable, 503, "unavailable"},
 	{&personality.Fault{Reason: internalSecret, Err: errors.New("x")}, 503, "refusing"},

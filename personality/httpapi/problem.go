@@ -29,6 +29,7 @@ const (
 	kindRate
 	kindInternal
 	kindBusy
+	kindFull
 	kindClosing
 	kindUnavailable
 	kindDamaged
@@ -75,6 +76,8 @@ var kinds = [numKinds]struct {
 		"Something failed that should not. The operator finds it in the service's log under `request_id`. Whether an event was stored is not known; sending it again is safe and tells.", 0},
 	kindBusy: {"busy", 503, "the log is busy",
 		"There was no room for the request in time. Nothing was stored. Try again later.", 1},
+	kindFull: {"disk-full", 503, "the log's disk is full",
+		"The disk has no room for more events, nor for the record of a read: each read of content is an event too. Nothing was stored, and no content shown. Tiles, checkpoints and proofs go on being served. Try again later: the service goes on by itself when its operator has made room.", 10},
 	kindClosing: {"closing", 503, "the log is shutting down",
 		"The service is shutting down. Nothing was stored. Try again when it is back.", 5},
 	kindUnavailable: {"unavailable", 503, "the log can't do it now",
@@ -123,6 +126,7 @@ var sentinels = []struct {
 	{personality.ErrNotFound, kindNotFound},
 	{personality.ErrBeyondHead, kindBeyondHead},
 	{personality.ErrBusy, kindBusy},
+	{personality.ErrFull, kindFull},
 	{personality.ErrClosing, kindClosing},
 	{personality.ErrDamaged, kindDamaged},
 	{personality.ErrUnavailable, kindUnavailable},

@@ -1,0 +1,495 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prooftrail/prooftrail/verifier/client"
+)
+
+// TestDiskFull fills the disk under a server that is under load, with the log's own
+// growth and by another's file, and after each time checks the whole log. It runs
+// itself again among mounts of its own, where the disk is a small tmpfs that nobody
+// else sees and that goes with it. PROOFTRAIL_FULL sets how many times; the long
+// run is
+//
+//	PROOFTRAIL_FULL=300 go test ./cmd/prooftrail -run TestDiskFull -timeout 3h -v
+func TestDiskFull(t *testing.T) {
+	if os.Getenv(ownMounts) == "" {
+		amongOwnMounts(t)
+		return
+	}
+	rounds := 7
+	if text := os.Getenv("PROOFTRAIL_FULL"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("PROOFTRAIL_FULL: %v", err)
+		}
+		rounds = n
+	}
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("prooftrail-test", disk, "tmpfs", 0, "size=96m,mode=0700"); err != nil {
+		t.Fatalf("mount a tmpfs: %v", err)
+	}
+	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }()
+	var f *fullRun
+	for n := range rounds {
+		if n%7 == 0 {
+			f = newFullRun(t, disk, n)
+		}
+		began := time.Now()
+		what := f.round(n)
+		t.Logf("round %d: %s in %s; so far %v; %d entries", n, what, time.Since(began).Round(time.Millisecond), f.refused, len(f.log.leaves))
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	if f.refused["/problems/disk-full"] == 0 {
+		t.Errorf("nobody was told that the disk is full: %v", f.refused)
+	}
+}
+
+const ownMounts = "PROOFTRAIL_TEST_OWN_MOUNTS"
+
+// amongOwnMounts runs the test in a mount namespace: as root, or in a namespace of
+// users in which whoever this is may be root.
+func amongOwnMounts(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^TestDiskFull$", "-test.v", "-test.timeout=3h")
+	cmd.Env = append(os.Environ(), ownMounts+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+			Pdeathsig:   syscall.SIGKILL,
+		}
+	}
+	out := new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = out, out
+	err = cmd.Start()
+	if errors.Is(err, syscall.EPERM) && os.Getuid() != 0 {
+		t.Skip("only root may mount a disk here, and users may have no namespaces")
+	}
+	if err != nil {
+		t.Fatalf("a mount namespace is needed (CAP_SYS_ADMIN): %v", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("\n%s", out)
+}
+
+// fullRun is a log on a small disk.
+type fullRun struct {
+	*killRun
+	disk string
+	mu   sync.Mutex
+	// refused counts the problems that senders got, by type.
+	refused map[string]int
+}
+
+func newFullRun(t *testing.T, disk string, n int) *fullRun {
+	dir := filepath.Join(disk, fmt.Sprint("of", n))
+	if err := errors.Join(removeOthers(disk), os.Mkdir(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	f := &fullRun{killRun: newKillRun(t, filepath.Join(dir, "log")), disk: disk, refused: map[string]int{}}
+	for i, s := range f.senders {
+		s.next = func() []byte { return bulky(fmt.Sprint("cron://full/", i)) }
+	}
+	return f
+}
+
+func removeOthers(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
+
+// bulky makes an event of some KiB that doesn't compress.
+func bulky(source string) []byte {
+	noise := make([]byte, 1500)
+	for i := range noise {
+		noise[i] = "0123456789abcdef"[rand.IntN(16)]
+	}
+	return fmt.Appendf(nil, `{"schema":"prooftrail.event/1","id":"%x-%x","source":%q,"time":%q,"action":"config.read","outcome":"success",`+
+		`"actor":{"type":"schedule","id":"backup"},"target":[{"type":"job","id":"backup"}],"details":{"noise":"%s"}}`,
+		rand.Uint64(), rand.Uint64(), source, time.Now().UTC().Format(time.RFC3339), noise)
+}
+
+// round fills the disk once, in one of seven ways.
+func (f *fullRun) round(n int) string {
+	f.configure(n)
+	s := f.launch()
+	f.wait(s, "200")
+	f.check(s, true)
+	if n%7 == 0 {
+		f.grow(s)
+		f.end(s, syscall.SIGTERM, 0)
+		return "grown until full"
+	}
+	load := f.begin(s)
+	defer load.end()
+	load.until(rand.IntN(300))
+	<-time.After(rand.N(20 * time.Millisecond))
+	free := f.takeAll()
+	f.wait(s, "503")
+	<-time.After(rand.N(500 * time.Millisecond))
+	f.readsGoOn(s)
+	what := "taken by another, then given back"
+	switch n % 7 {
+	case 3, 4:
+		load.end()
+		f.end(s, syscall.SIGKILL, -1)
+		what = "killed while full; the start then said " + f.startWhileFull()
+		free()
+		s = f.launch()
+	case 5:
+		load.end()
+		what = fmt.Sprintf("ended while full, with exit code %d", f.end(s, syscall.SIGTERM, -1))
+		free()
+		s = f.launch()
+	default:
+		free()
+	}
+	f.wait(s, "200")
+	load.end() // it may have sent nothing to a service that wasn't ready
+	f.goesOn(s)
+	f.end(s, syscall.SIGTERM, 0)
+	return what
+}
+
+// configure has a reserve in most rounds; without one each full disk is met in
+// the middle of a write.
+func (f *fullRun) configure(n int) {
+	reserve := 8 << 20
+	if n%7 > 0 && n%2 == 0 {
+		reserve = -1
+	}
+	file := filepath.Join(f.t.TempDir(), "config.yaml")
+	text := fmt.Sprintf("limits:\n  min_free: %d\n  cache_bytes: 16777216\n  answer_timeout: 2s\n  ready_lag: 2s\nshutdown_timeout: 5s\n", reserve)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	f.flags = []string{"--config", file}
+}
+
+// wait waits until /readyz answers so, and returns the reason.
+func (f *fullRun) wait(s *server, status string) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
+	defer cancel()
+	if err := waitStatus(ctx, s.url+"/readyz", status); err != nil {
+		f.end(s, syscall.SIGQUIT, -1)
+		f.t.Fatalf("%v\n%s", err, s.stderr)
+	}
+}
+
+// end ends a server and checks its exit code; -1: any.
+func (f *fullRun) end(s *server, sig syscall.Signal, code int) int {
+	f.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		f.t.Fatal(err)
+	}
+	_ = s.cmd.Wait()
+	got := s.cmd.ProcessState.ExitCode()
+	if code >= 0 && got != code || sig == syscall.SIGTERM && strings.Contains(s.stderr.String(), "goroutine ") {
+		f.t.Errorf("exit code %d, expected %d\n%s", got, code, s.stderr)
+	}
+	return got
+}
+
+// grow has the log fill what a ballast leaves, until it refuses events, then throws
+// the ballast out.
+func (f *fullRun) grow(s *server) {
+	ballast := filepath.Join(f.disk, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, max(0, f.free()-24<<20)), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	load := f.begin(s)
+	f.wait(s, "503")
+	load.untilRefused("/problems/disk-full")
+	if got := f.reason(s); !strings.HasPrefix(got, "the disk is full: ") {
+		f.t.Errorf("readiness says %q", got)
+	}
+	f.readsGoOn(s)
+	f.reservedGoesOn(s)
+	if free := f.free(); free < 2<<20 {
+		f.t.Errorf("the log left only %d bytes of a reserve of %d", free, 8<<20)
+	}
+	load.end()
+	if err := os.Remove(ballast); err != nil {
+		f.t.Fatal(err)
+	}
+	f.wait(s, "200")
+	f.goesOn(s)
+}
+
+// goesOn: the service takes events again, and the whole log verifies.
+func (f *fullRun) goesOn(s *server) {
+	f.t.Helper()
+	load := f.begin(s)
+	load.until(20)
+	load.end()
+	f.check(s, true)
+}
+
+func (f *fullRun) free() int {
+	f.t.Helper()
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(f.disk, &st); err != nil {
+		f.t.Fatal(err)
+	}
+	return int(st.Bavail) * int(st.Bsize)
+}
+
+// takeAll has another's file take all room, and goes on taking what becomes free,
+// until the function it returns is called.
+func (f *fullRun) takeAll() (giveBack func()) {
+	name := filepath.Join(f.disk, "another")
+	file, err := os.Create(name)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	take := func() {
+		for size := 1 << 20; size > 0; {
+			if _, err := file.Write(make([]byte, size)); err != nil {
+				size /= 16
+			}
+		}
+	}
+	take()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			take()
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+		if err := errors.Join(file.Close(), os.Remove(name)); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// startWhileFull starts the server on the full disk: it says so, and ends.
+func (f *fullRun) startWhileFull() string {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "prooftrail", append([]string{"serve", "--data", f.dir, "--listen", "127.0.0.1:0"}, f.flags...)...)
+	out, err := cmd.CombinedOutput()
+	line, _, _ := strings.Cut(string(out), "\n")
+	if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "the disk is full: ") || strings.Contains(string(out), "goroutine ") {
+		f.t.Errorf("a start on a full disk: %v\n%s", err, out)
+	}
+	return line
+}
+
+// readsGoOn: what holds no content is served as ever.
+func (f *fullRun) readsGoOn(s *server) {
+	f.t.Helper()
+	for _, path := range []string{"/logs/audit/checkpoint", "/logs/audit/tile/0/000.p/1", "/logs/audit/tile/entries/000.p/1",
+		"/v1/logs/audit/proofs/inclusion?index=0&size=2", "/healthz", "/metrics"} {
+		if status, body := f.get(s, path, ""); status != http.StatusOK {
+			f.t.Errorf("%s on a full disk: %d %s", path, status, body)
+		}
+	}
+}
+
+// reservedGoesOn: below the reserve content isn't shown, for a read is an event, but
+// a token can be made and revoked.
+func (f *fullRun) reservedGoesOn(s *server) {
+	f.t.Helper()
+	if status, body := f.get(s, "/v1/logs/audit/entries/0", "read"); status != http.StatusServiceUnavailable || !bytes.Contains(body, []byte("/problems/disk-full")) {
+		f.t.Errorf("reading content on a full disk: %d %s", status, body)
+	}
+	file := filepath.Join(f.dir, "tokens", "admin.token")
+	out, err := exec.Command("prooftrail", "token", "add", "--name", "late", "--role", "read", "--server", s.url, "--token-file", file).Output()
+	id, _, ok := strings.Cut(strings.TrimPrefix(string(out), "pt_"), "_")
+	if err != nil || !ok {
+		f.t.Fatalf("a token on a full disk: %v\n%s", err, out)
+	}
+	if out, err := exec.Command("prooftrail", "token", "revoke", id, "--server", s.url, "--token-file", file).CombinedOutput(); err != nil {
+		f.t.Errorf("revoking a token on a full disk: %v\n%s", err, out)
+	}
+}
+
+func (f *fullRun) get(s *server, path, role string) (int, []byte) {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, s.url+path, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if role != "" {
+		req.Header.Set("Authorization", "Bearer "+f.tokens[role])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return resp.StatusCode, body
+}
+
+func (f *fullRun) reason(s *server) string {
+	_, body := f.get(s, "/readyz", "")
+	var r struct{ Reason string }
+	if err := json.Unmarshal(body, &r); err != nil {
+		f.t.Errorf("/readyz: %v: %s", err, body)
+	}
+	return r.Reason
+}
+
+// A fullLoad is all senders sending, again and again what was refused.
+type fullLoad struct {
+	f      *fullRun
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	change chan struct{} // has an element whenever the counts changed
+	client *client.Client
+	mu     sync.Mutex
+	count  int
+	types  map[string]int
+}
+
+func (f *fullRun) begin(s *server) *fullLoad {
+	c, err := client.New(client.Config{URL: s.url, Token: f.tokens["submit"], Policy: f.policy, Attempts: 1})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	l := &fullLoad{f: f, stop: stop, client: c, change: make(chan struct{}, 1), types: map[string]int{}}
+	for _, s := range f.senders {
+		l.wg.Go(func() { l.send(ctx, s) })
+	}
+	return l
+}
+
+func (l *fullLoad) end() {
+	l.stop()
+	l.wg.Wait()
+	l.client.Close()
+}
+
+func (l *fullLoad) send(ctx context.Context, s *sender) {
+	for ctx.Err() == nil {
+		for len(s.open) < min(s.batch, 40) {
+			s.open = append(s.open, s.next())
+		}
+		results, err := l.client.SubmitBatch(context.WithoutCancel(ctx), s.open)
+		l.note(err)
+		var left [][]byte
+		for i := range results {
+			l.note(results[i].Err)
+			if !l.f.note(s.open[i], &results[i]) {
+				left = append(left, s.open[i])
+			}
+		}
+		if err == nil {
+			l.add(len(s.open) - len(left))
+			s.open = left
+		}
+		if err != nil || len(left) > 0 {
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// note counts what a sender was told. Only three types of problem may be among it.
+func (l *fullLoad) note(err error) {
+	var p *client.Problem
+	if !errors.As(err, &p) {
+		return
+	}
+	switch p.Type {
+	case "/problems/disk-full", "/problems/unavailable", "/problems/busy", "/problems/closing":
+	default:
+		l.f.t.Errorf("a sender was told: %+v", p)
+	}
+	l.f.mu.Lock()
+	l.f.refused[p.Type]++
+	l.f.mu.Unlock()
+	l.mu.Lock()
+	l.types[p.Type]++
+	l.mu.Unlock()
+	l.add(0)
+}
+
+func (l *fullLoad) add(n int) {
+	l.mu.Lock()
+	l.count += n
+	l.mu.Unlock()
+	select {
+	case l.change <- struct{}{}:
+	default:
+	}
+}
+
+// until waits until more than n events have been answered with a receipt.
+func (l *fullLoad) until(n int) {
+	l.f.t.Helper()
+	l.wait(fmt.Sprintf("%d events answered", n), func() bool { return l.count > n })
+}
+
+func (l *fullLoad) untilRefused(kind string) {
+	l.f.t.Helper()
+	l.wait("a refusal "+kind, func() bool { return l.types[kind] > 0 })
+}
+
+func (l *fullLoad) wait(what string, done func() bool) {
+	l.f.t.Helper()
+	timeout := time.After(time.Minute)
+	for {
+		l.mu.Lock()
+		ok := done()
+		l.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-l.change:
+		case <-timeout:
+			l.f.t.Fatalf("no %s within a minute; %d answered, %v", what, l.count, l.types)
+		}
+	}
+}
