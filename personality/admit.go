@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/event"
 	"github.com/prooftrail/prooftrail/verifier/seal"
 )
@@ -55,8 +56,8 @@ type Result struct {
 	Status        Status // empty where Err says that it isn't known
 	Index         uint64 // of the entry; of the first one for duplicate and conflict
 	LeafHash      [32]byte
-	Receipt       []byte // the .tlog-proof; nil when the event is only durable
-	ConflictIndex uint64 // of the audit.conflict entry
+	Receipt       *verifier.Receipt // nil when the event is only durable
+	ConflictIndex uint64            // of the audit.conflict entry
 	Err           error
 }
 

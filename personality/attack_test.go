@@ -145,14 +145,14 @@ func TestDuplicateOfAnother(t *testing.T) {
 	other := submitter("default")
 	other.Token.ID = "other"
 	r := l.submit(other, "a", "x", Integrated)
-	v, err := verifier.VerifyReceipt(r.Receipt, l.policy)
+	v, err := verifier.VerifyReceipt(r.Receipt.Bytes(), l.policy)
 	if err != nil || r.Status != StatusDuplicate {
 		t.Fatalf("%+v: %v", r, err)
 	}
 	if got := v.Event.Text("/ingest/principal") + v.Event.Text("/ingest/peer_ip"); got != "" || v.Event.Text("/details/note") != "x" {
 		t.Errorf("the receipt shows %s", v.Event.JSON())
 	}
-	if strings.Contains(string(r.Receipt), "192.0.2.7") {
+	if strings.Contains(string(r.Receipt.Bytes()), "192.0.2.7") {
 		t.Error("the receipt has the first submitter's address")
 	}
 	// The first submitter gets it whole.

@@ -122,7 +122,7 @@ func TestProofsFromEditedTiles(t *testing.T) {
 	}
 	_, err = l.svc.ProveConsistency(ctx, 256, head)
 	damaged("consistency of 256", err, false)
-	if _, found, err := l.svc.node(ctx, compact.NewNodeID(0, 99)); found || err != nil {
+	if _, found, err := l.svc.nodes(ctx, []compact.NodeID{{Index: 99}}); found || err != nil {
 		t.Errorf("entry 99's hash came from memory: %v", err)
 	}
 }

@@ -49,6 +49,22 @@ func (l *edgeLevel) grow() {
 	l.hashes = bigger
 }
 
+// getAll puts the nodes that are held into hashes, and reports whether all are.
+func (e *edge) getAll(ids []compact.NodeID, hashes [][]byte) bool {
+	found := make([][32]byte, len(ids))
+	all := true
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for i, id := range ids {
+		var ok bool
+		if found[i], ok = e.get(id); ok {
+			hashes[i] = found[i][:]
+		}
+		all = all && ok
+	}
+	return all
+}
+
 // get returns the node, if it is held. The caller holds mu for reading.
 func (e *edge) get(id compact.NodeID) (hash [32]byte, ok bool) {
 	l := &e.levels[id.Level]

@@ -150,7 +150,7 @@ func (l *testLog) mustSubmit(id, note string) Result {
 
 func (l *testLog) checkReceipt(r Result, id string) {
 	l.t.Helper()
-	v, err := verifier.VerifyReceipt(r.Receipt, l.policy)
+	v, err := verifier.VerifyReceipt(r.Receipt.Bytes(), l.policy)
 	if err != nil || v.Content != seal.Verified || v.Index != r.Index || v.Event.Text("/id") != id {
 		l.t.Fatalf("receipt of %s at %d: %+v, %v", id, r.Index, v, err)
 	}

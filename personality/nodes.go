@@ -19,19 +19,6 @@ const (
 
 var rangeFactory = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
 
-// node returns a complete node of the published tree, from memory or, unchecked,
-// from its tile.
-func (s *Service) node(ctx context.Context, id compact.NodeID) (hash []byte, inMemory bool, err error) {
-	s.edge.mu.RLock()
-	h, inMemory := s.edge.get(id)
-	s.edge.mu.RUnlock()
-	if inMemory {
-		return h[:], true, nil
-	}
-	hash, err = nodeFromTile(ctx, s.store, id)
-	return hash, false, notAMiss(err)
-}
-
 // nodeFromTile folds a node from the hashes of the tile that holds it: at most
 // 128 of them.
 func nodeFromTile(ctx context.Context, store pubstore.Store, id compact.NodeID) ([]byte, error) {
@@ -102,15 +89,19 @@ func (s *Service) prove(ctx context.Context, nodes proof.Nodes) (p []verifier.Ha
 }
 
 func (s *Service) nodes(ctx context.Context, ids []compact.NodeID) (hashes [][]byte, inMemory bool, err error) {
-	hashes, inMemory = make([][]byte, len(ids)), true
-	for i, id := range ids {
-		var found bool
-		if hashes[i], found, err = s.node(ctx, id); err != nil {
-			return nil, false, err
-		}
-		inMemory = inMemory && found
+	hashes = make([][]byte, len(ids))
+	if inMemory = s.edge.getAll(ids, hashes); inMemory {
+		return hashes, true, nil
 	}
-	return hashes, inMemory, nil
+	for i, id := range ids {
+		if hashes[i] != nil {
+			continue
+		}
+		if hashes[i], err = nodeFromTile(ctx, s.store, id); err != nil {
+			return nil, false, notAMiss(err)
+		}
+	}
+	return hashes, false, nil
 }
 
 // proveInclusion returns the inclusion proof of the entry in the tree of the

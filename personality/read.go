@@ -24,11 +24,11 @@ type Entry struct {
 
 // leafHash returns a published entry's leaf hash, from memory or its tile.
 func (s *Service) leafHash(ctx context.Context, index uint64) (verifier.Hash, error) {
-	h, _, err := s.node(ctx, compact.NewNodeID(0, index))
+	h, _, err := s.nodes(ctx, []compact.NodeID{{Index: index}})
 	if err != nil {
 		return verifier.Hash{}, err
 	}
-	return verifier.Hash(h), nil
+	return verifier.Hash(h[0]), nil
 }
 
 // leaf returns a published entry's leaf from its bundle.
@@ -49,7 +49,7 @@ func (s *Service) leaf(ctx context.Context, index uint64) ([]byte, error) {
 
 // makeReceipt returns the receipt of an entry at a head; without the opening
 // where that is nil.
-func (s *Service) makeReceipt(ctx context.Context, index uint64, at *publishedHead, opening []byte) ([]byte, error) {
+func (s *Service) makeReceipt(ctx context.Context, index uint64, at *publishedHead, opening []byte) (*verifier.Receipt, error) {
 	release, err := s.use()
 	if err != nil {
 		return nil, err
@@ -62,8 +62,7 @@ func (s *Service) makeReceipt(ctx context.Context, index uint64, at *publishedHe
 	if err != nil {
 		return nil, err
 	}
-	r := verifier.Receipt{Index: index, Proof: p, Checkpoint: at.note, Extra: opening}
-	return r.Append(make([]byte, 0, 256+48*len(p)+len(at.note)+len(opening)*4/3)), nil
+	return &verifier.Receipt{Index: index, Proof: p, Checkpoint: at.note, Extra: opening}, nil
 }
 
 // seen is an entry's opening with what decides who may see it.
@@ -160,8 +159,12 @@ func (s *Service) entry(ctx context.Context, from Caller, index uint64, at *publ
 	if shown != nil {
 		e.Opening = shown.opening
 	}
-	e.Receipt, err = s.makeReceipt(ctx, index, at, e.Opening)
-	return e, shown, err
+	r, err := s.makeReceipt(ctx, index, at, e.Opening)
+	if err != nil {
+		return nil, nil, err
+	}
+	e.Receipt = r.Bytes()
+	return e, shown, nil
 }
 
 // EventByID returns the entry of the event with this source and id in the

@@ -185,7 +185,7 @@ func (v *victims) sendAll(t *testing.T, svc *personality.Service, prefix string,
 		r := p.Wait(t.Context(), personality.Integrated)
 		check(t, r.Err)
 		id := fmt.Sprint(prefix, from+i)
-		v.index[id], v.receipts[id] = r.Index, r.Receipt
+		v.index[id], v.receipts[id] = r.Index, r.Receipt.Bytes()
 	}
 }
 

@@ -118,7 +118,10 @@ func appendStored(dst []byte, r *personality.Result) []byte {
 	dst = append(dst, '"')
 	dst = appendEntry(dst, r)
 	if r.Receipt != nil {
-		dst = appendText(append(dst, `,"receipt":`...), r.Receipt)
+		text := getBuffer()
+		defer putBuffer(text)
+		text.b = r.Receipt.Append(text.b)
+		dst = appendText(append(dst, `,"receipt":`...), text.b)
 	}
 	return dst
 }

@@ -134,13 +134,14 @@ func (p *fakeEvent) Wait(ctx context.Context, w personality.Wait) personality.Re
 		r.Status = personality.StatusDuplicate
 	}
 	if w != personality.Durable {
-		r.Receipt = []byte(fakeReceipt)
+		r.Receipt = &verifier.Receipt{Checkpoint: []byte(oddNote)}
 	}
 	return r
 }
 
 const (
-	fakeReceipt = "c2sp.org/tlog-proof@v1\nindex 0\n\nexample.com/audit\n1\n\"\\\t— ü\n"
+	fakeReceipt = "c2sp.org/tlog-proof@v1\nindex 0\n\n" + oddNote
+	oddNote     = "example.com/audit\n1\n\"\\\t— ü\n"
 	fakeLeaf    = `{"root":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","time":"2026-01-31T23:59:59Z","v":"prooftrail.leaf/1"}`
 	fakeOpening = `{"fields":[{"p":"/action","s":"AAAAAAAAAAAAAAAAAAAAAA","v":"run.start"}],"time":"2026-01-31T23:59:59Z","v":"prooftrail.opening/1"}`
 	fakeNote    = "example.com/audit\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n— example.com/audit AAAA\n"

@@ -252,10 +252,18 @@ func markKey(first uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 42), prefixMark...), first)
 }
 
+// openingOverhead is how much an opening takes in a batch beside its bytes, at most: its
+// key, two lengths and a kind.
+const openingOverhead = 42 + 2*5 + 1
+
 // PutBatch implements Store. It leaves durability to Sync: Pebble's write-ahead log
 // is one sequence, so what is synced later makes what was written earlier durable.
 func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
-	b := p.db.NewBatch()
+	size := 0
+	for i := range batch.Openings {
+		size += openingOverhead + len(batch.Openings[i].Bytes)
+	}
+	b := p.db.NewBatchWithSize(size + openingOverhead)
 	defer b.Close()
 	for i, o := range batch.Openings {
 		if err := b.Set(openingKey(batch.Mark.First+uint64(i), o.LeafHash), o.Bytes, nil); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier/event"
@@ -40,10 +41,11 @@ func (c ChosenSalts) Salts(dst []byte, f event.Fields) error {
 }
 
 // A Commitment is an event whose fields have been committed to. Only the time
-// is missing. It is never changed, so several goroutines may use it.
+// is missing. Several goroutines may use it.
 type Commitment struct {
-	root    Hash   // what the leaf will say of the event root
-	opening []byte // up to the end of the fields
+	root    Hash        // what the leaf will say of the event root
+	opening []byte      // up to the end of the fields, with room for the rest
+	taken   atomic.Bool // that room has been used
 }
 
 // Commit salts the fields of a whole event and commits to each. The fields
@@ -83,7 +85,7 @@ func (c *committer) release() {
 // commit builds the opening and hashes parts of it as it goes.
 func commit(f event.Fields, salts []byte) *Commitment {
 	const shown = `{"p":"","s":"","v":},`
-	size := len(openHead)
+	size := len(openHead) + len(openTime) + len(timeStyle) + len(openTail)
 	for i := range f {
 		size += len(shown) + len(f[i].Pointer) + saltLen + len(f[i].Value)
 	}
@@ -116,14 +118,15 @@ type Sealed struct {
 
 // At gives the commitment its time and so makes the leaf: t in UTC, truncated
 // to whole seconds, and moved to the nearest if it is not from 1970 to the end
-// of 9999, which no clock that is allowed to sequence says. The results share
-// no memory with those of other calls.
+// of 9999, which no clock that is allowed to sequence says. The opening of the first
+// call is the commitment's own memory; later ones are copies.
 func (c *Commitment) At(t time.Time) Sealed {
 	t = clampTime(t)
-	s := Sealed{Leaf: appendLeaf(make([]byte, 0, leafLen), &c.root, t)}
+	s := Sealed{Leaf: appendLeaf(make([]byte, 0, leafLen), &c.root, t), Opening: c.opening}
 	s.LeafHash = hashLeaf(s.Leaf)
-	s.Opening = make([]byte, 0, len(c.opening)+len(openTime)+len(timeStyle)+len(openTail))
-	s.Opening = append(s.Opening, c.opening...)
+	if c.taken.Swap(true) {
+		s.Opening = append(make([]byte, 0, cap(c.opening)), c.opening...)
+	}
 	s.Opening = append(s.Opening, openTime...)
 	s.Opening = appendSecond(s.Opening, t)
 	s.Opening = append(s.Opening, openTail...)
