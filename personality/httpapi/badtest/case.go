@@ -179,15 +179,15 @@ func (k *Case) want(value string) (err error) {
 	status, slug, _ := strings.Cut(value, " ")
 	k.Slug = slug
 	k.Status, err = strconv.Atoi(status)
-	if err == nil && (k.Status < 400 || k.Status > 499) && (k.Slug != "" || !isHTTPs(k.Status)) {
+	if err == nil && (k.Status < 400 || k.Status > 499) && (k.Slug != "" || !httpOwn(k.Status)) {
 		err = errors.New("want: expected refused or a 4xx")
 	}
 	return err
 }
 
-// isHTTPs: what RFC 9110 has the HTTP server answer to a transfer coding and to a
+// httpOwn: what RFC 9110 has the HTTP server answer to a transfer coding and to a
 // version that it doesn't know.
-func isHTTPs(status int) bool { return status == 501 || status == 505 }
+func httpOwn(status int) bool { return status == 501 || status == 505 }
 
 // Format writes cases as Parse reads them.
 func Format(cases []*Case) []byte {

@@ -186,7 +186,7 @@ func (a *answer) faults(k *Case) (faults []string) {
 		fault("it repeats a value: %.500s", all.String())
 	}
 	if k.Slug == "" {
-		if refused := a.status == 0 || a.status >= 400 && a.status < 500 || isHTTPs(a.status); !refused || k.Status != 0 && a.status != k.Status {
+		if refused := a.status == 0 || a.status >= 400 && a.status < 500 || httpOwn(a.status); !refused || k.Status != 0 && a.status != k.Status {
 			fault("status %d, expected %d: %.500s", a.status, k.Status, a.body)
 		}
 		return faults
