@@ -213,7 +213,7 @@ func FuzzReadBody(f *testing.F) {
 		err := x.readBody(buf, int(limit), tooLarge)
 		switch {
 		case len(body) > int(limit):
-			if err != error(tooLarge) && !cutShort {
+			if !errors.Is(err, tooLarge) && !cutShort {
 				t.Errorf("%d bytes of at most %d: %v", len(body), limit, err)
 			}
 		case cutShort:

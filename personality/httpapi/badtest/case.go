@@ -31,7 +31,7 @@ type Case struct {
 	Replace, With string // … by putting one text in the place of another, which is there once …
 	Cut           int    // … and by leaving out all but so many bytes; -1: nothing
 
-	Status  int    // 0: the connection is closed without an answer; or any 4xx of the HTTP server
+	Status  int    // 0: any refusal, or a connection that is closed
 	Slug    string // "": the HTTP server refuses, before the service sees the request
 	Named   string // "pointer", "parameter" or ""
 	Pointer string // what is named
@@ -179,12 +179,15 @@ func (k *Case) want(value string) (err error) {
 	status, slug, _ := strings.Cut(value, " ")
 	k.Slug = slug
 	k.Status, err = strconv.Atoi(status)
-	notHTTP := k.Slug == "" && (k.Status == 501 || k.Status == 505) // RFC 9110's, for codings and versions
-	if err == nil && (k.Status < 400 || k.Status > 499) && !notHTTP {
+	if err == nil && (k.Status < 400 || k.Status > 499) && (k.Slug != "" || !httpOwn(k.Status)) {
 		err = errors.New("want: expected refused or a 4xx")
 	}
 	return err
 }
+
+// httpOwn: what RFC 9110 has the HTTP server answer to a transfer coding and to a
+// version that it doesn't know.
+func httpOwn(status int) bool { return status == 501 || status == 505 }
 
 // Format writes cases as Parse reads them.
 func Format(cases []*Case) []byte {
