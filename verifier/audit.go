@@ -27,7 +27,8 @@ type AuditConfig struct {
 	// StrictTime makes a leaf time before the one of the entry before it a failure. Else it
 	// is a warning: the leaf's time is the sequencer's clock, which may be set back.
 	StrictTime bool
-	// Workers is how many requests are under way at once. Default 4.
+	// Workers is how many requests are under way at once. Default 8: with fewer, cores wait
+	// for answers even on the log's own machine.
 	Workers int
 	// SaveEvery is after how many entries the state is saved on the way. Default 1,048,576.
 	SaveEvery uint64
@@ -63,7 +64,7 @@ func Audit(ctx context.Context, cfg AuditConfig) (*AuditReport, error) {
 		return nil, errors.New("audit: no source or no policy")
 	}
 	if cfg.Workers <= 0 {
-		cfg.Workers = 4
+		cfg.Workers = 8
 	}
 	if cfg.SaveEvery == 0 {
 		cfg.SaveEvery = 1 << 20

@@ -68,6 +68,12 @@ func (c *compactScanner) value() bool {
 				c.leave()
 				return true
 			}
+			if c.word(`"p":"`) {
+				if done, ok := c.field(); done {
+					return ok
+				}
+				continue
+			}
 			if !c.name() {
 				return false
 			}
@@ -90,6 +96,23 @@ func (c *compactScanner) value() bool {
 			return c.number()
 		}
 	}
+}
+
+// field reads on in what may be a field of an opening, {"p":"…","s":"…","v":…}, from its
+// pointer to its value. It isn't done if the value of another member is next.
+func (c *compactScanner) field() (done, ok bool) {
+	c.pos-- // the pointer's quote
+	if !c.str() {
+		return true, false
+	}
+	if !c.word(`,"s":"`) {
+		return true, true
+	}
+	c.pos--
+	if !c.str() {
+		return true, false
+	}
+	return !c.word(`,"v":`), true
 }
 
 func (c *compactScanner) enter(object uint64) bool {
