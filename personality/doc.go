@@ -76,4 +76,9 @@
 // a crash without the restart: the sequencer reads back (resync), the publisher
 // compares the stored head with the two it can be (settle). Neither answers for
 // such a write before a later sync has succeeded.
+//
+// A full disk is none of these (room.go, package roomfs): events are refused while
+// there is still room for the steps above, and a write that meets the end of the disk
+// waits where it is, as if the disk were slow. It has its place in the table as soon as
+// the process is ended meanwhile.
 package personality

@@ -148,9 +148,10 @@ func (r *room) watch(done <-chan struct{}) {
 	}
 }
 
-// atStart returns ErrFull if the disk is as good as full.
+// atStart returns ErrFull if the disk is as good as full. Who wants no reserve doesn't
+// believe what the disk says is free.
 func (r *room) atStart() error {
-	if free, known := r.disk.Free(); known && free < minOpen {
+	if free, known := r.disk.Free(); known && r.reserve > 0 && free < minOpen {
 		return r.startError(fmt.Sprintf("%d bytes are free in %s", free, r.dir))
 	}
 	return nil

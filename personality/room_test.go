@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/prooftrail/prooftrail/personality/roomfs/smalldisk"
 )
 
@@ -219,6 +221,65 @@ func TestOpenOnFullDisk(t *testing.T) {
 	if _, err := Open(t.Context(), l.cfg); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), store) {
 		t.Errorf("open: %v", err)
 	}
+}
+
+// A start that finds the disk full, at whatever it does, harms nothing: the next
+// start, with room, finds all that was answered.
+func TestOpenFullAtEachOperation(t *testing.T) {
+	disk := smalldisk.New()
+	l := newTestLogOn(t, disk)
+	l.open(nil)
+	var told answered
+	for _, id := range []string{"a", "b", "c", "d"} {
+		told.add(t, id, l.mustSubmit(id, strings.Repeat(id, 20_000)))
+	}
+	killed := l.copyOf(disk) // what kill -9 would have left
+	l.close()
+	n := 0
+	for ; ; n++ {
+		disk := l.copyOf(killed)
+		l.cfg.fs = disk
+		first := disk.Ops() + n
+		disk.SetFull(func(op smalldisk.Op) int {
+			if op.N < first {
+				return smalldisk.All
+			}
+			return op.Bytes / 2
+		})
+		s, err := Open(t.Context(), l.cfg)
+		if err == nil {
+			disk.SetFull(nil)
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			break
+		}
+		if !errors.Is(err, ErrFull) && !strings.Contains(err.Error(), "move anchor: ") {
+			t.Errorf("full after %d operations: %v", n, err)
+		}
+		l.cfg.fs = l.copyOf(disk)
+		l.open(nil)
+		told.check(l)
+		l.mustAudit()
+		l.close()
+	}
+	if n < 10 {
+		t.Errorf("opened with %d operations only", n)
+	}
+}
+
+// copyOf copies the log's files to a disk of their own.
+func (l *testLog) copyOf(disk *smalldisk.FS) *smalldisk.FS {
+	l.t.Helper()
+	parent := filepath.Dir(l.cfg.Dir)
+	c := smalldisk.New()
+	if err := c.MkdirAll(filepath.Dir(parent), 0o700); err != nil {
+		l.t.Fatal(err)
+	}
+	if ok, err := vfs.Clone(disk.MemFS, c.MemFS, parent, parent, vfs.CloneSync); !ok || err != nil {
+		l.t.Fatalf("copy %s: %v, %v", parent, ok, err)
+	}
+	return c
 }
 
 // A log that can't be made for want of room leaves nothing behind, however far it

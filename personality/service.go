@@ -269,5 +269,5 @@ func hangs(ctx context.Context, done <-chan struct{}) error {
 	if waitFor(patience, done) {
 		return nil
 	}
-	return fmt.Errorf("close log: storage hangs; what was answered as durable is: %w", context.Cause(ctx))
+	return fmt.Errorf("close log: storage hangs, and what was answered as durable is safe: %w", context.Cause(ctx))
 }

@@ -3,6 +3,7 @@ package personality_test
 import (
 	"bytes"
 	"crypto/rand"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -19,9 +20,12 @@ var (
 
 func cut(b []byte) []byte { return b[:len(b)-20] }
 
-// taken is a row as another copy has it.
+// taken is a row as another copy has it. Opening a database changes it, and others
+// read the same one: a copy of it is read.
 func (h *hand) taken(which string, key string) []byte {
-	return readRows(h.t, h.v.path(which))[key]
+	dir := filepath.Join(h.t.TempDir(), which)
+	copyTree(h.t, h.v.path(which), dir)
+	return readRows(h.t, dir)[key]
 }
 
 var publicationRows = []section{

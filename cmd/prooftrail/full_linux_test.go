@@ -133,7 +133,7 @@ func removeOthers(dir string) error {
 
 // bulky makes an event of some KiB that doesn't compress.
 func bulky(source string) []byte {
-	noise := make([]byte, 1500)
+	noise := make([]byte, 3000)
 	for i := range noise {
 		noise[i] = "0123456789abcdef"[rand.IntN(16)]
 	}
@@ -155,12 +155,13 @@ func (f *fullRun) round(n int) string {
 	}
 	load := f.begin(s)
 	defer load.end()
-	load.until(rand.IntN(300))
+	load.until(rand.IntN(200))
 	<-time.After(rand.N(20 * time.Millisecond))
 	free := f.takeAll()
 	f.wait(s, "503")
-	<-time.After(rand.N(500 * time.Millisecond))
+	<-time.After(rand.N(longest))
 	f.readsGoOn(s)
+	f.initWhileFull()
 	what := "taken by another, then given back"
 	switch n % 7 {
 	case 3, 4:
@@ -184,11 +185,15 @@ func (f *fullRun) round(n int) string {
 	return what
 }
 
-// configure has a reserve in most rounds; without one each full disk is met in
+// longest is for how long a disk is full at most: longer than a request waits for
+// its answer.
+const longest = 3 * time.Second
+
+// configure has a reserve in some rounds; without one each full disk is met in
 // the middle of a write.
 func (f *fullRun) configure(n int) {
 	reserve := 8 << 20
-	if n%7 > 0 && n%2 == 0 {
+	if k := n % 7; k == 2 || k >= 4 {
 		reserve = -1
 	}
 	file := filepath.Join(f.t.TempDir(), "config.yaml")
@@ -228,7 +233,7 @@ func (f *fullRun) end(s *server, sig syscall.Signal, code int) int {
 // the ballast out.
 func (f *fullRun) grow(s *server) {
 	ballast := filepath.Join(f.disk, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, max(0, f.free()-24<<20)), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, max(0, f.free()-16<<20)), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
 	load := f.begin(s)
@@ -316,6 +321,25 @@ func (f *fullRun) startWhileFull() string {
 		f.t.Errorf("a start on a full disk: %v\n%s", err, out)
 	}
 	return line
+}
+
+// initWhileFull tries to make a log, with the anchor on the full disk or all of it:
+// nothing is left.
+func (f *fullRun) initWhileFull() {
+	f.t.Helper()
+	for _, at := range []string{f.disk, f.t.TempDir()} {
+		dir, anchor := filepath.Join(at, "another-log"), filepath.Join(f.disk, "another-log.anchor")
+		cmd := exec.Command("prooftrail", "init", "--data", dir, "--anchor", anchor, "--origin", "example.com/another")
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "no space left on device") && !strings.Contains(string(out), "the disk is full: ") {
+			f.t.Errorf("init on a full disk: %v\n%s", err, out)
+		}
+		for _, path := range []string{dir, dir + ".creating", anchor} {
+			if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+				f.t.Errorf("init on a full disk left %s: %v", path, err)
+			}
+		}
+	}
 }
 
 // readsGoOn: what holds no content is served as ever.
