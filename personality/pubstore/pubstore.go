@@ -147,7 +147,8 @@ type Store interface {
 	// Head returns the head published last, or ErrNotFound.
 	Head(ctx context.Context) (Head, error)
 	// Publish moves the head from old to p.Head and appends everything else of
-	// p, atomically. *HeadMovedError if the head isn't old.
+	// p, atomically. *HeadMovedError if the head isn't old. After it returns nil, what
+	// could be read before it is durable too, as after Sync.
 	Publish(ctx context.Context, old Head, p Publication) error
 	// Sync makes durable whatever can be read: of the store, and of a tree in the same
 	// database.
