@@ -252,7 +252,7 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 }
 
 // errNoTree: Trillian's tree is not there, or not as it was made.
-var errNoTree = errors.New("Trillian's tree can't be used")
+var errNoTree = errors.New("the tree can't be used")
 
 // openTreeOrExplain returns the tree, or one whose calls say why there is none: the
 // log opens then, refuses, and shows what is published.

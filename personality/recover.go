@@ -51,7 +51,7 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.checkTree(ctx, head); err != nil {
 		return s.asRefusal(err)
 	}
-	if s.refusing() != nil { // for what was found before
+	if s.fault.Load() != nil { // for what was found before
 		return nil
 	}
 	// The head may have been written and not signed: it is signed now. It may
