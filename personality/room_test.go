@@ -122,6 +122,7 @@ func TestStalledUnderLoad(t *testing.T) {
 			<-ends
 		}
 		stop()
+		l.mustSubmit("last of "+string(rune('a'+round)), "x") // published after all others
 		told.check(l)
 		l.mustAudit()
 	}
