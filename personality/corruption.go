@@ -16,8 +16,12 @@ type corruption struct {
 	tell  func(error)
 }
 
-// listen has tell called with the first corruption, now if one was found already.
+// listen has tell called with the first corruption, now if one was found already. A nil
+// c, of a log that isn't in Pebble, finds none.
 func (c *corruption) listen(tell func(error)) {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tell = tell

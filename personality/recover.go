@@ -51,8 +51,8 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.checkTree(ctx, head); err != nil {
 		return s.asRefusal(err)
 	}
-	if s.fault.Load() != nil { // for what was found before
-		return nil
+	if err := s.refusing(); err != nil { // for what was found before
+		return s.asRefusal(err)
 	}
 	// The head may have been written and not signed: it is signed now. It may
 	// have been replayed from a write-ahead log that was never synced: sync.

@@ -63,7 +63,7 @@ func TestTampering(t *testing.T) {
 			t.Fatalf("the receipt of %s: %v", id, err)
 		}
 	}
-	tables := make([]string, len(sections))
+	tables, all := make([]string, len(sections)), true
 	for i, s := range sections {
 		results := make([]found, len(s.rows))
 		t.Run(s.title, func(t *testing.T) {
@@ -75,8 +75,9 @@ func TestTampering(t *testing.T) {
 			}
 		})
 		tables[i] = table(s, results)
+		all = all && !slices.Contains(results, found{})
 	}
-	if !t.Failed() || *update {
+	if all && (!t.Failed() || *update) { // -run may have asked for some only
 		compareDocs(t, tables)
 	}
 }
