@@ -189,11 +189,9 @@ func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
 		FS: c.room.disk, Cache: cache, ErrorIfNotExists: mustExist, ErrorIfExists: !mustExist,
 		Logger: pebbleLogger{c.Logger.With("component", "pebble")},
 	}
-	if c.corruption != nil {
-		opts.EventListener = &pebble.EventListener{DataCorruption: c.corruption.report}
-	}
 	pebblestore.Configure(opts)
 	pubstore.Configure(opts)
+	c.corruption.watch(opts)
 	db, err := pebble.Open(filepath.Join(dir, storeDir), opts)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
@@ -231,7 +229,9 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if err != nil {
 		return parts{}, fmt.Errorf("open log in %s: %w", c.Dir, err)
 	}
-	p := parts{store: pubstore.NewPebble(db), corruption: c.corruption, close: db.Close}
+	store := pubstore.NewPebble(db)
+	store.OnCorruption = c.corruption.note
+	p := parts{store: store, corruption: c.corruption, close: db.Close}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open log in %s: %w", c.Dir, err), db.Close())

@@ -52,13 +52,13 @@ func (p *Pebble) Openings(ctx context.Context, first uint64, leafHashes [][32]by
 		}
 		if it.Valid() && bytes.Equal(it.Key(), key) {
 			if opening, err = it.ValueAndErr(); err != nil {
-				return fmt.Errorf("read opening %d: %w", first+uint64(i), err)
+				return fmt.Errorf("read opening %d: %w", first+uint64(i), p.damage(err))
 			}
 			if opening == nil {
 				opening = []byte{} // which isn't one either, but it is there
 			}
 		}
-		if err := it.Error(); err != nil { // which isn't a miss
+		if err := p.damage(it.Error()); err != nil { // which isn't a miss
 			return fmt.Errorf("read opening %d: %w", first+uint64(i), err)
 		}
 		if err := each(opening); err != nil {

@@ -47,6 +47,10 @@ const headVersion = 1
 
 // Pebble is a Store in a Pebble database that it may share with others.
 type Pebble struct {
+	// OnCorruption, unless nil, is told when a value can't be read because a file of the
+	// database is damaged. To be set before the first call.
+	OnCorruption func(error)
+
 	db *pebble.DB
 	mu sync.Mutex // held from reading what a write depends on to its commit
 }
@@ -76,10 +80,21 @@ func (p *Pebble) get(key []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, p.damage(err)
 	}
 	defer closer.Close()
 	return bytes.Clone(v), nil
+}
+
+// damage makes ErrCorrupt of what Pebble says of its own files.
+func (p *Pebble) damage(err error) error {
+	if err == nil || !pebble.IsCorruptionError(err) {
+		return err
+	}
+	if p.OnCorruption != nil {
+		p.OnCorruption(err)
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
 // Create implements Store.
@@ -327,7 +342,7 @@ func (p *Pebble) Indexes(_ context.Context, ids [][32]byte) (_ map[[32]byte]uint
 	for _, i := range inOrder(len(ids), func(i int) []byte { return ids[i][:] }) {
 		key = append(key[:len(prefixID)], ids[i][:]...)
 		if !it.SeekPrefixGE(key) || !bytes.Equal(it.Key(), key) {
-			if err := it.Error(); err != nil { // the next seek would clear it: not a miss
+			if err := p.damage(it.Error()); err != nil { // the next seek would clear it: not a miss
 				return nil, fmt.Errorf("look up identity %x: %w", ids[i], err)
 			}
 			continue
