@@ -126,6 +126,16 @@ func (k *killRun) start() *server {
 // launch starts a server that may not be ready.
 func (k *killRun) launch() *server {
 	k.t.Helper()
+	s, err := k.tryLaunch()
+	if err != nil {
+		k.t.Fatalf("%v\n%s", err, s.stderr)
+	}
+	return s
+}
+
+// tryLaunch starts a server; an error if it ended instead.
+func (k *killRun) tryLaunch() (*server, error) {
+	k.t.Helper()
 	cmd := exec.Command("prooftrail", append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, k.flags...)...)
 	s := &server{cmd: cmd, stderr: new(bytes.Buffer)}
 	cmd.Stderr = s.stderr
@@ -139,11 +149,10 @@ func (k *killRun) launch() *server {
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	at := strings.Index(line, "http://")
 	if err != nil || at < 0 {
-		_ = cmd.Wait()
-		k.t.Fatalf("the server said %q, %v\n%s", line, err, s.stderr)
+		return s, fmt.Errorf("the server said %q, %w, and ended: %w", line, err, cmd.Wait())
 	}
 	s.url = strings.TrimSpace(line[at:])
-	return s
+	return s, nil
 }
 
 // end sends a signal and waits for the end.
