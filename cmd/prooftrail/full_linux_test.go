@@ -201,7 +201,7 @@ func (f *fullRun) configure(n int) {
 		reserve = -1
 	}
 	file := filepath.Join(f.t.TempDir(), "config.yaml")
-	text := fmt.Sprintf("limits:\n  min_free: %d\n  cache_bytes: 16777216\n  answer_timeout: 2s\n  body_timeout: 2s\n  ready_lag: 2s\nshutdown_timeout: 5s\n", reserve)
+	text := fmt.Sprintf("limits:\n  min_free: %d\n  cache_bytes: 16777216\n  answer_timeout: 2s\n  body_timeout: 2s\n  ready_lag: 2s\nshutdown_timeout: 20s\n", reserve)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
