@@ -153,6 +153,10 @@ func (f *fullRun) round(n int) string {
 		f.end(s, syscall.SIGTERM, 0)
 		return "grown until full"
 	}
+	if n%7 == 6 {
+		f.end(s, syscall.SIGTERM, 0)
+		return f.hardlyAny()
+	}
 	load := f.begin(s)
 	defer load.end()
 	load.until(rand.IntN(200))
@@ -197,7 +201,7 @@ func (f *fullRun) configure(n int) {
 		reserve = -1
 	}
 	file := filepath.Join(f.t.TempDir(), "config.yaml")
-	text := fmt.Sprintf("limits:\n  min_free: %d\n  cache_bytes: 16777216\n  answer_timeout: 2s\n  ready_lag: 2s\nshutdown_timeout: 5s\n", reserve)
+	text := fmt.Sprintf("limits:\n  min_free: %d\n  cache_bytes: 16777216\n  answer_timeout: 2s\n  body_timeout: 2s\n  ready_lag: 2s\nshutdown_timeout: 20s\n", reserve)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
@@ -232,10 +236,7 @@ func (f *fullRun) end(s *server, sig syscall.Signal, code int) int {
 // grow has the log fill what a ballast leaves, until it refuses events, then throws
 // the ballast out.
 func (f *fullRun) grow(s *server) {
-	ballast := filepath.Join(f.disk, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, max(0, f.free()-16<<20)), 0o600); err != nil {
-		f.t.Fatal(err)
-	}
+	throwOut := f.leave(16 << 20)
 	load := f.begin(s)
 	f.wait(s, "503")
 	load.untilRefused("/problems/disk-full")
@@ -248,11 +249,52 @@ func (f *fullRun) grow(s *server) {
 		f.t.Errorf("the log left only %d bytes of a reserve of %d", free, 8<<20)
 	}
 	load.end()
-	if err := os.Remove(ballast); err != nil {
-		f.t.Fatal(err)
-	}
+	throwOut()
 	f.wait(s, "200")
 	f.goesOn(s)
+}
+
+// leave has a ballast take all room but so many bytes.
+func (f *fullRun) leave(bytes int) (throwOut func()) {
+	f.t.Helper()
+	ballast := filepath.Join(f.disk, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, max(0, f.free()-bytes)), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(ballast); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// hardlyAny starts the server with so little room that nothing can be put by for the
+// write-ahead log, and no reserve. It runs into the end of the disk by itself, often in
+// the middle of a batch, and is ended there.
+func (f *fullRun) hardlyAny() string {
+	throwOut := f.leave(1<<20 + rand.IntN(5<<20))
+	what := "hardly any room: too little to start"
+	s, err := f.tryLaunch()
+	if err == nil {
+		load := f.begin(s)
+		f.wait(s, "503")
+		load.untilRefused("/problems/disk-full")
+		f.readsGoOn(s)
+		load.end()
+		code := f.end(s, syscall.SIGTERM, -1)
+		what = fmt.Sprintf("hardly any room: ended while full with exit code %d", code)
+	}
+	code, said := s.cmd.ProcessState.ExitCode(), s.stderr.String()
+	if err == nil && code == 2 && !strings.Contains(said, "storage hangs, and what was answered as durable is safe: ") ||
+		code != 0 && (code != 2 || !strings.Contains(said, "the disk is full: ")) || strings.Contains(said, "goroutine ") {
+		f.t.Errorf("exit code %d\n%s", code, said)
+	}
+	throwOut()
+	s = f.launch()
+	f.wait(s, "200")
+	f.goesOn(s)
+	f.end(s, syscall.SIGTERM, 0)
+	return what
 }
 
 // goesOn: the service takes events again, and the whole log verifies.

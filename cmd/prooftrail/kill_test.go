@@ -150,6 +150,16 @@ func (k *killRun) start() *server {
 // launch starts a server that may not be ready.
 func (k *killRun) launch() *server {
 	k.t.Helper()
+	s, err := k.tryLaunch()
+	if err != nil {
+		k.t.Fatalf("%v\n%s", err, s.stderr)
+	}
+	return s
+}
+
+// tryLaunch starts a server; an error if it ended instead.
+func (k *killRun) tryLaunch() (*server, error) {
+	k.t.Helper()
 	s := &server{cmd: k.command(), stderr: new(bytes.Buffer)}
 	s.cmd.Stderr = s.stderr
 	stdout, err := s.cmd.StdoutPipe()
@@ -163,12 +173,11 @@ func (k *killRun) launch() *server {
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	at := strings.Index(line, "http://")
 	if err != nil || at < 0 {
-		_ = s.cmd.Wait()
-		k.t.Fatalf("the server said %q, %v\n%s", line, err, s.stderr)
+		return s, fmt.Errorf("the server said %q, %w, and ended: %w", line, err, s.cmd.Wait())
 	}
 	k.starts = time.Since(began)
 	s.url = strings.TrimSpace(line[at:])
-	return s
+	return s, nil
 }
 
 // killStarting starts the server and kills it at a random moment of its start.
