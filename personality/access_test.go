@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/event"
 	"github.com/prooftrail/prooftrail/verifier/seal"
@@ -249,5 +250,43 @@ func TestCloseDrains(t *testing.T) {
 	want := []string{"audit.start " + OwnTenant + " log " + testOrigin, "audit.stop " + OwnTenant + " log " + testOrigin}
 	if got := l.actions(); !slices.Equal(got[:2], want) {
 		t.Errorf("logged %q, want %q first", got, want)
+	}
+}
+
+// heldAnchor holds its first move beyond size 0 back.
+type heldAnchor struct {
+	Anchor
+	moving, goOn chan struct{}
+}
+
+func (a heldAnchor) Move(ctx context.Context, h pubstore.Head) error {
+	if h.Size == 1 {
+		close(a.moving)
+		<-a.goOn
+	}
+	return a.Anchor.Move(ctx, h)
+}
+
+// An event whose identity is stored already and whose head isn't signed yet isn't
+// damaged: it is on its way.
+func TestByIDWhilePublishing(t *testing.T) {
+	l := newTestLog(t)
+	a := heldAnchor{moving: make(chan struct{}), goOn: make(chan struct{})}
+	l.open(func(p *parts) { a.Anchor = p.anchor; p.anchor = a })
+	if r := l.submit(submitter("default"), "e1", "x", Durable); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	<-a.moving
+	get := func() error {
+		_, err := l.svc.EventByID(t.Context(), submitter("default"), "cron://node-1", "e1")
+		return err
+	}
+	if err := get(); !errors.Is(err, ErrBeyondHead) {
+		t.Errorf("while its head is being anchored: %v, want ErrBeyondHead", err)
+	}
+	close(a.goOn)
+	l.waitPublished(0)
+	if err := get(); err != nil {
+		t.Errorf("once published: %v", err)
 	}
 }

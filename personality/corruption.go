@@ -58,7 +58,7 @@ func (c *corruption) watch(opts *pebble.Options) {
 		return
 	}
 	opts.EventListener = &pebble.EventListener{DataCorruption: c.report, BackgroundError: func(err error) {
-		if !c.any.Load() {
+		if !c.any.Load() || !pebble.IsCorruptionError(err) {
 			opts.Logger.Errorf("background error: %v", err)
 		}
 	}}

@@ -196,8 +196,11 @@ func (s *Service) EventByID(ctx context.Context, from Caller, source, event stri
 			continue
 		}
 		e, err := s.Entry(ctx, from, index)
-		if errors.Is(err, ErrBeyondHead) {
-			err = fmt.Errorf("%w: its identity leads past the published tree", ErrDamaged)
+		if errors.Is(err, ErrBeyondHead) && s.lookUpInFlight(id) == nil {
+			// It isn't on its way: it has arrived meanwhile, or never will.
+			if e, err = s.Entry(ctx, from, index); errors.Is(err, ErrBeyondHead) {
+				err = fmt.Errorf("%w: its identity leads past the published tree", ErrDamaged)
+			}
 		}
 		if err != nil {
 			return nil, err

@@ -206,7 +206,9 @@ func (s *Service) maySequence(ctx context.Context) error {
 func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began time.Time) error {
 	w := s.plan(ctx, events)
 	if w.failed == len(events) {
-		failAll(events, events[0].err)
+		for _, p := range events {
+			p.sequenced() // each with its own error
+		}
 		return events[0].err
 	}
 	if len(w.leaves) > 0 {

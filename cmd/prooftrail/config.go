@@ -101,7 +101,8 @@ type LimitsConfig struct {
 	// How long a submitter is kept waiting for its receipt. What is stored by then
 	// and not yet signed is answered 202.
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`
-	// Memory for the bodies of all requests under way, in bytes, at least 16 MiB.
+	// Memory for the bodies of all requests under way and what is made of them, in
+	// bytes, at least 16 MiB. A request of 8 MiB takes up to 32.
 	BodyMemory int64 `yaml:"body_memory"`
 	// Open connections. Past it each new one takes the place of the one that has
 	// waited longest without a request under way; while all have one, it waits.

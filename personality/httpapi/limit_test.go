@@ -244,4 +244,14 @@ func TestBodyMemory(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	h.post("fake", "/v1/events", jsonType, sample("b", "x"), 201) // small ones aren't counted
+
+	// Nor is a batch taken whose openings find no room.
+	h.server.api.bodyMemory.Store(2*MaxBodyBytes - 128<<10)
+	batch := `{"events":[` + strings.Repeat(sample("c", strings.Repeat("x", 1000))+",", 99) + sample("d", "x") + `]}`
+	if p := h.post("fake", "/v1/events", jsonType, batch, 503).result(t); p.Type != "/problems/busy" {
+		t.Errorf("%+v", p)
+	}
+	if n := h.server.api.bodyMemory.Load(); n != 2*MaxBodyBytes-128<<10 {
+		t.Errorf("%d bytes counted", n)
+	}
 }

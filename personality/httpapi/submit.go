@@ -126,6 +126,13 @@ func (a *API) submitBatch(ctx context.Context, x *exchange, wait personality.Wai
 	if err := x.charge(len(elements) - 1); err != nil {
 		return err
 	}
+	var kept int64
+	defer func() { a.bodyMemory.Add(-kept) }()
+	for _, raw := range elements {
+		if err := a.keep(len(raw), &kept); err != nil {
+			return err
+		}
+	}
 	items := make([]item, len(elements))
 	caller := x.caller()
 	for i, raw := range elements {
@@ -178,9 +185,15 @@ func (x *exchange) chargeLine(n, bytes int, kept *int64) error {
 			return err
 		}
 	}
+	return x.api.keep(bytes, kept)
+}
+
+// keep counts what the openings of so many bytes of events take against
+// Config.BodyMemory, and adds it to kept.
+func (a *API) keep(bytes int, kept *int64) error {
 	more := int64(openingFactor * bytes)
-	if x.api.bodyMemory.Add(more) > x.api.cfg.BodyMemory {
-		x.api.bodyMemory.Add(-more)
+	if a.bodyMemory.Add(more) > a.cfg.BodyMemory {
+		a.bodyMemory.Add(-more)
 		return errBodies
 	}
 	*kept += more

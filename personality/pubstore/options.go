@@ -19,7 +19,9 @@ func Configure(o *pebble.Options) {
 		return pebble.ValueSeparationPolicy{
 			Enabled: true, MinimumSize: 128, MaxBlobReferenceDepth: 10,
 			// A value that was replaced, because some of it was erased, must be gone from the
-			// disk before long: any garbage at all has its file rewritten.
+			// disk before long: any garbage at all has its file rewritten. It is garbage once a
+			// compaction has met the old key and the new one, so whoever erases has to ask
+			// for a compaction of that key.
 			RewriteMinimumAge: 10 * time.Minute, TargetGarbageRatio: 0,
 		}
 	}

@@ -82,8 +82,11 @@ func (p *Pebble) get(key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, p.damage(err)
 	}
-	defer closer.Close()
-	return bytes.Clone(v), nil
+	out := bytes.Clone(v)
+	if err := closer.Close(); err != nil { // a value file that can't be read shows here alone
+		return nil, p.damage(err)
+	}
+	return out, nil
 }
 
 // damage makes ErrCorrupt of what Pebble says of its own files.

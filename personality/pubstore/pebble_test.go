@@ -7,13 +7,23 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/prooftrail/prooftrail/personality/pebblestore"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/pubstore/pubstoretest"
 )
 
 func openPebble(t testing.TB, fs vfs.FS) *pebble.DB {
 	t.Helper()
-	db, err := pebble.Open("db", &pebble.Options{FS: fs, Logger: quiet{t}})
+	return openPebbleIn(t, fs, "db")
+}
+
+// openPebbleIn opens a database as the service does.
+func openPebbleIn(t testing.TB, fs vfs.FS, dir string) *pebble.DB {
+	t.Helper()
+	opts := &pebble.Options{FS: fs, Logger: quiet{t}}
+	pebblestore.Configure(opts)
+	pubstore.Configure(opts)
+	db, err := pebble.Open(dir, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
