@@ -55,11 +55,19 @@ var readsState = func() bool {
 
 // sum returns the hash of the message, which is lost.
 func (h *hasher) sum() Hash {
-	if !readsState {
-		return sha256.Sum256(h.msg)
+	n := len(h.msg)
+	return h.hash(h.pad(), n)
+}
+
+// hash returns the hash of the first n bytes of padded, which are followed by their
+// padding.
+func (h *hasher) hash(padded []byte, n int) Hash {
+	if readsState {
+		if sum, ok := h.blocks(padded); ok {
+			return sum
+		}
 	}
-	sum, _ := h.blocks(h.pad())
-	return sum
+	return sha256.Sum256(padded[:n])
 }
 
 // pad appends a one bit, zeros, and the length in bits, up to a whole block.
@@ -88,10 +96,13 @@ func (h *hasher) blocks(padded []byte) (sum Hash, ok bool) {
 	return Hash(state[stateAt:]), true
 }
 
-// fold returns the RFC 6962 Merkle tree hash over hashes, of which there is one at
-// least, and overwrites them. It goes through the tree level by level: a last node
-// without a sibling is a node of the next level as well.
+// fold returns the RFC 6962 Merkle tree hash over hashes, and overwrites them. It goes
+// through the tree level by level: a last node without a sibling is a node of the next
+// level as well.
 func (h *hasher) fold(hashes []Hash) Hash {
+	if len(hashes) == 0 {
+		return sha256.Sum256(nil) // RFC 6962: "The hash of an empty list is the hash of an empty string"
+	}
 	const size = 1 + 2*sha256.Size
 	h.node = [len(h.node)]byte{0: prefixNode, size: 0x80}
 	binary.BigEndian.PutUint64(h.node[len(h.node)-8:], size*8)
@@ -100,13 +111,7 @@ func (h *hasher) fold(hashes []Hash) Hash {
 		for i := 1; i < len(hashes); i += 2 {
 			copy(h.node[1:], hashes[i-1][:])
 			copy(h.node[1+sha256.Size:], hashes[i][:])
-			var sum Hash
-			if readsState {
-				sum, _ = h.blocks(h.node[:])
-			} else {
-				sum = sha256.Sum256(h.node[:size])
-			}
-			next = append(next, sum)
+			next = append(next, h.hash(h.node[:], size))
 		}
 		if len(hashes)%2 == 1 {
 			next = append(next, hashes[len(hashes)-1])
@@ -116,7 +121,8 @@ func (h *hasher) fold(hashes []Hash) Hash {
 	return hashes[0]
 }
 
-// LeafHash is Opening.LeafHash of the opening that was parsed last.
+// LeafHash is Opening.LeafHash of the opening that was parsed last. After an error there
+// is none, and it returns no leaf's hash.
 func (p *Parser) LeafHash() Hash {
 	h := &p.hasher
 	p.hashes = p.hashes[:0]

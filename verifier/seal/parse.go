@@ -57,6 +57,7 @@ func (p *Parser) Parse(b []byte) (*Opening, error) {
 	}
 	p.opening.Fields = p.opening.Fields[:0]
 	if err := p.read(); err != nil {
+		p.opening.Fields = p.opening.Fields[:0]
 		return nil, fmt.Errorf("parse opening: %w", err)
 	}
 	return &p.opening, nil
