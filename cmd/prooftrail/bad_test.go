@@ -51,7 +51,7 @@ func TestBadRequests(t *testing.T) {
 	if err != nil || r.Index != before.Size || !r.Verified() {
 		t.Errorf("the next event: %+v, %v; the log had %d entries", r, err, before.Size)
 	}
-	k.note(raw, r)
+	k.note(s, raw, r)
 	k.check(s, true)
 	s.end(t, syscall.SIGTERM)
 	for line := range strings.Lines(s.stderr.String()) {

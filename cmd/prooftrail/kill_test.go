@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,9 +63,27 @@ func TestKill(t *testing.T) {
 	s = k.start()
 	k.check(s, true)
 	s.end(t, syscall.SIGTERM)
+	k.mustHaveSeen(kills)
 	t.Logf("%d kills under load, %d while starting (%d of them after it had begun to serve); %d answers, %d of them without a receipt; "+
 		"%d stored without an answer and found; %d sent again; %d heads, %d checkpoints read; %d entries; whole log checked %d times",
 		k.underLoad, k.starting, k.startingServed, len(k.answers), k.durable, k.found, k.again, len(k.heads), k.polled.Load(), len(k.log.leaves), k.log.whole)
+}
+
+// mustHaveSeen fails a run in which what it is about didn't happen. A short one may
+// end before everybody was answered.
+func (k *killRun) mustHaveSeen(kills int) {
+	k.t.Helper()
+	for i, s := range k.senders {
+		if kills >= 20 && s.answered == 0 {
+			k.t.Errorf("sender %d was never answered", i)
+		}
+	}
+	if kills >= 20 && (k.durable == 0 || k.polled.Load() == 0) {
+		k.t.Errorf("%d answers without a receipt, %d checkpoints read", k.durable, k.polled.Load())
+	}
+	if kills >= 200 && k.found == 0 {
+		k.t.Error("no event was stored without an answer and found")
+	}
 }
 
 // killRun is one data directory and what its log has said.
@@ -126,13 +146,59 @@ func newKillRun(t *testing.T, dir string) *killRun {
 
 // server is one life of the server.
 type server struct {
-	cmd    *exec.Cmd
-	url    string
-	stderr *bytes.Buffer
+	cmd      *exec.Cmd
+	url      string
+	stderr   *bytes.Buffer
+	signaled atomic.Bool
+	waited   sync.Once
+	err      error // of the end
 }
 
 func (k *killRun) command() *exec.Cmd {
 	return exec.Command("prooftrail", append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, k.flags...)...)
+}
+
+// run starts a server's process. It ends with the test at the latest.
+func (k *killRun) run(cmd *exec.Cmd) *server {
+	k.t.Helper()
+	s := &server{cmd: cmd, stderr: new(bytes.Buffer)}
+	cmd.Stderr = s.stderr
+	cmd.SysProcAttr = endsWithParent()
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(func() {
+		_ = cmd.Process.Kill() // most have ended
+		_ = s.wait()
+	})
+	return s
+}
+
+// wait waits for the end. It may be called again.
+func (s *server) wait() error {
+	s.waited.Do(func() { s.err = s.cmd.Wait() })
+	return s.err
+}
+
+// signal sends a signal. From then on connections may break.
+func (s *server) signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	s.signaled.Store(true)
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mayFail says whether a request may fail so: the log can't now, or the server is gone.
+func (s *server) mayFail(err error) bool {
+	return errors.Is(err, client.ErrUnavailable) || s.signaled.Load() && broken(err)
+}
+
+// broken says whether an error is of the connection, and not an answer.
+func broken(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		strings.HasSuffix(err.Error(), "http: server closed idle connection")
 }
 
 // start starts a server and waits until it is ready.
@@ -160,20 +226,17 @@ func (k *killRun) launch() *server {
 // tryLaunch starts a server; an error if it ended instead.
 func (k *killRun) tryLaunch() (*server, error) {
 	k.t.Helper()
-	s := &server{cmd: k.command(), stderr: new(bytes.Buffer)}
-	s.cmd.Stderr = s.stderr
-	stdout, err := s.cmd.StdoutPipe()
+	cmd := k.command()
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		k.t.Fatal(err)
 	}
 	began := time.Now()
-	if err := s.cmd.Start(); err != nil {
-		k.t.Fatal(err)
-	}
+	s := k.run(cmd)
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	at := strings.Index(line, "http://")
 	if err != nil || at < 0 {
-		return s, fmt.Errorf("the server said %q, %w, and ended: %w", line, err, s.cmd.Wait())
+		return s, fmt.Errorf("the server said %q, %w, and ended: %w", line, err, s.wait())
 	}
 	k.starts = time.Since(began)
 	s.url = strings.TrimSpace(line[at:])
@@ -186,16 +249,12 @@ func (k *killRun) killStarting() {
 	cmd := k.command()
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
-	if err := cmd.Start(); err != nil {
-		k.t.Fatal(err)
-	}
+	s := k.run(cmd)
 	<-time.After(rand.N(k.starts * 5 / 4))
-	if err := cmd.Process.Kill(); err != nil {
-		k.t.Fatal(err)
-	}
-	_ = cmd.Wait() // it was killed
+	s.signal(k.t, syscall.SIGKILL)
+	_ = s.wait() // it was killed
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		k.t.Fatalf("a start ended by itself: %v", cmd.ProcessState)
+		k.t.Fatalf("a start ended by itself: %v\n%s", cmd.ProcessState, s.stderr)
 	}
 	k.starting++
 	if stdout.Len() > 0 {
@@ -206,10 +265,8 @@ func (k *killRun) killStarting() {
 // end sends a signal and waits for the end.
 func (s *server) end(t *testing.T, sig syscall.Signal) {
 	t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.cmd.Wait(); sig != syscall.SIGKILL && err != nil {
+	s.signal(t, sig)
+	if err := s.wait(); sig != syscall.SIGKILL && err != nil {
 		t.Errorf("the server ended with %v\n%s", err, s.stderr)
 	}
 }
@@ -235,7 +292,7 @@ func (k *killRun) load(s *server, sig syscall.Signal) {
 		c := k.client(s, sender.wait)
 		defer c.Close()
 		wg.Go(func() {
-			sender.send(c, func(n int) {
+			sender.send(s, c, func(n int) {
 				if count.Add(int64(n)) > target {
 					once.Do(func() { close(enough) })
 				}
@@ -269,6 +326,9 @@ func (k *killRun) poll(s *server) {
 		k.mu.Unlock()
 		note, err := source.Get(k.t.Context(), "checkpoint", verifier.MaxNoteBytes)
 		if err != nil {
+			if !s.signaled.Load() || !broken(err) && !strings.Contains(err.Error(), "status 503 ") {
+				k.t.Errorf("the checkpoint: %v", err)
+			}
 			return
 		}
 		if size := k.head(note); size < least {
@@ -299,28 +359,34 @@ func (k *killRun) head(note []byte) uint64 {
 // sender submits events one request after the other. What wasn't answered in
 // one life of the server is sent again in the next.
 type sender struct {
-	run   *killRun
-	next  func() []byte
-	batch int
-	wait  client.Wait
-	open  [][]byte // sent and not answered yet
+	run      *killRun
+	next     func() []byte
+	batch    int
+	wait     client.Wait
+	open     [][]byte // sent and not answered yet
+	answered int
 }
 
-func (s *sender) send(c *client.Client, count func(int)) {
+// send goes on until something isn't answered: the server is gone, or can't now.
+func (s *sender) send(to *server, c *client.Client, count func(int)) {
 	for {
 		for len(s.open) < s.batch {
 			s.open = append(s.open, s.next())
 		}
 		results, err := c.SubmitBatch(context.Background(), s.open)
 		if err != nil {
-			return // the server is gone
+			if !to.mayFail(err) {
+				s.run.t.Errorf("submitting: %v", err)
+			}
+			return
 		}
 		var left [][]byte
 		for i := range results {
-			if !s.run.note(s.open[i], &results[i]) {
+			if !s.run.note(to, s.open[i], &results[i]) {
 				left = append(left, s.open[i])
 			}
 		}
+		s.answered += len(s.open) - len(left)
 		count(len(s.open) - len(left))
 		if s.open = left; len(left) > 0 {
 			return
@@ -329,9 +395,9 @@ func (s *sender) send(c *client.Client, count func(int)) {
 }
 
 // note remembers an answer; false if there was none.
-func (k *killRun) note(raw []byte, r *client.Result) bool {
+func (k *killRun) note(from *server, raw []byte, r *client.Result) bool {
 	if r.Err != nil {
-		if r.Status != "" && !errors.Is(r.Err, client.ErrUnavailable) {
+		if !from.mayFail(r.Err) {
 			k.t.Errorf("answer to %s: %v", raw, r.Err)
 		}
 		return false
