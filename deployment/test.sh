@@ -93,7 +93,10 @@ not_all() {
 finish() {
 	printf '\n== report\n'
 	printf '%s\n' "${report[@]}"
-	cat "$work"/*.skipped 2>/dev/null || :
+	if cat "$work"/*.skipped 2>/dev/null | grep .; then
+		[ "${CI:-}" != true ] || echo "a skipped test counts as a failure here"
+		not_all
+	fi
 	if compgen -G "$work/*.counts" >/dev/null; then
 		awk '{ p += $1; f += $2; s += $3 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' "$work"/*.counts
 	fi

@@ -2,6 +2,7 @@ package personality_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -133,7 +134,7 @@ func (c *tampering) try(t *testing.T, v *victims, dir string) (f found) {
 		f.says = s.ready().Reason
 		s.mustRefuse()
 	} else {
-		s.mustHold(c, f.audit == "verified", report.Size)
+		s.mustHold(c, f.audit, report.Size)
 	}
 	goesOn := !s.ready().Refusing
 	s.end()
@@ -150,10 +151,7 @@ func (c *tampering) try(t *testing.T, v *victims, dir string) (f found) {
 // use reads the victim's entry, sends old events again, and adds entries to where more
 // tiles are full. It returns what the service does.
 func (c *tampering) use(s *server) string {
-	victim := inFull
-	if c.victim != "" {
-		victim = c.victim
-	}
+	victim := cmp.Or(c.victim, inFull)
 	did := []string{"goes on"}
 	refuses := func(when string) bool {
 		if s.ready().Refusing {
@@ -238,9 +236,9 @@ func (s *server) mustNotSign() {
 }
 
 // mustHold checks the log of a service that goes on. If the audit found nothing, what is
-// served of all old entries is what it was; and in any case no entry is there that
-// nobody submitted, and none twice.
-func (s *server) mustHold(c *tampering, verified bool, size uint64) {
+// served of all old entries is what it was, but for what the audit says is withheld of
+// the victim; and in any case no entry is there that nobody submitted, and none twice.
+func (s *server) mustHold(c *tampering, audit string, size uint64) {
 	s.t.Helper()
 	paths := s.v.tilePaths()
 	got := s.published(paths)
@@ -252,7 +250,7 @@ func (s *server) mustHold(c *tampering, verified bool, size uint64) {
 		}
 		seen[id] = id != ""
 	}
-	if !verified {
+	if audit != "verified" && audit != "verified-redacted" {
 		return
 	}
 	if err != nil || uint64(len(ids)) != size {
@@ -263,10 +261,31 @@ func (s *server) mustHold(c *tampering, verified bool, size uint64) {
 			s.t.Errorf("%s has changed, and nothing says so", path)
 		}
 	}
+	victim := s.v.index[cmp.Or(c.victim, inFull)]
 	for key, want := range s.v.rows {
-		if index, ok := openingIndex(key); ok && !bytes.Equal(openings[index], want) {
+		index, ok := openingIndex(key)
+		switch {
+		case !ok:
+		case audit == "verified-redacted" && index == victim:
+			s.mustWithhold(openings[index], want)
+		case !bytes.Equal(openings[index], want):
 			s.t.Errorf("opening %d has changed, and nothing says so", index)
 		}
+	}
+}
+
+// mustWithhold checks that an opening is what it was but for values that are withheld.
+func (s *server) mustWithhold(got, before []byte) {
+	s.t.Helper()
+	opening, err := seal.ParseOpening(got)
+	check(s.t, err)
+	want, err := seal.ParseOpening(before)
+	check(s.t, err)
+	withheld := opening.Withheld()
+	want, err = want.Withhold(withheld...)
+	check(s.t, err)
+	if len(withheld) == 0 || !bytes.Equal(got, want.Bytes()) {
+		s.t.Errorf("with %q withheld the victim's opening is\n%s\nwant\n%s", withheld, got, want.Bytes())
 	}
 }
 

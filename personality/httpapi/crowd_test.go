@@ -39,7 +39,7 @@ func TestCrowd(t *testing.T) {
 	h := withReal(t, func(c *Config) {
 		c.HeaderTimeout, c.BodyTimeout, c.IdleTimeout, c.WriteTimeout = time.Hour, time.Hour, time.Hour, time.Hour
 	})
-	h.client.Timeout = 15 * time.Second
+	h.client.Timeout = time.Minute // for a machine that has other things to do
 	large := 40
 	h.post("submit", "/v1/events", ndjsonType, largeEvents(large), 200) // 8 MB, more than sockets hold
 	h.serveOthers("warm", 1)
@@ -82,7 +82,7 @@ func TestCrowd(t *testing.T) {
 // waitFor waits until there is no complaint any more.
 func (h *harness) waitFor(what string, complaint func() string) {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); complaint() != ""; <-time.After(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); complaint() != ""; <-time.After(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			h.t.Fatalf("%s: %s", what, complaint())
 		}
@@ -259,11 +259,12 @@ func (h *harness) checkCrowdLog(large int) {
 
 // waitStalled waits until the server can write no more to those who don't read, while
 // the halves of bodies are being waited for. Where the last bytes of an answer are what
-// doesn't fit, net/http writes them after the handler: such a request doesn't count.
+// doesn't fit, net/http writes them after the handler: such a request doesn't count, and
+// it may be so for any number of the readers.
 func (h *harness) waitStalled(readers []net.Conn) {
 	h.t.Helper()
 	h.waitFor("nobody is stalled", func() string {
-		if n := h.inFlight(); n < crowdBodies+len(readers)/2 || n > crowdBodies+len(readers) {
+		if n := h.inFlight(); n < crowdBodies || n > crowdBodies+len(readers) {
 			return fmt.Sprint(n, " requests are being served")
 		}
 		for _, c := range readers {
