@@ -69,6 +69,9 @@ func TestTampering(t *testing.T) {
 		results := make([]found, len(s.rows))
 		t.Run(s.title, func(t *testing.T) {
 			for j, c := range s.rows {
+				if testing.Short() && j%3 > 0 {
+					continue
+				}
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
 					results[j] = c.run(t, v)
