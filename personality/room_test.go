@@ -103,9 +103,8 @@ func TestStalledUnderLoad(t *testing.T) {
 	for round := range 8 {
 		l.mustSubmit("first of "+string(rune('a'+round)), "x")
 		stop := l.load(&told, round)
-		_, begins := s.cfg.room.disk.Stall()
 		disk.SetFull(func(op smalldisk.Op) int { return op.Bytes / (round + 1) % max(op.Bytes, 1) })
-		<-begins
+		s.waitStall(true)
 		l.mustBeFull("nothing can be written")
 		if _, _, err := s.AddToken(t.Context(), OperatorCaller(), TokenRequest{Name: "late", Tenant: "default", Roles: []Role{RoleRead}}); !errors.Is(err, ErrFull) {
 			t.Errorf("a token: %v", err)
@@ -114,17 +113,22 @@ func TestStalledUnderLoad(t *testing.T) {
 			t.Errorf("a tile: %v", err)
 		}
 		disk.SetFull(nil)
-		for {
-			stall, ends := s.cfg.room.disk.Stall()
-			if stall == nil {
-				break
-			}
-			<-ends
-		}
+		s.waitStall(false)
 		stop()
 		l.mustSubmit("last of "+string(rune('a'+round)), "x") // published after all others
 		told.check(l)
 		l.mustAudit()
+	}
+}
+
+// waitStall waits until something has to wait for room, or nothing has.
+func (s *Service) waitStall(want bool) {
+	for {
+		stall, changed := s.cfg.room.disk.Stall()
+		if (stall != nil) == want {
+			return
+		}
+		<-changed
 	}
 }
 
@@ -136,13 +140,12 @@ func TestCloseStalled(t *testing.T) {
 	if err := s.Announce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, begins := s.cfg.room.disk.Stall()
 	disk.SetFull(full)
 	p, err := s.Admit(t.Context(), submitter("default"), eventJSON("stuck", "x"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-begins
+	s.waitStall(true)
 	if err := s.Close(context.Background()); !errors.Is(err, ErrFull) {
 		t.Errorf("close: %v", err)
 	}
