@@ -169,7 +169,7 @@ func (s *Service) entry(ctx context.Context, from Caller, index uint64, at *publ
 
 // EventByID returns the entry of the event with this source and id in the
 // caller's tenant; ErrNotFound where there is none that it may see.
-func (s *Service) EventByID(ctx context.Context, from Caller, source, event string) (*Entry, error) {
+func (s *Service) EventByID(ctx context.Context, from Caller, source, eventID string) (*Entry, error) {
 	release, err := s.use()
 	if err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func (s *Service) EventByID(ctx context.Context, from Caller, source, event stri
 	}
 	ids := make([][32]byte, len(tenants))
 	for i, tenant := range tenants {
-		ids[i] = s.identity(tenant, source, event)
+		ids[i] = s.identity(tenant, source, eventID)
 	}
 	indexes, err := s.store.Indexes(ctx, ids)
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *Service) EventByID(ctx context.Context, from Caller, source, event stri
 			return nil, err
 		}
 		if e.Opening != nil {
-			return e, e.mustBe(source, event)
+			return e, e.mustBe(source, eventID)
 		}
 	}
 	return nil, ErrNotFound
