@@ -73,7 +73,7 @@ func TestForgedLeafIsRefused(t *testing.T) {
 	l.database(func(_ *pebble.DB, tr tree.Tree, s pubstore.Store) {
 		leaf, opening := forge(t, 1)
 		if err := errors.Join(
-			s.PutBatch(t.Context(), pubstore.Batch{Mark: pubstore.Mark{First: 1, Count: 1, MAC: [32]byte{1}}, Openings: []pubstore.Opening{opening}}),
+			s.PutBatch(t.Context(), pubstore.Batch{Mark: pubstore.Mark{First: 1, Leaves: []pubstore.LeafID{{Hash: opening.LeafHash, Identity: leaf.IdentityHash}}, MAC: [32]byte{1}}, Openings: []pubstore.Opening{opening}}),
 			tr.Append(t.Context(), []tree.Leaf{leaf})); err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestForgedTailIsRefused(t *testing.T) {
 			t.Fatalf("integrate: %+v, %v", root, err)
 		}
 		if err := s.Publish(t.Context(), old, pubstore.Publication{
-			Head:    pubstore.Head{Size: 2, Root: root.Hash},
+			Head:    pubstore.SealedHead{Head: pubstore.Head{Size: 2, Root: root.Hash}, MAC: [32]byte{1}},
 			Tiles:   []pubstore.TileAppend{{Width: 1, Data: opening.LeafHash[:]}},
 			Bundles: []pubstore.TileAppend{{Width: 1, Data: append([]byte{byte(len(leaf.Value) >> 8), byte(len(leaf.Value))}, leaf.Value...)}},
 			IDs:     []pubstore.ID{{Hash: leaf.IdentityHash, Index: 1}},
@@ -111,7 +111,7 @@ func TestForgedTailIsRefused(t *testing.T) {
 		}
 	})
 	l.open(nil)
-	l.mustRefuse("didn't sequence it")
+	l.mustRefuse("the head of size 2: changed outside the service")
 }
 
 func must[T any](v T, err error) T {

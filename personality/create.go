@@ -155,7 +155,7 @@ func createStore(ctx context.Context, c Config, dir string, keys keys, params pu
 	if params, err = keys.sealLog(params); err != nil {
 		return err
 	}
-	return pubstore.NewPebble(db).Create(ctx, params, empty)
+	return pubstore.NewPebble(db).Create(ctx, params, keys.sealHead(empty))
 }
 
 // writeNew writes a file that must not exist, durably.

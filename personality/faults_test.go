@@ -162,7 +162,7 @@ func (s faultyStore) Sync(ctx context.Context) error {
 	return s.f.do("sync", func() error { return s.Store.Sync(ctx) })
 }
 
-func (s faultyStore) Head(ctx context.Context) (h pubstore.Head, err error) {
+func (s faultyStore) Head(ctx context.Context) (h pubstore.SealedHead, err error) {
 	err = s.f.do("head", func() (err error) { h, err = s.Store.Head(ctx); return err })
 	return h, err
 }

@@ -49,7 +49,6 @@ func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 			w.failed++
 		}
 	}
-	w.batch.count = len(w.leaves)
 	if len(w.leaves) > 0 {
 		if w.now.Before(s.lastTime) {
 			s.cfg.Metrics.clockBack.Inc()
@@ -222,8 +221,7 @@ func (s *Service) place(w *work, p *Pending) {
 	p.index, p.leafHash, p.opening, p.batch = w.batch.first+uint64(len(w.leaves)), sealed.LeafHash, sealed.Opening, w.batch
 	w.leaves = append(w.leaves, tree.Leaf{Index: p.index, Value: sealed.Leaf, IdentityHash: p.id})
 	w.openings = append(w.openings, pubstore.Opening{LeafHash: sealed.LeafHash, Bytes: sealed.Opening})
-	w.batch.hashes = append(w.batch.hashes, sealed.LeafHash)
-	w.batch.ids = append(w.batch.ids, p.id)
+	w.batch.leaves = append(w.batch.leaves, pubstore.LeafID{Hash: sealed.LeafHash, Identity: p.id})
 	s.pendingMu.Lock()
 	s.inflight[p.id] = inflight{index: p.index, leafHash: p.leafHash, batch: w.batch}
 	s.pendingMu.Unlock()

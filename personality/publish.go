@@ -150,7 +150,7 @@ func (s *Service) settle(ctx context.Context, st *step) error {
 		}
 		s.tellSynced(st.pub.Head.Size, true)
 		return s.announceHead(ctx, st)
-	case stored == s.published.Load().head:
+	case stored.Head == s.published.Load().head:
 		s.fold.unsettled = nil
 		return nil
 	}
@@ -183,7 +183,7 @@ func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) 
 		return nil, fmt.Errorf("recompute the root: %w", err)
 	}
 	st := &step{folded: folded, pub: pubstore.Publication{
-		Head: pubstore.Head{Size: root.Size, Root: root.Hash}, Drop: s.fold.drop}}
+		Head: s.parts.keys.sealHead(pubstore.Head{Size: root.Size, Root: root.Hash}), Drop: s.fold.drop}}
 	for next := old.Size; next < root.Size; {
 		leaves, err := s.tree.Leaves(ctx, next, int(min(readBack, root.Size-next)))
 		if err != nil {
@@ -271,14 +271,18 @@ func (s *Service) sameAsSequenced(first uint64, st *step) error {
 	defer s.pendingMu.Unlock()
 	next, end := first, first+uint64(len(st.hashes))
 	for _, b := range s.batches {
-		for i, want := range b.hashes {
+		for i, want := range b.leaves {
+			index := b.first + uint64(i)
+			if index < first {
+				continue // published already: a root may end within a batch
+			}
 			if next == end {
 				return nil
 			}
-			got, id := st.hashes[next-first], st.pub.IDs[next-first].Hash
-			if b.first+uint64(i) != next || got != want || id != b.ids[i] {
+			got := pubstore.LeafID{Hash: st.hashes[next-first], Identity: st.pub.IDs[next-first].Hash}
+			if index != next || got != want {
 				return s.refuse(fmt.Sprintf("entry %d was stored with leaf hash %x and identity %x and read back with %x and %x",
-					next, want, b.ids[i], got, id), errRoot)
+					next, want.Hash, want.Identity, got.Hash, got.Identity), errRoot)
 			}
 			next++
 		}
@@ -292,7 +296,7 @@ func (s *Service) sameAsSequenced(first uint64, st *step) error {
 // announceHead makes a stored head visible: anchor, signature, answers.
 func (s *Service) announceHead(ctx context.Context, st *step) error {
 	began := time.Now()
-	err := s.parts.anchor.Move(ctx, st.pub.Head)
+	err := s.parts.anchor.Move(ctx, st.pub.Head.Head)
 	s.cfg.room.anchored(err)
 	if err != nil {
 		if errors.Is(err, ErrAnchor) {
@@ -301,7 +305,7 @@ func (s *Service) announceHead(ctx context.Context, st *step) error {
 		return err
 	}
 	s.cfg.Metrics.since("anchor", began)
-	p, err := s.sign(ctx, st.pub.Head)
+	p, err := s.sign(ctx, st.pub.Head.Head)
 	if err != nil {
 		return err
 	}
@@ -339,7 +343,7 @@ func (s *Service) answer(p *publishedHead) {
 	for ; n < len(s.batches) && s.batches[n].end() <= p.head.Size; n++ {
 		b := s.batches[n]
 		b.head = p
-		s.fold.drop = append(s.fold.drop, b.mark)
+		s.fold.drop = append(s.fold.drop, b.marks...)
 		s.forgetLocked(b)
 		close(b.published)
 	}

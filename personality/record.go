@@ -4,6 +4,7 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 // store holds and mustn't be able to change.
 type keys struct {
 	batch  []byte // of batches' marks
+	head   []byte // of the published head
 	record []byte // of the log's parameters and of tokens
 }
 
@@ -22,8 +24,46 @@ func deriveKeys(skey string) (k keys, err error) {
 	if k.batch, err = hkdf.Key(sha256.New, []byte(skey), nil, "prooftrail.batch/1", sha256.Size); err != nil {
 		return k, err
 	}
+	if k.head, err = hkdf.Key(sha256.New, []byte(skey), nil, "prooftrail.head/1", sha256.Size); err != nil {
+		return k, err
+	}
 	k.record, err = hkdf.Key(sha256.New, []byte(skey), nil, "prooftrail.record/1", sha256.Size)
 	return k, err
+}
+
+// markMAC is HMAC-SHA-256 over "prooftrail.batch/1", the first index and the count as
+// uint64 big endian, and each leaf's hash and identity hash. Until a leaf is signed for, it
+// is all that tells it from one that somebody put into the database.
+func (k keys) markMAC(m *pubstore.Mark) [32]byte {
+	mac := hmac.New(sha256.New, k.batch)
+	mac.Write([]byte("prooftrail.batch/1"))
+	var n [16]byte
+	binary.BigEndian.PutUint64(n[:8], m.First)
+	binary.BigEndian.PutUint64(n[8:], uint64(len(m.Leaves)))
+	mac.Write(n[:])
+	for i := range m.Leaves {
+		mac.Write(m.Leaves[i].Hash[:])
+		mac.Write(m.Leaves[i].Identity[:])
+	}
+	return [32]byte(mac.Sum(nil))
+}
+
+// sealHead adds the MAC to a head: HMAC-SHA-256 over "prooftrail.head/1", the size as
+// uint64 big endian, and the root. Who finds it in the store knows that this log
+// published it, in this process or in another.
+func (k keys) sealHead(h pubstore.Head) pubstore.SealedHead {
+	mac := hmac.New(sha256.New, k.head)
+	mac.Write(binary.BigEndian.AppendUint64([]byte("prooftrail.head/1"), h.Size))
+	mac.Write(h.Root[:])
+	return pubstore.SealedHead{Head: h, MAC: [32]byte(mac.Sum(nil))}
+}
+
+// checkHead returns errRecord unless the head is as sealHead made it.
+func (k keys) checkHead(h pubstore.SealedHead) error {
+	if sealed := k.sealHead(h.Head); !hmac.Equal(sealed.MAC[:], h.MAC[:]) {
+		return fmt.Errorf("the head of size %d: %w", h.Size, errRecord)
+	}
+	return nil
 }
 
 // errRecord: a stored record isn't as the service wrote it.

@@ -18,10 +18,11 @@ import (
 // goroutines do. What is wrong with the log makes it refuse (see [Fault]); what
 // only can't be read now is an error.
 func (s *Service) recover(ctx context.Context) error {
-	head, err := s.store.Head(ctx)
+	stored, err := s.store.Head(ctx)
 	if err != nil {
 		return err
 	}
+	head := stored.Head
 	kept, err := s.store.Checkpoint(ctx)
 	if err != nil && !errors.Is(err, pubstore.ErrNotFound) {
 		return err
@@ -35,18 +36,17 @@ func (s *Service) recover(ctx context.Context) error {
 	s.cfg.Metrics.published.Set(float64(head.Size))
 	s.cfg.Metrics.stored.Set(float64(head.Size))
 
+	if err := s.parts.keys.checkHead(stored); err != nil {
+		return s.asRefusal(s.refuse(err.Error()+": somebody wrote to the database", err))
+	}
 	if err := s.checkHead(ctx, head); err != nil {
 		return s.asRefusal(err)
 	}
-	anchored, err := s.checkAnchor(ctx, head)
-	if err != nil {
+	if err := s.checkAnchor(ctx, head); err != nil {
 		return s.asRefusal(err)
 	}
 	if err := checkEdge(ctx, s.store, head.Size); err != nil {
 		return s.asRefusal(s.damaged(head.Size, err))
-	}
-	if err := s.checkTail(ctx, anchored.Size, head.Size); err != nil {
-		return s.asRefusal(err)
 	}
 	if err := s.checkTree(ctx, head); err != nil {
 		return s.asRefusal(err)
@@ -59,7 +59,7 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.store.Sync(ctx); err != nil {
 		return err
 	}
-	if err := s.announceHead(ctx, &step{pub: pubstore.Publication{Head: head}, folded: s.fold.folded}); err != nil {
+	if err := s.announceHead(ctx, &step{pub: pubstore.Publication{Head: stored}, folded: s.fold.folded}); err != nil {
 		return s.asRefusal(err)
 	}
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {
@@ -186,59 +186,29 @@ func (s *Service) damaged(size uint64, err error) error {
 }
 
 // checkAnchor compares the head with the newest one that may have been signed (I3).
-func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) (anchored pubstore.Head, err error) {
-	anchored, err = s.parts.anchor.Load(ctx)
+func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) error {
+	anchored, err := s.parts.anchor.Load(ctx)
 	if errors.Is(err, ErrAnchor) {
-		return anchored, s.refuse(err.Error(), err)
+		return s.refuse(err.Error(), err)
 	}
 	if err != nil {
-		return anchored, err
+		return err
 	}
 	if anchored.Size > head.Size {
-		return anchored, s.refuse(fmt.Sprintf("the store ends at size %d, but size %d has been signed (anchor): the store is an older copy. "+
+		return s.refuse(fmt.Sprintf("the store ends at size %d, but size %d has been signed (anchor): the store is an older copy. "+
 			"Close this log and begin a successor under another origin", head.Size, anchored.Size), ErrAnchor)
 	}
 	older, err := rangeAt(ctx, s.store, anchored.Size)
 	if err != nil {
-		return anchored, s.damaged(anchored.Size, err)
+		return s.damaged(anchored.Size, err)
 	}
 	root, err := rootOf(older)
 	if err != nil {
-		return anchored, err
+		return err
 	}
 	if root != anchored.Root {
-		return anchored, s.refuse(fmt.Sprintf("root %x has been signed at size %d (anchor), but the store has %x there: it holds another history. "+
+		return s.refuse(fmt.Sprintf("root %x has been signed at size %d (anchor), but the store has %x there: it holds another history. "+
 			"Close this log and begin a successor under another origin", anchored.Root, anchored.Size, root), ErrAnchor)
-	}
-	return anchored, nil
-}
-
-// checkTail checks what lies between the anchor and the head, after a crash
-// between the two: nothing has been signed of it yet, so its tiles and its leaves
-// are believed only where a mark says that this log sequenced them.
-func (s *Service) checkTail(ctx context.Context, from, to uint64) error {
-	for next := from; next < to; {
-		if marks, err := s.store.Marks(ctx, next); err == nil && len(marks) == 0 {
-			return s.refuse(fmt.Sprintf("the stored head has size %d, the anchor %d, and entry %d has no mark: "+
-				"the anchor is an older copy, or this log didn't sequence it: somebody wrote to the database", to, from, next), errUnmarked)
-		}
-		b, err := s.readBatch(ctx, next)
-		if err != nil {
-			return err
-		}
-		if b == nil || b.end() > to {
-			return s.refuse(fmt.Sprintf("the stored head has size %d, but what is stored from entry %d on doesn't lead there", to, next), errUnmarked)
-		}
-		for i, want := range b.hashes {
-			got, err := s.leafHash(ctx, next+uint64(i))
-			if err != nil {
-				return s.damaged(to, err)
-			}
-			if got != want {
-				return s.refuse(fmt.Sprintf("entry %d was sequenced with leaf hash %x, but its tile has %x", next+uint64(i), want, got), errRoot)
-			}
-		}
-		next = b.end()
 	}
 	return nil
 }

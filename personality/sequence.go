@@ -15,10 +15,8 @@ import (
 // stored and unpublished.
 type batch struct {
 	first  uint64
-	hashes [][32]byte // leaf hashes, as sealed or read back
-	count  int
-	ids    [][32]byte // identity hashes, to forget once published
-	mark   pubstore.Mark
+	leaves []pubstore.LeafID // as sealed or read back
+	marks  []pubstore.Mark   // that cover it, to drop once it is published
 	began  time.Time
 
 	// Once, from the publisher: whether what it wrote has made the batch durable.
@@ -35,7 +33,7 @@ func newBatch(first uint64) *batch {
 	return &batch{first: first, began: time.Now(), synced: make(chan bool, 1), published: make(chan struct{})}
 }
 
-func (b *batch) end() uint64 { return b.first + uint64(b.count) }
+func (b *batch) end() uint64 { return b.first + uint64(len(b.leaves)) }
 
 // inflight is an entry that has an identity; in the map of that name, one that
 // is sequenced and not yet published.
@@ -246,7 +244,7 @@ func (s *Service) syncEntries(ctx context.Context, newest *batch) error {
 	if !s.unsynced {
 		return nil
 	}
-	if newest.count == 0 || !newest.syncedByPublisher() {
+	if len(newest.leaves) == 0 || !newest.syncedByPublisher() {
 		if err := s.store.Sync(ctx); err != nil {
 			return err
 		}
@@ -304,8 +302,9 @@ func (s *Service) afterFailure(ctx context.Context, err error) error {
 // are found (I5). After success the batch is visible, and durable once the store
 // has been synced.
 func (s *Service) write(ctx context.Context, w *work) error {
-	w.batch.mark = s.mark(w.batch)
-	if err := s.store.PutBatch(ctx, pubstore.Batch{Mark: w.batch.mark, Openings: w.openings}); err != nil {
+	mark := s.mark(w.batch)
+	w.batch.marks = []pubstore.Mark{mark}
+	if err := s.store.PutBatch(ctx, pubstore.Batch{Mark: mark, Openings: w.openings}); err != nil {
 		return err // no leaf has been written: the openings are orphans
 	}
 	err := s.tree.Append(ctx, w.leaves)
@@ -335,10 +334,10 @@ func (s *Service) resync(ctx context.Context) (found int, err error) {
 		if b == nil {
 			break
 		}
-		s.log.Info("found entries that were stored and not published", "first", b.first, "count", b.count)
+		s.log.Info("found entries that were stored and not published", "first", b.first, "count", len(b.leaves))
 		s.adopt(b)
 		s.next = b.end()
-		found += b.count
+		found += len(b.leaves)
 	}
 	s.unsure = false
 	return found, nil
@@ -347,8 +346,8 @@ func (s *Service) resync(ctx context.Context) (found int, err error) {
 // adopt takes a recovered batch in as if it had just been written.
 func (s *Service) adopt(b *batch) {
 	s.pendingMu.Lock()
-	for i, id := range b.ids {
-		s.inflight[id] = inflight{index: b.first + uint64(i), leafHash: b.hashes[i], batch: b}
+	for i, l := range b.leaves {
+		s.inflight[l.Identity] = inflight{index: b.first + uint64(i), leafHash: l.Hash, batch: b}
 	}
 	s.pendingMu.Unlock()
 	s.handOver(b)
@@ -376,9 +375,9 @@ func (s *Service) forget(b *batch) {
 }
 
 func (s *Service) forgetLocked(b *batch) {
-	for _, id := range b.ids {
-		if s.inflight[id].batch == b {
-			delete(s.inflight, id)
+	for _, l := range b.leaves {
+		if s.inflight[l.Identity].batch == b {
+			delete(s.inflight, l.Identity)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func BenchmarkPublish(b *testing.B) {
 				if err := s.Publish(b.Context(), head, p); err != nil {
 					b.Fatal(err)
 				}
-				head = p.Head
+				head = p.Head.Head
 			}
 			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "entries/s")
 		})
@@ -44,7 +44,7 @@ func BenchmarkPutBatch(b *testing.B) {
 	for b.Loop() {
 		n++
 		h := sha256.Sum256(binary.BigEndian.AppendUint64(nil, n))
-		if err := s.PutBatch(b.Context(), pubstore.Batch{Mark: pubstore.Mark{First: n}, Openings: []pubstore.Opening{{LeafHash: h, Bytes: opening}}}); err != nil {
+		if err := s.PutBatch(b.Context(), pubstore.Batch{Mark: pubstore.Mark{First: n, Leaves: []pubstore.LeafID{{Hash: h}}}, Openings: []pubstore.Opening{{LeafHash: h, Bytes: opening}}}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -59,7 +59,7 @@ func benchStore(b *testing.B) *pubstore.Pebble {
 	b.Cleanup(func() { _ = db.Close() })
 	s := pubstore.NewPebble(db)
 	log := pubstore.Log{Origin: "o", Name: "n", VKey: "v", TreeID: 1, IDSecret: make([]byte, 32)}
-	if err := s.Create(b.Context(), log, pubstore.Head{}); err != nil {
+	if err := s.Create(b.Context(), log, pubstore.SealedHead{}); err != nil {
 		b.Fatal(err)
 	}
 	return s
@@ -73,7 +73,7 @@ func (quietBench) Fatalf(string, ...any) {}
 
 // benchPublication adds n entries of 109 bytes at index from.
 func benchPublication(from uint64, n int) pubstore.Publication {
-	p := pubstore.Publication{Head: pubstore.Head{Size: from + uint64(n)}}
+	p := pubstore.Publication{Head: pubstore.SealedHead{Head: pubstore.Head{Size: from + uint64(n)}}}
 	for i := from; i < p.Head.Size; i++ {
 		if k := len(p.Tiles); k == 0 || p.Tiles[k-1].N != i/256 {
 			p.Tiles = append(p.Tiles, pubstore.TileAppend{N: i / 256, Width: int(i % 256)})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -23,12 +24,12 @@ func FuzzPebbleRows(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(uint8(0), append([]byte{1}, make([]byte, 40)...))
+	f.Add(uint8(0), append([]byte{2}, make([]byte, 72)...))
 	f.Add(uint8(1), log)
 	f.Add(uint8(2), make([]byte, 64))
 	f.Add(uint8(3), make([]byte, 8))
 	f.Add(uint8(4), []byte(`{"id":"x","secret_sha256":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`))
-	f.Add(uint8(5), []byte{0, 0, 0, 9})
+	f.Add(uint8(5), make([]byte, 128))
 	kinds := storedRows()
 	f.Fuzz(func(t *testing.T, kind uint8, value []byte) {
 		row := kinds[int(kind)%len(kinds)]
@@ -60,7 +61,7 @@ func storedRows() []storedRow {
 	return []storedRow{
 		{[]byte("ph"), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
 			h, err := s.Head(t.Context())
-			return bytes.Equal(append(binary.BigEndian.AppendUint64([]byte{1}, h.Size), h.Root[:]...), value), err
+			return bytes.Equal(slices.Concat(binary.BigEndian.AppendUint64([]byte{2}, h.Size), h.Root[:], h.MAC[:]), value), err
 		}},
 		{[]byte("pl"), func(t *testing.T, s *pubstore.Pebble, _ []byte) (bool, error) {
 			l, err := s.Log(t.Context())
@@ -81,7 +82,14 @@ func storedRows() []storedRow {
 		}},
 		{append([]byte("ps"), make([]byte, 40)...), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
 			marks, err := s.Marks(t.Context(), 0)
-			return len(marks) == 1 && marks[0].First == 0 && bytes.Equal(binary.BigEndian.AppendUint32(nil, uint32(marks[0].Count)), value), err
+			if err != nil || len(value) == 0 {
+				return len(marks) == 0, err // one without leaves has none at 0
+			}
+			var leaves []byte
+			for _, l := range marks[0].Leaves {
+				leaves = append(append(leaves, l.Hash[:]...), l.Identity[:]...)
+			}
+			return len(marks) == 1 && marks[0].First == 0 && bytes.Equal(leaves, value), err
 		}},
 	}
 }

@@ -18,14 +18,14 @@ import (
 // endian, so that keys sort as numbers do.
 //
 //	p l                         the log's parameters, JSON
-//	p h                         the head: 1 ‖ size uint64 ‖ root
+//	p h                         the head: 2 ‖ size uint64 ‖ root ‖ mac
 //	p c                         the newest signed checkpoint
 //	p t level uint8 n uint64    a hash tile
 //	p e n uint64                an entry bundle
 //	p o index uint64 leafhash   an opening
 //	p i identityhash            an index, uint64
 //	p k id                      a token, JSON
-//	p s first uint64 mac        a batch's mark: its count, uint32
+//	p s first uint64 mac        a batch's mark: leaf hash ‖ identity hash of each leaf
 //
 // Tiles grow by Pebble's merge operator, which concatenates: publishing a lone
 // event writes its own 32-byte hash and entry, not the whole tile again.
@@ -43,7 +43,7 @@ const (
 	prefixMark       = "ps"
 )
 
-const headVersion = 1
+const headVersion = 2
 
 // Pebble is a Store in a Pebble database that it may share with others.
 type Pebble struct {
@@ -101,7 +101,7 @@ func (p *Pebble) damage(err error) error {
 }
 
 // Create implements Store.
-func (p *Pebble) Create(_ context.Context, log Log, empty Head) error {
+func (p *Pebble) Create(_ context.Context, log Log, empty SealedHead) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch _, err := p.get([]byte(keyLog)); {
@@ -141,21 +141,21 @@ func (p *Pebble) Log(context.Context) (Log, error) {
 	return l, nil
 }
 
-func encodeHead(h Head) []byte {
+func encodeHead(h SealedHead) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{headVersion}, h.Size)
-	return append(b, h.Root[:]...)
+	return append(append(b, h.Root[:]...), h.MAC[:]...)
 }
 
 // Head implements Store.
-func (p *Pebble) Head(context.Context) (Head, error) {
+func (p *Pebble) Head(context.Context) (SealedHead, error) {
 	v, err := p.get([]byte(keyHead))
 	if err != nil {
-		return Head{}, fmt.Errorf("read head: %w", err)
+		return SealedHead{}, fmt.Errorf("read head: %w", err)
 	}
-	if len(v) != 1+8+32 || v[0] != headVersion {
-		return Head{}, fmt.Errorf("read head: %w: %d bytes", ErrCorrupt, len(v))
+	if len(v) != 1+8+32+32 || v[0] != headVersion {
+		return SealedHead{}, fmt.Errorf("read head: %w: %d bytes", ErrCorrupt, len(v))
 	}
-	return Head{Size: binary.BigEndian.Uint64(v[1:]), Root: [32]byte(v[9:])}, nil
+	return SealedHead{Head: Head{Size: binary.BigEndian.Uint64(v[1:]), Root: [32]byte(v[9:])}, MAC: [32]byte(v[41:])}, nil
 }
 
 // Publish implements Store.
@@ -166,8 +166,8 @@ func (p *Pebble) Publish(ctx context.Context, old Head, pub Publication) error {
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	if stored != old {
-		return &HeadMovedError{Stored: stored, Want: old}
+	if stored.Head != old {
+		return &HeadMovedError{Stored: stored.Head, Want: old}
 	}
 	if pub.Head.Size <= old.Size {
 		return fmt.Errorf("publish: the new size %d must be above %d", pub.Head.Size, old.Size)
@@ -281,15 +281,14 @@ func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	for i := range batch.Openings {
 		size += openingOverhead + len(batch.Openings[i].Bytes)
 	}
-	b := p.db.NewBatchWithSize(size + openingOverhead)
+	b := p.db.NewBatchWithSize(size + openingOverhead + len(batch.Mark.Leaves)*leafIDLen)
 	defer b.Close()
 	for i, o := range batch.Openings {
 		if err := b.Set(openingKey(batch.Mark.First+uint64(i), o.LeafHash), o.Bytes, nil); err != nil {
 			return fmt.Errorf("store batch: %w", err)
 		}
 	}
-	key := append(markKey(batch.Mark.First), batch.Mark.MAC[:]...)
-	if err := b.Set(key, binary.BigEndian.AppendUint32(nil, uint32(batch.Mark.Count)), nil); err != nil {
+	if err := setMark(b, &batch.Mark); err != nil {
 		return fmt.Errorf("store batch: %w", err)
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
@@ -298,27 +297,83 @@ func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	return nil
 }
 
+// leafIDLen is a LeafID's length in a mark's value.
+const leafIDLen = 2 * 32
+
+func setMark(b *pebble.Batch, m *Mark) error {
+	op := b.SetDeferred(len(prefixMark)+8+32, len(m.Leaves)*leafIDLen)
+	copy(op.Key[copy(op.Key, markKey(m.First)):], m.MAC[:])
+	for i := range m.Leaves {
+		v := op.Value[i*leafIDLen:]
+		copy(v[copy(v, m.Leaves[i].Hash[:]):], m.Leaves[i].Identity[:])
+	}
+	return op.Finish()
+}
+
+// parseMark reads a mark's row.
+func parseMark(key, value []byte) (Mark, error) {
+	const prefix = len(prefixMark)
+	if len(key) != prefix+8+32 || len(value)%leafIDLen != 0 || len(value) > MaxMark*leafIDLen {
+		return Mark{}, fmt.Errorf("mark %x: %w: %d bytes", key, ErrCorrupt, len(value))
+	}
+	m := Mark{First: binary.BigEndian.Uint64(key[prefix:]), MAC: [32]byte(key[prefix+8:])}
+	for ; len(value) > 0; value = value[leafIDLen:] {
+		m.Leaves = append(m.Leaves, LeafID{Hash: [32]byte(value), Identity: [32]byte(value[32:])})
+	}
+	return m, nil
+}
+
 // Marks implements Store.
-func (p *Pebble) Marks(_ context.Context, first uint64) (marks []Mark, err error) {
-	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: markKey(first), UpperBound: markKey(first + 1)})
+func (p *Pebble) Marks(_ context.Context, index uint64) (marks []Mark, err error) {
+	err = p.eachMark(index-min(index, MaxMark-1), index+1, func(m Mark) error {
+		if index < m.End() {
+			marks = append(marks, m)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read marks: %w", err)
+		return nil, fmt.Errorf("read marks at %d: %w", index, err)
+	}
+	return marks, nil
+}
+
+// eachMark calls each with the marks of batches that begin at an index in [from, to).
+func (p *Pebble) eachMark(from, to uint64, each func(Mark) error) (err error) {
+	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: markKey(from), UpperBound: markKey(to)})
+	if err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	prefix := len(markKey(first))
 	for ok := it.First(); ok; ok = it.Next() {
-		if len(it.Key()) != prefix+32 || len(it.Value()) != 4 {
-			return nil, fmt.Errorf("read marks at %d: %w", first, ErrCorrupt)
+		m, err := parseMark(it.Key(), it.Value())
+		if err != nil {
+			return err
 		}
-		marks = append(marks, Mark{First: first, Count: int(binary.BigEndian.Uint32(it.Value())), MAC: [32]byte(it.Key()[prefix:])})
+		if err := each(m); err != nil {
+			return err
+		}
 	}
-	return marks, it.Error()
+	return it.Error()
 }
 
 // DropMarks implements Store. Not with each publication: range tombstones add up
 // in the memtable, and each read there has to look at all of them.
 func (p *Pebble) DropMarks(_ context.Context, below uint64) error {
-	if err := p.db.DeleteRange(markKey(0), markKey(below), pebble.NoSync); err != nil {
+	b := p.db.NewBatch()
+	defer b.Close()
+	err := p.eachMark(below-min(below, MaxMark-1), below, func(m Mark) error {
+		if m.End() > below {
+			return nil
+		}
+		return b.Delete(append(markKey(m.First), m.MAC[:]...), nil)
+	})
+	if err == nil {
+		err = b.DeleteRange(markKey(0), markKey(below-min(below, MaxMark-1)), nil)
+	}
+	if err == nil {
+		err = b.Commit(pebble.NoSync)
+	}
+	if err != nil {
 		return fmt.Errorf("drop marks: %w", err)
 	}
 	return nil

@@ -35,6 +35,13 @@ type Head struct {
 	Root [32]byte
 }
 
+// SealedHead is a head as it is stored: with a MAC, under a key that the store doesn't
+// hold, that tells it from one that somebody wrote into the database.
+type SealedHead struct {
+	Head
+	MAC [32]byte // see the package personality
+}
+
 // HeadMovedError is returned by Publish when the stored head isn't the one the
 // publication extends. Nothing was written.
 type HeadMovedError struct {
@@ -58,11 +65,25 @@ type Opening struct {
 
 // A Mark says that a batch was sequenced by this log: it is made with a key that
 // the store doesn't hold, over the batch's first index and its leaves. Whoever
-// reads leaves back that aren't signed yet believes only what a mark covers.
+// reads leaves back that aren't signed yet believes only those that a mark has at their
+// index. It names each leaf, because a batch may have been stored in part: two writers
+// met, and each index went to one of them.
 type Mark struct {
-	First uint64   // index of the batch's first leaf
-	Count int      // leaves in it, 1 or more
-	MAC   [32]byte // see the package personality
+	First  uint64   // index of the batch's first leaf
+	Leaves []LeafID // 1 to MaxMark of them
+	MAC    [32]byte // see the package personality
+}
+
+// MaxMark is the most leaves of a batch.
+const MaxMark = 2000
+
+// End is the index behind the batch.
+func (m *Mark) End() uint64 { return m.First + uint64(len(m.Leaves)) }
+
+// LeafID is what a mark knows of a leaf.
+type LeafID struct {
+	Hash     [32]byte // RFC 6962 leaf hash
+	Identity [32]byte // identity hash
 }
 
 // Batch is what is stored of a batch before its leaves are.
@@ -89,7 +110,7 @@ type ID struct {
 
 // Publication is one step of the head and all that it makes visible.
 type Publication struct {
-	Head    Head // the new head; its size is greater than the old one's
+	Head    SealedHead // the new head; its size is greater than the old one's
 	Tiles   []TileAppend
 	Bundles []TileAppend
 	IDs     []ID
@@ -140,13 +161,13 @@ type Token struct {
 type Store interface {
 	// Create makes the log: its parameters and a head of size 0. ErrExists if
 	// there is one.
-	Create(ctx context.Context, log Log, empty Head) error
+	Create(ctx context.Context, log Log, empty SealedHead) error
 	// Log returns the parameters, or ErrNotFound.
 	Log(ctx context.Context) (Log, error)
 
 	// Head returns the head published last, or ErrNotFound.
-	Head(ctx context.Context) (Head, error)
-	// Publish moves the head from old to p.Head and appends everything else of
+	Head(ctx context.Context) (SealedHead, error)
+	// Publish moves the head from old, whatever its MAC, to p.Head and appends everything else of
 	// p, atomically. *HeadMovedError if the head isn't old. After it returns nil, what
 	// could be read before it is durable too, as after Sync.
 	Publish(ctx context.Context, old Head, p Publication) error
@@ -169,9 +190,9 @@ type Store interface {
 	// it into the tree are harmless. Another mark for the same index adds to the
 	// one that is there: a write may fail and have happened all the same.
 	PutBatch(ctx context.Context, b Batch) error
-	// Marks returns the marks of batches that begin at index first, in no order.
-	Marks(ctx context.Context, first uint64) ([]Mark, error)
-	// DropMarks drops the marks of batches that begin below an index: at start-up,
+	// Marks returns the marks of batches that have a leaf at index, in no order.
+	Marks(ctx context.Context, index uint64) ([]Mark, error)
+	// DropMarks drops the marks of batches that end at an index or below: at start-up,
 	// those of a signed head that no Publication named.
 	DropMarks(ctx context.Context, below uint64) error
 	// Opening returns the opening of the leaf with the hash at index, or ErrNotFound.

@@ -17,7 +17,7 @@ import (
 func TestDamagedValueFile(t *testing.T) {
 	dir := t.TempDir()
 	db := openPebbleIn(t, vfs.Default, dir)
-	batch := pubstore.Batch{Mark: pubstore.Mark{Count: 50}}
+	batch := pubstore.Batch{}
 	for i := range 50 {
 		batch.Openings = append(batch.Openings, pubstore.Opening{LeafHash: [32]byte{byte(i)}, Bytes: bytes.Repeat([]byte{'a' + byte(i%26)}, 1000)})
 	}

@@ -45,7 +45,7 @@ func params() pubstore.Log {
 		TreeID: 7, IDSecret: bytes.Repeat([]byte{9}, 32), Created: time.Unix(1700000000, 0).UTC()}
 }
 
-func emptyHead() pubstore.Head { return pubstore.Head{Root: sha256.Sum256(nil)} }
+func emptyHead() pubstore.SealedHead { return head(0) }
 
 func created(t *testing.T, factory Factory) (pubstore.Store, func() pubstore.Store) {
 	t.Helper()
@@ -95,7 +95,7 @@ func testEmpty(t *testing.T, factory Factory) {
 	}
 	_, err = s.Checkpoint(ctx)
 	miss("Checkpoint", err)
-	miss("Publish", s.Publish(ctx, pubstore.Head{}, pubstore.Publication{Head: pubstore.Head{Size: 1}}))
+	miss("Publish", s.Publish(ctx, pubstore.Head{}, pubstore.Publication{Head: head(1)}))
 }
 
 // publication makes up the publication that adds entries [from, to).
@@ -115,11 +115,11 @@ func publication(from, to uint64) pubstore.Publication {
 	return p
 }
 
-func head(size uint64) pubstore.Head {
-	if size == 0 {
-		return emptyHead()
+func head(size uint64) pubstore.SealedHead {
+	return pubstore.SealedHead{
+		Head: pubstore.Head{Size: size, Root: sha256.Sum256(fmt.Append(nil, "root ", size))},
+		MAC:  sha256.Sum256(fmt.Append(nil, "mac ", size)),
 	}
-	return pubstore.Head{Size: size, Root: sha256.Sum256(fmt.Append(nil, "root ", size))}
 }
 
 func entry(i uint64) []byte       { return fmt.Appendf(nil, "\x00\x08%08d", i) }
@@ -136,7 +136,7 @@ func testPublishGrowsTiles(t *testing.T, factory Factory) {
 	s, reopen := created(t, factory)
 	size := uint64(0)
 	for _, to := range []uint64{1, 2, 3, 200, 256, 257, 511, 513, 1030} {
-		check(t, s.Publish(t.Context(), head(size), publication(size, to)))
+		check(t, s.Publish(t.Context(), head(size).Head, publication(size, to)))
 		size = to
 		verify(t, s, size)
 	}
@@ -175,11 +175,11 @@ func verify(t *testing.T, s pubstore.Store, size uint64) {
 
 func testPublishCompares(t *testing.T, factory Factory) {
 	s, _ := created(t, factory)
-	check(t, s.Publish(t.Context(), head(0), publication(0, 5)))
-	for _, old := range []pubstore.Head{head(0), head(6), {Size: 5, Root: [32]byte{1}}} {
+	check(t, s.Publish(t.Context(), head(0).Head, publication(0, 5)))
+	for _, old := range []pubstore.Head{head(0).Head, head(6).Head, {Size: 5, Root: [32]byte{1}}} {
 		err := s.Publish(t.Context(), old, publication(5, 9))
 		var moved *pubstore.HeadMovedError
-		if !errors.As(err, &moved) || moved.Stored != head(5) || moved.Want != old {
+		if !errors.As(err, &moved) || moved.Stored != head(5).Head || moved.Want != old {
 			t.Errorf("Publish on %+v: got %v, want *HeadMovedError with what is stored", old, err)
 		}
 	}
@@ -188,7 +188,7 @@ func testPublishCompares(t *testing.T, factory Factory) {
 
 func testPublishRefuses(t *testing.T, factory Factory) {
 	s, _ := created(t, factory)
-	check(t, s.Publish(t.Context(), head(0), publication(0, 5)))
+	check(t, s.Publish(t.Context(), head(0).Head, publication(0, 5)))
 	short := publication(5, 6)
 	short.Tiles[0].Data = short.Tiles[0].Data[:31]
 	wide := publication(5, 6)
@@ -196,7 +196,7 @@ func testPublishRefuses(t *testing.T, factory Factory) {
 	for name, p := range map[string]pubstore.Publication{
 		"same size": {Head: head(5)}, "smaller size": {Head: head(4)}, "half a hash": short, "past a tile": wide,
 	} {
-		if err := s.Publish(t.Context(), head(5), p); err == nil {
+		if err := s.Publish(t.Context(), head(5).Head, p); err == nil {
 			t.Errorf("Publish of %s: no error", name)
 		}
 	}
@@ -211,7 +211,7 @@ func testRace(t *testing.T, factory Factory) {
 		var wg sync.WaitGroup
 		for w := range writers {
 			wg.Go(func() {
-				err := s.Publish(context.Background(), head(round), publication(round, round+1))
+				err := s.Publish(context.Background(), head(round).Head, publication(round, round+1))
 				var moved *pubstore.HeadMovedError
 				switch {
 				case err == nil:
@@ -234,8 +234,9 @@ func testRace(t *testing.T, factory Factory) {
 // putOpenings stores a batch whose openings and leaf hashes are made of text.
 func putOpenings(t *testing.T, s pubstore.Store, first uint64, openings ...string) {
 	t.Helper()
-	b := pubstore.Batch{Mark: pubstore.Mark{First: first, Count: len(openings), MAC: sha256.Sum256(fmt.Append(nil, openings))}}
+	b := pubstore.Batch{Mark: pubstore.Mark{First: first, MAC: sha256.Sum256(fmt.Append(nil, openings))}}
 	for _, o := range openings {
+		b.Mark.Leaves = append(b.Mark.Leaves, pubstore.LeafID{Hash: textHash(o)})
 		b.Openings = append(b.Openings, pubstore.Opening{LeafHash: textHash(o), Bytes: []byte(o)})
 	}
 	check(t, s.PutBatch(t.Context(), b))
@@ -324,46 +325,59 @@ func testOpeningsInBulk(t *testing.T, factory Factory) {
 	}
 }
 
-// A mark stays until it is dropped, and several for one index stand beside each
-// other.
+// A mark is found by the index of each of its leaves, beside others of that index, and
+// stays until it is dropped.
 func testMarks(t *testing.T, factory Factory) {
 	s, reopen := created(t, factory)
 	ctx := t.Context()
 	mark := func(first uint64, count int, mac byte) pubstore.Mark {
-		return pubstore.Mark{First: first, Count: count, MAC: [32]byte{mac}}
+		m := pubstore.Mark{First: first, MAC: [32]byte{mac}}
+		for i := range count {
+			m.Leaves = append(m.Leaves, pubstore.LeafID{Hash: [32]byte{mac, 1, byte(i)}, Identity: [32]byte{mac, 2, byte(i >> 8)}})
+		}
+		return m
 	}
-	for _, m := range []pubstore.Mark{mark(0, 5, 1), mark(5, 3, 2), mark(5, 4, 3), mark(9, 1, 4)} {
+	for _, m := range []pubstore.Mark{mark(0, 5, 1), mark(5, 3, 2), mark(5, 4, 3), mark(9, pubstore.MaxMark, 4)} {
 		check(t, s.PutBatch(ctx, pubstore.Batch{Mark: m}))
 	}
-	expect := func(first uint64, want ...pubstore.Mark) {
+	check(t, s.PutBatch(ctx, pubstore.Batch{Mark: mark(5, 3, 2)})) // again
+	expect := func(index uint64, want ...pubstore.Mark) {
 		t.Helper()
-		got, err := s.Marks(ctx, first)
-		if err != nil || len(got) != len(want) {
-			t.Fatalf("Marks(%d): %v, %v; want %v", first, got, err, want)
-		}
-		for _, m := range want {
-			if !slices.Contains(got, m) {
-				t.Errorf("Marks(%d): %v; want %v", first, got, want)
-			}
+		got, err := s.Marks(ctx, index)
+		slices.SortFunc(got, func(a, b pubstore.Mark) int { return bytes.Compare(a.MAC[:], b.MAC[:]) })
+		if err != nil || !slices.EqualFunc(got, want, sameMark) {
+			t.Fatalf("Marks(%d): %v, %v; want %v", index, got, err, want)
 		}
 	}
 	check(t, s.Sync(ctx))
 	s = reopen()
 	expect(0, mark(0, 5, 1))
-	expect(1)
+	expect(4, mark(0, 5, 1))
 	expect(5, mark(5, 3, 2), mark(5, 4, 3))
-	check(t, s.Publish(ctx, head(0), publication(0, 5)))
+	expect(8, mark(5, 4, 3))
+	expect(9, mark(9, pubstore.MaxMark, 4))
+	expect(8+pubstore.MaxMark, mark(9, pubstore.MaxMark, 4))
+	expect(9 + pubstore.MaxMark)
+	check(t, s.Publish(ctx, head(0).Head, publication(0, 5)))
 	expect(0, mark(0, 5, 1)) // the head of size 5 may not have been signed yet
 	p := publication(5, 9)
 	p.Drop = []pubstore.Mark{mark(0, 5, 1)}
-	check(t, s.Publish(ctx, head(5), p))
+	check(t, s.Publish(ctx, head(5).Head, p))
 	expect(0)
 	expect(5, mark(5, 3, 2), mark(5, 4, 3))
-	check(t, s.DropMarks(ctx, 5))
+	check(t, s.DropMarks(ctx, 7))
 	expect(5, mark(5, 3, 2), mark(5, 4, 3))
+	check(t, s.DropMarks(ctx, 8))
+	expect(5, mark(5, 4, 3))
 	check(t, s.DropMarks(ctx, 9))
 	expect(5)
-	expect(9, mark(9, 1, 4))
+	expect(9, mark(9, pubstore.MaxMark, 4))
+	check(t, s.DropMarks(ctx, 1<<40))
+	expect(9)
+}
+
+func sameMark(a, b pubstore.Mark) bool {
+	return a.First == b.First && a.MAC == b.MAC && slices.Equal(a.Leaves, b.Leaves)
 }
 
 func testTokens(t *testing.T, factory Factory) {
