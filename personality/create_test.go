@@ -96,8 +96,9 @@ func TestEditedStoreIsRefused(t *testing.T) {
 		change func([]byte) []byte
 		refuse string
 	}{
-		"head's root":       {[]byte("ph"), head, "its tiles make"},
-		"head's size":       {[]byte("ph"), func(b []byte) []byte { b[8]--; return b }, "its tiles make"},
+		"head's MAC":        {[]byte("ph"), head, "the head of size 3: changed outside the service"},
+		"head's root":       {[]byte("ph"), func(b []byte) []byte { b[20] ^= 1; return b }, "the head of size 3: changed outside the service"},
+		"head's size":       {[]byte("ph"), func(b []byte) []byte { b[8]--; return b }, "the head of size 2: changed outside the service"},
 		"tile on the edge":  {append([]byte("pt"), make([]byte, 9)...), head, "its tiles make"},
 		"tile deleted":      {append([]byte("pt"), make([]byte, 9)...), func([]byte) []byte { return nil }, "damaged"},
 		"tile cut in bytes": {append([]byte("pt"), make([]byte, 9)...), func(b []byte) []byte { return b[:33] }, "damaged"},

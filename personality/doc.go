@@ -63,8 +63,8 @@
 //	                                                 not (its sync is 3b's): start-up integrates
 //	                                                 again and gets the same root
 //	3b head, tiles  as 3a                            the head is ahead of the anchor: start-up
-//	                                                 checks that it extends it by batches that
-//	                                                 have marks, moves the anchor and signs
+//	                                                 checks that this log put it there (its MAC)
+//	                                                 and that it extends it, moves the anchor, signs
 //	3c anchor       as 3b                            start-up signs the head. Ed25519 signatures
 //	                                                 are deterministic: it is the same note
 //	3d sign         as 3c                            the note may have been seen: the anchor has

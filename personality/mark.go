@@ -32,9 +32,9 @@ func (s *Service) marksAt(ctx context.Context, index uint64) ([]pubstore.Mark, e
 	}), err
 }
 
-// readBatch reads back what is stored from index first on, as far as the marks go that
-// cover that index; nil if no leaf is stored there. A leaf without a mark makes the
-// service refuse: it would sign what nobody submitted.
+// readBatch reads back the batch that is stored from index first on; nil if no leaf is
+// stored there. A leaf without a mark makes the service refuse: it would sign what
+// nobody submitted.
 func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
 	marks, err := s.marksAt(ctx, first)
 	if err != nil {
@@ -44,30 +44,45 @@ func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
 	for i := range marks {
 		end = max(end, marks[i].End())
 	}
-	leaves, err := s.tree.Leaves(ctx, first, int(end-first))
+	stored, err := s.tree.Leaves(ctx, first, int(end-first))
 	if err != nil {
 		return nil, fmt.Errorf("read back from entry %d: %w", first, err)
 	}
-	if len(leaves) == 0 {
+	if len(stored) == 0 {
 		return nil, nil
 	}
-	b := newBatch(first)
-	b.marks = marks
-	for i, l := range leaves {
+	leaves := make([]pubstore.LeafID, len(stored))
+	for i, l := range stored {
 		if l.Index != first+uint64(i) {
 			return nil, fmt.Errorf("read back: got entry %d for %d", l.Index, first+uint64(i))
 		}
-		id := pubstore.LeafID{Hash: leafHashOf(l.Value), Identity: l.IdentityHash}
-		if !hasLeaf(marks, l.Index, id) {
-			break
-		}
-		b.leaves = append(b.leaves, id)
+		leaves[i] = pubstore.LeafID{Hash: leafHashOf(l.Value), Identity: l.IdentityHash}
 	}
-	if len(b.leaves) == 0 {
+	b := newBatch(first)
+	b.marks = marks
+	if b.leaves = s.marked(marks, first, leaves); len(b.leaves) == 0 {
 		return nil, s.refuse(fmt.Sprintf("entry %d is stored, but this log didn't sequence it, or not with this content: "+
 			"somebody wrote to the database", first), errUnmarked)
 	}
 	return b, nil
+}
+
+// marked returns the leaves, which are stored from index first on, as far as they are a
+// batch of this log. Where the tree stores batches whole, one that is there in part isn't.
+func (s *Service) marked(marks []pubstore.Mark, first uint64, leaves []pubstore.LeafID) []pubstore.LeafID {
+	if s.parts.splits {
+		n := 0
+		for n < len(leaves) && hasLeaf(marks, first+uint64(n), leaves[n]) {
+			n++
+		}
+		return leaves[:n]
+	}
+	for _, m := range marks {
+		if n := len(m.Leaves); m.First == first && n <= len(leaves) && slices.Equal(m.Leaves, leaves[:n]) {
+			return m.Leaves
+		}
+	}
+	return nil
 }
 
 // hasLeaf reports whether one of the marks has the leaf at index.

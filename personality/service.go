@@ -75,6 +75,7 @@ type parts struct {
 	signer note.Signer
 	keys   keys
 	close  func() error // closes what they share, after them
+	splits bool         // the tree may store a batch in part
 
 	corruption *corruption // of what they share
 }

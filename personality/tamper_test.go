@@ -131,7 +131,7 @@ func TestKeptCheckpointIsChecked(t *testing.T) {
 	l.edit([]byte("pc"), func([]byte) []byte { return []byte("<script>\n") })
 	l.edit([]byte("ph"), func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
 	l.open(nil)
-	l.mustRefuse("its tiles make")
+	l.mustRefuse("changed outside the service")
 	if cp, err := l.svc.Checkpoint(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("checkpoint %q, %v", cp, err)
 	}

@@ -24,7 +24,8 @@ var fileRows = []section{
 			do: func(h *hand) {
 				h.file(anchorFile, func(b []byte) []byte { b[40] ^= 4; b[4096+40] ^= 4; return b })
 			}},
-		{name: "the older one", files: true, service: "refuses", says: "has no mark", audit: "verified",
+		{name: "the older one", files: true, service: "goes on", audit: "verified",
+			why: "the newer head has a MAC of this log; the anchor follows it",
 			do: func(h *hand) { h.takeFile(anchorFile, older) }},
 		{name: "of another history", files: true, service: "refuses", says: "the store is an older copy", audit: "verified",
 			do: func(h *hand) { h.takeFile(anchorFile, fork) }},
@@ -68,7 +69,8 @@ var fileRows = []section{
 		{name: "another history with its anchor", files: true, victim: inEdge, service: "goes on; by id: 404; sent again: a new entry; others sent again: new entries", audit: "**FAILED**: the log forked, with evidence",
 			why: "the same",
 			do:  func(h *hand) { h.takeStore(fork); h.takeFile(anchorFile, fork) }},
-		{name: "a newer copy; the anchor is older", files: true, service: "refuses", says: "has no mark", audit: "verified",
+		{name: "a newer copy; the anchor is older", files: true, service: "goes on", audit: "verified",
+			why: "the newer head has a MAC of this log; the anchor follows it",
 			do: func(h *hand) { h.takeFile(anchorFile, older) }},
 		{name: "a copy that lacks the tail", from: stored, victim: inTail, files: true, service: "goes on; by id: 404; sent again: a new entry; others sent again: new entries", audit: "verified",
 			why: "**not noticed**, like a tail that was deleted",

@@ -44,11 +44,13 @@ var publicationRows = []section{
 			do: func(h *hand) { h.del([]byte("pl")) }},
 	}},
 	{"`p h`: the head", []tampering{
-		{name: "a bit of the root flipped", service: "refuses", says: "but its tiles make", audit: "verified",
+		{name: "a bit of the root flipped", service: "refuses", says: "the head of size 306: changed outside the service", audit: "verified",
+			do: func(h *hand) { h.change([]byte("ph"), flipAt(20)) }},
+		{name: "a bit of the MAC flipped", service: "refuses", says: "the head of size 306: changed outside the service", audit: "verified",
 			do: func(h *hand) { h.change([]byte("ph"), flipAt(-1)) }},
 		{name: "a bit of the version flipped", service: "doesn't start", says: "read head: corrupt publication store", audit: "–",
 			do: func(h *hand) { h.change([]byte("ph"), flipAt(0)) }},
-		{name: "one entry less", service: "refuses", says: "but its tiles make", audit: "**FAILED** at entries from 256 on",
+		{name: "one entry less", service: "refuses", says: "the head of size 305: changed outside the service", audit: "**FAILED** at entries from 256 on",
 			do: func(h *hand) { h.change([]byte("ph"), func(b []byte) []byte { b[8]--; return b }) }},
 		{name: "an older head with its own root", service: "refuses", says: "the store is an older copy", audit: "**FAILED** at entries from 0 on",
 			do: func(h *hand) { h.set([]byte("ph"), h.taken(older, "ph")) }},
@@ -64,7 +66,7 @@ var publicationRows = []section{
 		{name: "an older one", service: "goes on", audit: "verified",
 			why: "signed anew at the start; Ed25519 gives the same note",
 			do:  func(h *hand) { h.set([]byte("pc"), h.taken(older, "pc")) }},
-		{name: "an older one, and the head edited", service: "refuses", says: "but its tiles make", audit: "**FAILED**: an older head than the remembered one",
+		{name: "an older one, and the head edited", service: "refuses", says: "changed outside the service", audit: "**FAILED**: an older head than the remembered one",
 			why: "shown for what it is, an older head",
 			do: func(h *hand) {
 				h.set([]byte("pc"), h.taken(older, "pc"))

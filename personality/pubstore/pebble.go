@@ -325,11 +325,12 @@ func parseMark(key, value []byte) (Mark, error) {
 
 // Marks implements Store.
 func (p *Pebble) Marks(_ context.Context, index uint64) (marks []Mark, err error) {
-	err = p.eachMark(index-min(index, MaxMark-1), index+1, func(m Mark) error {
-		if index < m.End() {
+	err = p.eachMark(index-min(index, MaxMark-1), index+1, func(key, value []byte) error {
+		m, err := parseMark(key, value)
+		if err == nil && index < m.End() {
 			marks = append(marks, m)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read marks at %d: %w", index, err)
@@ -337,19 +338,15 @@ func (p *Pebble) Marks(_ context.Context, index uint64) (marks []Mark, err error
 	return marks, nil
 }
 
-// eachMark calls each with the marks of batches that begin at an index in [from, to).
-func (p *Pebble) eachMark(from, to uint64, each func(Mark) error) (err error) {
+// eachMark calls each with the rows of marks of batches that begin at an index in [from, to).
+func (p *Pebble) eachMark(from, to uint64, each func(key, value []byte) error) (err error) {
 	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: markKey(from), UpperBound: markKey(to)})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
-		m, err := parseMark(it.Key(), it.Value())
-		if err != nil {
-			return err
-		}
-		if err := each(m); err != nil {
+		if err := each(it.Key(), it.Value()); err != nil {
 			return err
 		}
 	}
@@ -361,11 +358,11 @@ func (p *Pebble) eachMark(from, to uint64, each func(Mark) error) (err error) {
 func (p *Pebble) DropMarks(_ context.Context, below uint64) error {
 	b := p.db.NewBatch()
 	defer b.Close()
-	err := p.eachMark(below-min(below, MaxMark-1), below, func(m Mark) error {
-		if m.End() > below {
+	err := p.eachMark(below-min(below, MaxMark-1), below, func(key, value []byte) error {
+		if m, err := parseMark(key, value); err == nil && m.End() > below {
 			return nil
 		}
-		return b.Delete(append(markKey(m.First), m.MAC[:]...), nil)
+		return b.Delete(bytes.Clone(key), nil) // one that can't be read as well
 	})
 	if err == nil {
 		err = b.DeleteRange(markKey(0), markKey(below-min(below, MaxMark-1)), nil)
