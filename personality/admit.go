@@ -229,6 +229,11 @@ func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 // receipt waits for the event's publication and adds the receipt.
 func (p *Pending) receipt(ctx context.Context, r Result) Result {
 	at := p.s.published.Load()
+	if p.batch == nil && p.index >= at.head.Size { // another process has published it just now
+		if at = p.s.head(ctx); p.index >= at.head.Size {
+			return late(r)
+		}
+	}
 	if p.batch != nil {
 		if !waitFor(ctx, p.batch.published) {
 			return late(r)

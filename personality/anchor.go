@@ -23,13 +23,14 @@ import (
 // of the store (I3), so that a store put back from a backup is noticed: its head
 // is behind the anchor's.
 //
-// Concurrency: one caller at a time. Durability: Move returns nil only when the
-// head is on stable storage. The anchor never goes backwards.
+// Concurrency: one caller at a time; a shared one may be moved by other processes
+// meanwhile. Durability: Move returns nil only when the head, or one of another process
+// that is further, is on stable storage. The anchor never goes backwards.
 type Anchor interface {
 	// Load returns the head stored last. An anchor that is missing or can't be
 	// read is an error: a log never begins from nothing silently.
 	Load(ctx context.Context) (pubstore.Head, error)
-	// Move stores the head.
+	// Move stores the head, unless a shared anchor is further already.
 	Move(ctx context.Context, h pubstore.Head) error
 	Close() error
 }
@@ -49,15 +50,20 @@ var ErrAnchor = errors.New("the anchor can't be used")
 //
 // The log id is the SHA-256 of the log's vkey, in hex, so that another log's
 // anchor is never taken for this one's.
+//
+// Processes that share a log may share its anchor: they lock the file while they read
+// and write it.
 type fileAnchor struct {
-	logID string
+	logID  string
+	shared bool
 
-	mu   sync.Mutex
-	name string
-	f    anchorFile
-	next int // slot to write next
-	head pubstore.Head
-	buf  [slotStride]byte
+	mu     sync.Mutex
+	name   string
+	f      anchorFile
+	next   int // slot to write next
+	head   pubstore.Head
+	synced bool // head is on stable storage
+	buf    [slotStride]byte
 }
 
 // anchorFile is an os.File or a vfs.File.
@@ -66,6 +72,7 @@ type anchorFile interface {
 	io.WriterAt
 	io.Closer
 	SyncData() error
+	Fd() uintptr
 }
 
 const (
@@ -103,7 +110,7 @@ func createAnchor(path, vkey string, head pubstore.Head) (err error) {
 }
 
 // openAnchor opens the file made by createAnchor for the log with this vkey.
-func openAnchor(disk vfs.FS, path, vkey string) (*fileAnchor, error) {
+func openAnchor(disk vfs.FS, path, vkey string, shared bool) (*fileAnchor, error) {
 	_, err := disk.Stat(path) // opening a file makes it
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is missing. It holds the last head that was signed; without it nobody "+
@@ -116,14 +123,34 @@ func openAnchor(disk vfs.FS, path, vkey string) (*fileAnchor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAnchor, err)
 	}
-	return &fileAnchor{logID: anchorLogID(vkey), name: path, f: f}, nil
+	return &fileAnchor{logID: anchorLogID(vkey), shared: shared, name: path, f: f}, nil
 }
 
 // Load implements Anchor: the valid slot of the greater size counts.
-func (a *fileAnchor) Load(context.Context) (pubstore.Head, error) {
+func (a *fileAnchor) Load(context.Context) (_ pubstore.Head, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	found := -1
+	unlock, err := a.lock()
+	if err != nil {
+		return pubstore.Head{}, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	return a.load()
+}
+
+// lock locks a shared anchor's file against other processes.
+func (a *fileAnchor) lock() (unlock func() error, err error) {
+	if !a.shared {
+		return func() error { return nil }, nil
+	}
+	if err := lockFile(a.f.Fd()); err != nil {
+		return nil, fmt.Errorf("lock anchor: %w", err)
+	}
+	return func() error { return unlockFile(a.f.Fd()) }, nil
+}
+
+func (a *fileAnchor) load() (pubstore.Head, error) {
+	before, found := a.head, -1
 	var errs []error
 	for slot := range 2 {
 		h, err := a.read(slot)
@@ -139,18 +166,35 @@ func (a *fileAnchor) Load(context.Context) (pubstore.Head, error) {
 		return pubstore.Head{}, fmt.Errorf("%w: %s: %w", ErrAnchor, a.name, errors.Join(errs...))
 	}
 	a.next = 1 - found
+	if a.synced && a.head == before {
+		return a.head, nil
+	}
 	// What can be read may be in memory only: a process that died between writing
 	// and syncing left it there. Move won't write the same head again.
 	if err := a.f.SyncData(); err != nil {
 		return pubstore.Head{}, fmt.Errorf("read anchor: %w", err)
 	}
+	a.synced = true
 	return a.head, nil
 }
 
 // Move implements Anchor.
-func (a *fileAnchor) Move(_ context.Context, h pubstore.Head) error {
+func (a *fileAnchor) Move(_ context.Context, h pubstore.Head) (err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	unlock, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if a.shared {
+		if _, err := a.load(); err != nil {
+			return err
+		}
+		if h.Size < a.head.Size { // it extends this one: each head in the store extends the one before
+			return nil
+		}
+	}
 	if h.Size < a.head.Size || (h.Size == a.head.Size && h.Root != a.head.Root) {
 		return fmt.Errorf("%w: it is at size %d and can't move to %d", ErrAnchor, a.head.Size, h.Size)
 	}
@@ -160,10 +204,11 @@ func (a *fileAnchor) Move(_ context.Context, h pubstore.Head) error {
 	if _, err := a.f.WriteAt(a.slot(h), int64(a.next)*slotStride); err != nil {
 		return fmt.Errorf("move anchor: %w", err)
 	}
+	a.synced = false
 	if err := a.f.SyncData(); err != nil { // the file never changes size
 		return fmt.Errorf("move anchor: %w", err)
 	}
-	a.head, a.next = h, 1-a.next
+	a.head, a.next, a.synced = h, 1-a.next, true
 	return nil
 }
 

@@ -115,7 +115,7 @@ func BenchmarkAnchor(b *testing.B) {
 	if err := createAnchor(path, "vkey", pubstore.Head{}); err != nil {
 		b.Fatal(err)
 	}
-	a, err := openAnchor(vfs.Default, path, "vkey")
+	a, err := openAnchor(vfs.Default, path, "vkey", false)
 	if err != nil {
 		b.Fatal(err)
 	}

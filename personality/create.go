@@ -231,7 +231,7 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	}
 	store := pubstore.NewPebble(db)
 	store.OnCorruption = c.corruption.note
-	p := parts{store: store, corruption: c.corruption, close: db.Close}
+	p := parts{store: store, corruption: c.corruption, close: db.Close, deferSync: true}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("open log in %s: %w", c.Dir, err), db.Close())
@@ -247,7 +247,7 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if p.tree, err = openTreeOrExplain(ctx, db, params.TreeID, treeOptions(c)); err != nil {
 		return parts{}, err
 	}
-	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey)
+	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey, false)
 	return p, nil
 }
 
@@ -321,8 +321,8 @@ func checkPrivate(path string) error {
 
 // openAnchorOrExplain returns the anchor, or one whose Load says why there is
 // none: the log opens then and refuses.
-func openAnchorOrExplain(disk vfs.FS, path, vkey string) Anchor {
-	a, err := openAnchor(disk, path, vkey)
+func openAnchorOrExplain(disk vfs.FS, path, vkey string, shared bool) Anchor {
+	a, err := openAnchor(disk, path, vkey, shared)
 	if err != nil {
 		return noAnchor{err}
 	}

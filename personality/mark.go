@@ -36,10 +36,33 @@ func (s *Service) marksAt(ctx context.Context, index uint64) ([]pubstore.Mark, e
 // stored there. A leaf without a mark makes the service refuse: it would sign what
 // nobody submitted.
 func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
-	marks, err := s.marksAt(ctx, first)
-	if err != nil {
-		return nil, err
+	for tried := 0; ; tried++ {
+		marks, err := s.marksAt(ctx, first)
+		if err != nil {
+			return nil, err
+		}
+		leaves, err := s.readLeaves(ctx, first, marks)
+		if err != nil || len(leaves) == 0 {
+			return nil, err
+		}
+		b := newBatch(first)
+		b.marks = marks
+		if b.leaves = s.marked(marks, first, leaves); len(b.leaves) > 0 {
+			return b, nil
+		}
+		if s.shared() && tried == 0 {
+			continue // the leaves may be newer than the marks that were read
+		}
+		if err := s.publishedByOthers(ctx, first); err != nil {
+			return nil, err
+		}
+		return nil, s.refuse(fmt.Sprintf("entry %d is stored, but this log didn't sequence it, or not with this content: "+
+			"somebody wrote to the database", first), errUnmarked)
 	}
+}
+
+// readLeaves reads back what is stored from index first on, as far as the marks go.
+func (s *Service) readLeaves(ctx context.Context, first uint64, marks []pubstore.Mark) ([]pubstore.LeafID, error) {
 	end := first + 1
 	for i := range marks {
 		end = max(end, marks[i].End())
@@ -48,9 +71,6 @@ func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read back from entry %d: %w", first, err)
 	}
-	if len(stored) == 0 {
-		return nil, nil
-	}
 	leaves := make([]pubstore.LeafID, len(stored))
 	for i, l := range stored {
 		if l.Index != first+uint64(i) {
@@ -58,13 +78,20 @@ func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
 		}
 		leaves[i] = pubstore.LeafID{Hash: leafHashOf(l.Value), Identity: l.IdentityHash}
 	}
-	b := newBatch(first)
-	b.marks = marks
-	if b.leaves = s.marked(marks, first, leaves); len(b.leaves) == 0 {
-		return nil, s.refuse(fmt.Sprintf("entry %d is stored, but this log didn't sequence it, or not with this content: "+
-			"somebody wrote to the database", first), errUnmarked)
+	return leaves, nil
+}
+
+// publishedByOthers returns errOthers if another process has published the entry
+// meanwhile: its mark is gone then.
+func (s *Service) publishedByOthers(ctx context.Context, index uint64) error {
+	if !s.shared() {
+		return nil
 	}
-	return b, nil
+	stored, err := s.store.Head(ctx)
+	if err == nil && stored.Size > index && s.parts.keys.checkHead(stored) == nil {
+		return fmt.Errorf("entry %d: %w", index, errOthers)
+	}
+	return err
 }
 
 // marked returns the leaves, which are stored from index first on, as far as they are a

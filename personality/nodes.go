@@ -19,9 +19,41 @@ const (
 
 var rangeFactory = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
 
+// A tileReader reads tiles: the store, or one that remembers them.
+type tileReader interface {
+	Tile(ctx context.Context, level int, n uint64) ([]byte, error)
+}
+
+// readTiles reads each tile once. For one goroutine, and for as long as no tile that it
+// has read may grow.
+type readTiles struct {
+	from tileReader
+	read map[tileID][]byte
+}
+
+type tileID struct {
+	level int
+	n     uint64
+}
+
+func (r *readTiles) Tile(ctx context.Context, level int, n uint64) ([]byte, error) {
+	id := tileID{level, n}
+	if tile, ok := r.read[id]; ok {
+		return tile, nil
+	}
+	tile, err := r.from.Tile(ctx, level, n)
+	if err == nil {
+		if r.read == nil {
+			r.read = map[tileID][]byte{}
+		}
+		r.read[id] = tile
+	}
+	return tile, err
+}
+
 // nodeFromTile folds a node from the hashes of the tile that holds it: at most
 // 128 of them.
-func nodeFromTile(ctx context.Context, store pubstore.Store, id compact.NodeID) ([]byte, error) {
+func nodeFromTile(ctx context.Context, store tileReader, id compact.NodeID) ([]byte, error) {
 	within := id.Level % tileHeight
 	start := id.Index << within
 	tile, err := store.Tile(ctx, int(id.Level/tileHeight), start/tileWidth)
@@ -46,11 +78,12 @@ func nodeFromTile(ctx context.Context, store pubstore.Store, id compact.NodeID) 
 }
 
 // rangeAt returns the compact range of the first size entries, as the tiles have it.
-func rangeAt(ctx context.Context, store pubstore.Store, size uint64) (*compact.Range, error) {
+func rangeAt(ctx context.Context, store tileReader, size uint64) (*compact.Range, error) {
+	tiles := &readTiles{from: store}
 	ids := compact.RangeNodes(0, size, nil)
 	hashes := make([][]byte, len(ids))
 	for i, id := range ids {
-		h, err := nodeFromTile(ctx, store, id)
+		h, err := nodeFromTile(ctx, tiles, id)
 		if err != nil {
 			return nil, fmt.Errorf("read the compact range of size %d: %w", size, err)
 		}
@@ -182,7 +215,7 @@ func (s *Service) ProveInclusion(ctx context.Context, index, size uint64) (verif
 	if index >= size {
 		return verifier.Hash{}, nil, &InvalidError{Field: "index", Expected: "a number below size"}
 	}
-	if size > s.published.Load().head.Size {
+	if !s.covers(ctx, size) {
 		return verifier.Hash{}, nil, ErrBeyondHead
 	}
 	leafHash, err := s.leafHash(ctx, index)
@@ -204,7 +237,7 @@ func (s *Service) ProveConsistency(ctx context.Context, first, second uint64) ([
 	if first == 0 || first > second {
 		return nil, &InvalidError{Field: "first", Expected: "a number from 1 to second"}
 	}
-	if second > s.published.Load().head.Size {
+	if !s.covers(ctx, second) {
 		return nil, ErrBeyondHead
 	}
 	nodes, err := proof.Consistency(first, second)
@@ -241,8 +274,7 @@ func (s *Service) Tile(ctx context.Context, level int, n uint64, width int) ([]b
 		return nil, err
 	}
 	defer release()
-	have := s.published.Load().head.Size >> (uint(level) * tileHeight)
-	if level < 0 || level > 63 || width < 1 || width > tileWidth || n > have/tileWidth || n*tileWidth+uint64(width) > have {
+	if level < 0 || level > 63 || width < 1 || width > tileWidth || !s.coversTile(ctx, uint(level), n, width) {
 		return nil, ErrNotFound
 	}
 	tile, err := s.store.Tile(ctx, level, n)
@@ -275,8 +307,7 @@ func (s *Service) EntryBundle(ctx context.Context, n uint64, width int) ([]byte,
 		return nil, err
 	}
 	defer release()
-	have := s.published.Load().head.Size
-	if width < 1 || width > tileWidth || n > have/tileWidth || n*tileWidth+uint64(width) > have {
+	if width < 1 || width > tileWidth || !s.coversTile(ctx, 0, n, width) {
 		return nil, ErrNotFound
 	}
 	bundle, err := s.store.Bundle(ctx, n)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/seal"
@@ -26,10 +27,10 @@ func (s *Service) Openings(ctx context.Context, from Caller, start uint64, count
 	if err := s.mayRead(from, RoleRead); err != nil {
 		return err
 	}
-	size := s.published.Load().head.Size
-	if start >= size {
+	if start == math.MaxUint64 || !s.covers(ctx, start+1) {
 		return ErrBeyondHead
 	}
+	size := s.published.Load().head.Size
 	end := min(size, start+uint64(count))
 	tenant := from.Token.Tenant
 	if tenant == AllTenants {

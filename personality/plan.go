@@ -32,6 +32,7 @@ func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 	}
 	taken := s.lookUpAll(ctx, events)
 	for i, p := range events {
+		p.err, p.status, p.conflictIndex = nil, "", 0 // of a plan that another process crossed
 		first, err := taken[i].first, taken[i].err
 		if err == nil && first == nil {
 			first = s.lookUpInFlight(p.id) // by an event before it in this batch

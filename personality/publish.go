@@ -41,6 +41,7 @@ func (s *Service) publishAll(ctx context.Context) {
 		runtime.Gosched() // as the sequencer does, and for the same reason
 		for s.publishStep(ctx) {
 		}
+		s.isIdle()
 	}
 }
 
@@ -90,6 +91,11 @@ func (s *Service) nextStep() (size uint64, ok bool) {
 // publish moves the head to at least size: integrate, read back, recompute,
 // compare, write, anchor, sign. See the crash table in the package comment.
 func (s *Service) publish(ctx context.Context, size uint64) error {
+	s.headMu.Lock()
+	defer s.headMu.Unlock()
+	if s.published.Load().head.Size >= size { // another process has
+		return nil
+	}
 	if s.fold.unsettled != nil {
 		if err := s.settle(ctx, s.fold.unsettled); err != nil || s.published.Load().head.Size >= size {
 			return err
@@ -113,6 +119,9 @@ func (s *Service) publish(ctx context.Context, size uint64) error {
 	s.fold.unsettled = next
 	if err := s.store.Publish(ctx, s.published.Load().head, next.pub); err != nil {
 		var moved *pubstore.HeadMovedError
+		if errors.As(err, &moved) && s.shared() {
+			return s.followHeadLocked(ctx)
+		}
 		if errors.As(err, &moved) {
 			return s.refuse("somebody else moved the head of this log: "+moved.Error(), err)
 		}
@@ -153,6 +162,8 @@ func (s *Service) settle(ctx context.Context, st *step) error {
 	case stored.Head == s.published.Load().head:
 		s.fold.unsettled = nil
 		return nil
+	case s.shared():
+		return s.followHeadLocked(ctx)
 	}
 	return s.refuse(fmt.Sprintf("the stored head has size %d and root %x: this process put neither it nor the one before there",
 		stored.Size, stored.Root), errRoot)
@@ -210,6 +221,9 @@ func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) 
 	st.tiles()
 	return st, nil
 }
+
+// errOthers: the tree has entries that this process hasn't read back yet.
+var errOthers = errors.New("another process has stored entries")
 
 var errRoot = errors.New("the stored tree is wrong")
 
@@ -287,6 +301,10 @@ func (s *Service) sameAsSequenced(first uint64, st *step) error {
 			next++
 		}
 	}
+	if next < end && s.shared() { // or somebody wrote to the database: who reads it back will see
+		s.callSequencer()
+		return fmt.Errorf("Trillian's tree has %d entries: %w", end, errOthers)
+	}
 	if next < end {
 		return s.refuse(fmt.Sprintf("Trillian's tree has %d entries, but this log sequenced only %d", end, next), errUnmarked)
 	}
@@ -328,8 +346,10 @@ func (s *Service) sign(ctx context.Context, h pubstore.Head) (*publishedHead, er
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint of size %d: %w", h.Size, err)
 	}
-	if err := s.store.PutCheckpoint(ctx, signed); err != nil {
-		s.log.Warn("keeping the checkpoint failed", "error", err) // it can be signed again
+	if !s.shared() { // else it is kept now and then: see follow
+		if err := s.store.PutCheckpoint(ctx, signed); err != nil {
+			s.log.Warn("keeping the checkpoint failed", "error", err) // it can be signed again
+		}
 	}
 	return &publishedHead{head: h, note: signed}, nil
 }
@@ -343,7 +363,11 @@ func (s *Service) answer(p *publishedHead) {
 	for ; n < len(s.batches) && s.batches[n].end() <= p.head.Size; n++ {
 		b := s.batches[n]
 		b.head = p
-		s.fold.drop = append(s.fold.drop, b.marks...)
+		for _, m := range b.marks {
+			if m.End() <= p.head.Size {
+				s.fold.drop = append(s.fold.drop, m)
+			}
+		}
 		s.forgetLocked(b)
 		close(b.published)
 	}

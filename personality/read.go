@@ -124,10 +124,10 @@ func (s *Service) Entry(ctx context.Context, from Caller, index uint64) (*Entry,
 	if err := s.mayRead(from, RoleRead, RoleSubmit); err != nil {
 		return nil, err
 	}
-	at := s.published.Load()
-	if index >= at.head.Size {
+	if !s.covers(ctx, index+1) {
 		return nil, ErrBeyondHead
 	}
+	at := s.published.Load()
 	e, shown, err := s.entry(ctx, from, index, at)
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", index, err)

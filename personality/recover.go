@@ -18,6 +18,8 @@ import (
 // goroutines do. What is wrong with the log makes it refuse (see [Fault]); what
 // only can't be read now is an error.
 func (s *Service) recover(ctx context.Context) error {
+	// First: the head may move in between, and the anchor after it.
+	anchored, anchorErr := s.parts.anchor.Load(ctx)
 	stored, err := s.store.Head(ctx)
 	if err != nil {
 		return err
@@ -42,7 +44,13 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.checkHead(ctx, head); err != nil {
 		return s.asRefusal(err)
 	}
-	if err := s.checkAnchor(ctx, head); err != nil {
+	if errors.Is(anchorErr, ErrAnchor) {
+		anchorErr = s.refuse(anchorErr.Error(), anchorErr)
+	}
+	if anchorErr != nil {
+		return s.asRefusal(anchorErr)
+	}
+	if err := s.checkAnchor(ctx, head, anchored); err != nil {
 		return s.asRefusal(err)
 	}
 	if err := checkEdge(ctx, s.store, head.Size); err != nil {
@@ -65,7 +73,7 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {
 		return err
 	}
-	if _, err := s.resync(ctx); err != nil {
+	if err := s.resync(ctx); err != nil {
 		return s.asRefusal(err)
 	}
 	for {
@@ -186,17 +194,9 @@ func (s *Service) damaged(size uint64, err error) error {
 }
 
 // checkAnchor compares the head with the newest one that may have been signed (I3).
-func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) error {
-	anchored, err := s.parts.anchor.Load(ctx)
-	if errors.Is(err, ErrAnchor) {
-		return s.refuse(err.Error(), err)
-	}
-	if err != nil {
-		return err
-	}
+func (s *Service) checkAnchor(ctx context.Context, head, anchored pubstore.Head) error {
 	if anchored.Size > head.Size {
-		return s.refuse(fmt.Sprintf("the store ends at size %d, but size %d has been signed (anchor): the store is an older copy. "+
-			"Close this log and begin a successor under another origin", head.Size, anchored.Size), ErrAnchor)
+		return s.olderCopy(head.Size, anchored.Size, "anchor")
 	}
 	older, err := rangeAt(ctx, s.store, anchored.Size)
 	if err != nil {
@@ -216,7 +216,11 @@ func (s *Service) checkAnchor(ctx context.Context, head pubstore.Head) error {
 // checkTree compares the head with Trillian's own root, as far as that goes
 // before its newer leaves are read back.
 func (s *Service) checkTree(ctx context.Context, head pubstore.Head) error {
-	root, err := s.tree.Root(ctx)
+	read := s.tree.Root
+	if s.parts.splits { // a server of the tree's may be behind: wait for one that isn't
+		read = func(ctx context.Context) (tree.Root, error) { return s.tree.Integrate(ctx, head.Size) }
+	}
+	root, err := read(ctx)
 	if err != nil {
 		return fmt.Errorf("read Trillian's root: %w", err)
 	}

@@ -56,6 +56,7 @@ func (s *Service) sequenceAll(ctx context.Context) {
 		}
 		if len(events) > 0 {
 			s.sequence(ctx, events)
+			s.yield(ctx)
 		}
 		if left = next; left == nil && !open {
 			return
@@ -93,19 +94,36 @@ func (s *Service) take(ctx context.Context, left *Pending) (events []*Pending, n
 // probeEvery is how often storage is looked at while it fails.
 const probeEvery = time.Second
 
-// first waits for an event; nil when the queue is closed, or storage was probed.
+// first waits for an event; nil when the queue is closed, or something else was done.
 func (s *Service) first(ctx context.Context) (p *Pending, open bool) {
+	if s.hasTurn && s.drained() && len(s.queue) == 0 {
+		s.endTurn(ctx)
+	}
 	var retry <-chan time.Time
 	if s.unsure || s.isFailing() {
 		timer := time.NewTimer(probeEvery)
 		defer timer.Stop()
 		retry = timer.C
 	}
+	var heldUp <-chan time.Time // publishing, and with it the turn's end
+	if s.hasTurn {
+		timer := time.NewTimer(yieldEvery)
+		defer timer.Stop()
+		heldUp = timer.C
+	}
 	select {
 	case p, open = <-s.queue:
 		// Whoever is about to submit goes first, so that busy cores make large batches.
 		runtime.Gosched()
 		return p, open
+	case <-s.idle:
+		return nil, true
+	case <-s.called:
+		s.catchUp(ctx)
+		return nil, true
+	case <-heldUp:
+		s.yield(ctx)
+		return nil, true
 	case <-retry:
 		s.probe(ctx)
 		return nil, true
@@ -190,8 +208,11 @@ func (s *Service) maySequence(ctx context.Context) error {
 	if err := s.refusing(); err != nil {
 		return err
 	}
+	if err := s.beginTurn(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if s.unsure {
-		if _, err := s.resync(ctx); err != nil {
+		if err := s.resync(ctx); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, s.refuseDamage(err))
 		}
 	}
@@ -201,23 +222,42 @@ func (s *Service) maySequence(ctx context.Context) error {
 	return nil
 }
 
+// maxMeetings is how often a batch is planned anew because another process took its place.
+const maxMeetings = 3
+
+// storeBatch plans the events' batch and writes it. Where another process was faster,
+// it plans it anew behind what is there then.
+func (s *Service) storeBatch(ctx context.Context, events []*Pending) (*work, error) {
+	for met := 0; ; met++ {
+		w := s.plan(ctx, events)
+		if len(w.leaves) == 0 {
+			return w, nil
+		}
+		err := s.write(ctx, w)
+		if err == nil {
+			s.handOver(w.batch)
+			return w, nil
+		}
+		s.log.Error("storing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
+		s.forget(w.batch)
+		again, err := s.afterFailure(ctx, w.batch.first, err)
+		if !again || met == maxMeetings {
+			return nil, err
+		}
+	}
+}
+
 func (s *Service) sequenceBatch(ctx context.Context, events []*Pending, began time.Time) error {
-	w := s.plan(ctx, events)
+	w, err := s.storeBatch(ctx, events)
+	if err != nil {
+		failAll(events, err)
+		return err
+	}
 	if w.failed == len(events) {
 		for _, p := range events {
 			p.sequenced() // each with its own error
 		}
 		return events[0].err
-	}
-	if len(w.leaves) > 0 {
-		if err := s.write(ctx, w); err != nil {
-			s.log.Error("storing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
-			s.forget(w.batch)
-			err = s.afterFailure(ctx, err)
-			failAll(events, err)
-			return err
-		}
-		s.handOver(w.batch)
 	}
 	// Duplicates and conflicts too tell of entries that may be in flight.
 	if err := s.syncEntries(ctx, w.batch); err != nil {
@@ -272,27 +312,32 @@ func (b *batch) syncedByPublisher() bool {
 }
 
 // afterFailure learns at once, if it can, what a failed write left behind; else
-// the next batch tries again. It returns what the batch's events are told.
-func (s *Service) afterFailure(ctx context.Context, err error) error {
+// the next batch tries again. It returns what the events of the batch, which was to begin at
+// first, are told, and whether they may be planned again: another process has taken its place.
+func (s *Service) afterFailure(ctx context.Context, first uint64, err error) (again bool, _ error) {
 	if !s.unsure {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	found, syncErr := s.resync(ctx)
+	taken := errors.Is(err, tree.ErrIndexTaken) || errors.Is(err, tree.ErrDuplicate)
+	syncErr := s.resync(ctx)
 	switch {
 	case syncErr != nil:
 		s.log.Error("reading back after a failed write failed", "error", syncErr)
 		err = s.refuseDamage(syncErr)
-	case found == 0 && errors.Is(err, tree.ErrDuplicate):
+	case s.next > first:
+		again = taken && s.shared()
+	case s.parts.splits: // a server of the tree's may be behind the others
+	case errors.Is(err, tree.ErrDuplicate):
 		// An identity that the tree has and the store has not: every batch with this
 		// event in it would fail, for ever.
-		return s.refuse("the tree holds an event that the publication store doesn't know: the store was changed", err)
-	case found == 0 && (errors.Is(err, tree.ErrIndexTaken) || errors.Is(err, tree.ErrGap) || errors.Is(err, tree.ErrNotWritable)):
+		return false, s.refuse("the tree holds an event that the publication store doesn't know: the store was changed", err)
+	case taken || errors.Is(err, tree.ErrGap) || errors.Is(err, tree.ErrNotWritable):
 		// Likewise for ever: a leaf behind a hole, the last leaf gone, the tree frozen.
-		return s.refuse("the tree takes no entry: the database was changed: "+err.Error(), err)
-	case found == 0:
+		return false, s.refuse("the tree takes no entry: the database was changed: "+err.Error(), err)
+	default:
 		err = s.refuseDamage(err)
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return again, fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 // write stores the batch: openings, then leaves. After anything but plain
@@ -316,20 +361,24 @@ func (s *Service) write(ctx context.Context, w *work) error {
 	return err
 }
 
-// resync reads back what is stored past the published head and makes it a batch
+// resync reads back what is stored past what this process knows of and makes it batches
 // to publish, so that nothing stored is lost, written again or answered wrongly.
-func (s *Service) resync(ctx context.Context) (found int, err error) {
+func (s *Service) resync(ctx context.Context) error {
+	if s.shared() {
+		if err := s.followHead(ctx); err != nil {
+			return err
+		}
+	}
 	s.pendingMu.Lock()
-	from := s.published.Load().head.Size
+	s.next = s.published.Load().head.Size
 	if n := len(s.batches); n > 0 {
-		from = s.batches[n-1].end()
+		s.next = max(s.next, s.batches[n-1].end())
 	}
 	s.pendingMu.Unlock()
-	s.next = from
 	for {
 		b, err := s.readBatch(ctx, s.next)
 		if err != nil {
-			return found, err
+			return err
 		}
 		if b == nil {
 			break
@@ -337,10 +386,9 @@ func (s *Service) resync(ctx context.Context) (found int, err error) {
 		s.log.Info("found entries that were stored and not published", "first", b.first, "count", len(b.leaves))
 		s.adopt(b)
 		s.next = b.end()
-		found += len(b.leaves)
 	}
 	s.unsure = false
-	return found, nil
+	return nil
 }
 
 // adopt takes a recovered batch in as if it had just been written.
@@ -355,7 +403,7 @@ func (s *Service) adopt(b *batch) {
 
 // handOver gives a stored batch to the publisher.
 func (s *Service) handOver(b *batch) {
-	s.unsynced = true
+	s.unsynced = s.parts.deferSync
 	s.pendingMu.Lock()
 	s.batches = append(s.batches, b)
 	s.observeOldest()

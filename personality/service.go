@@ -39,6 +39,7 @@ type Service struct {
 	lastTime time.Time
 	unsure   bool // an Append failed: read back before the next one
 	unsynced bool // entries were stored since the last sync
+	hasTurn  bool // of the processes that share the store
 
 	// Entries sequenced and not yet published: by identity, and in batches in
 	// index order.
@@ -47,10 +48,13 @@ type Service struct {
 	batches   []*batch
 	watch     watch
 	wake      chan struct{} // tells the publisher that batches isn't empty
+	idle      chan struct{} // tells the sequencer that it may be
+	called    chan struct{} // tells the sequencer to read back what it didn't store
 
-	// The publisher's own, likewise.
-	fold publisher
-	edge edge
+	// The published tree: headMu is held while it moves.
+	headMu sync.Mutex
+	fold   publisher
+	edge   edge
 
 	published atomic.Pointer[publishedHead]
 	fault     atomic.Pointer[Fault]
@@ -74,8 +78,11 @@ type parts struct {
 	anchor Anchor
 	signer note.Signer
 	keys   keys
+	turns  turns        // nil: no other process writes to the store
 	close  func() error // closes what they share, after them
-	splits bool         // the tree may store a batch in part
+
+	deferSync bool // what is stored is durable after the next sync, not at once
+	splits    bool // the tree may store a batch in part
 
 	corruption *corruption // of what they share
 }
@@ -122,27 +129,38 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
-		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), closing: make(chan struct{}),
+		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), called: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	p.corruption.listen(func(err error) { _ = s.refuse("the database's files: "+err.Error(), err) })
-	if err := s.tokens.load(ctx, p.store, p.keys); errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
+	if err := s.tokens.load(ctx, p.keys, p.store); errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
 		_ = s.refuse(err.Error()+": somebody wrote to the database", err)
 	} else if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if err := s.beginTurn(ctx); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	if err := s.recover(ctx); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
+	s.endTurn(ctx)
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { s.sequenceAll(run) })
 	s.done.Go(func() { s.publishAll(run) })
 	s.done.Go(func() { cfg.room.watch(s.closing) })
+	if s.shared() {
+		s.done.Go(func() { s.follow(run) })
+	}
 	return s, nil
 }
 
 func (p *parts) closeAll() error {
-	err := errors.Join(p.tree.Close(), p.anchor.Close())
+	var err error
+	if p.turns != nil {
+		err = p.turns.Close()
+	}
+	err = errors.Join(err, p.tree.Close(), p.anchor.Close())
 	if p.close != nil {
 		err = errors.Join(err, p.close())
 	}
@@ -159,8 +177,13 @@ func (s *Service) LogName() string { return s.params.Name }
 func (s *Service) VKey() string { return s.params.VKey }
 
 // Checkpoint returns the signed checkpoint of the published head.
-func (s *Service) Checkpoint(context.Context) ([]byte, error) {
-	if n := s.published.Load().note; n != nil {
+func (s *Service) Checkpoint(ctx context.Context) ([]byte, error) {
+	release, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if n := s.head(ctx).note; n != nil {
 		return n, nil
 	}
 	return nil, ErrNotFound

@@ -156,15 +156,15 @@ func TestDamagedMark(t *testing.T) {
 func TestAnchorThatWasReadIsDurable(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	l := newTestLogOn(t, disk)
-	a := must(openAnchor(disk, l.cfg.Anchor, l.vkey))
+	a := must(openAnchor(disk, l.cfg.Anchor, l.vkey, false))
 	must(a.Load(t.Context()))
 	head := pubstore.Head{Size: 7, Root: [32]byte{7}}
 	must(a.f.WriteAt(a.slot(head), int64(a.next)*slotStride)) // and the process dies
-	again := must(openAnchor(disk, l.cfg.Anchor, l.vkey))
+	again := must(openAnchor(disk, l.cfg.Anchor, l.vkey, false))
 	if got := must(again.Load(t.Context())); got != head {
 		t.Fatalf("read %+v", got)
 	}
-	after := must(openAnchor(disk.CrashClone(vfs.CrashCloneCfg{}), l.cfg.Anchor, l.vkey))
+	after := must(openAnchor(disk.CrashClone(vfs.CrashCloneCfg{}), l.cfg.Anchor, l.vkey, false))
 	if got := must(after.Load(t.Context())); got != head {
 		t.Errorf("after losing power: %+v, want %+v", got, head)
 	}

@@ -41,7 +41,8 @@ type storedToken struct {
 	secretHash [32]byte
 }
 
-func (t *tokenSet) load(ctx context.Context, store pubstore.Store, keys keys) error {
+// load reads all tokens from the store.
+func (t *tokenSet) load(ctx context.Context, keys keys, store pubstore.Store) error {
 	stored, err := store.Tokens(ctx)
 	if err != nil {
 		return err
@@ -51,9 +52,11 @@ func (t *tokenSet) load(ctx context.Context, store pubstore.Store, keys keys) er
 			return err
 		}
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.byID, t.known = make(map[string]storedToken, len(stored)), map[string]bool{OwnTenant: true}
 	for _, st := range stored {
-		t.put(st)
+		t.putLocked(st)
 	}
 	return nil
 }
@@ -62,6 +65,10 @@ func (t *tokenSet) load(ctx context.Context, store pubstore.Store, keys keys) er
 func (t *tokenSet) put(st pubstore.Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.putLocked(st)
+}
+
+func (t *tokenSet) putLocked(st pubstore.Token) {
 	if st.Tenant != AllTenants {
 		t.known[st.Tenant] = true
 	}

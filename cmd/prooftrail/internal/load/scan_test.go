@@ -53,8 +53,8 @@ func FuzzScanResult(f *testing.F) {
 		if strings.Count(line, `"status"`) > 1 || strings.Count(line, `"receipt"`) > 1 || strings.Count(line, `"index"`) > 1 {
 			return // encoding/json merges; nobody answers so
 		}
-		if strings.Contains(line, `\`) || strings.ContainsAny(line, "STUINDEXRCP") {
-			return // keys that are spelled otherwise
+		if strings.Contains(line, `\`) || strings.ContainsFunc(line, func(r rune) bool { return r >= 'A' && r <= 'Z' || r > '~' }) {
+			return // keys that are spelled otherwise: encoding/json takes them in any case
 		}
 		if want.Status != nil && *want.Status != string(r.status) {
 			t.Errorf("status %q, expected %q", r.status, *want.Status)

@@ -1,0 +1,347 @@
+package personality
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+
+	"github.com/prooftrail/prooftrail/personality/pubstore"
+)
+
+// turns makes the processes that share a store take turns: who has the turn sequences
+// and publishes. Nothing that is stored depends on it. A process that loses its turn in
+// the middle of a batch finds its index taken or the head moved, and goes on from there.
+type turns interface {
+	// Acquire waits for the turn, and returns the database's clock.
+	Acquire(ctx context.Context) (now time.Time, err error)
+	// Wanted reports whether another process waits for the turn.
+	Wanted(ctx context.Context) (bool, error)
+	// Release ends the turn; an error means that it had been lost.
+	Release(ctx context.Context) error
+	// Close releases what the turns hold, a turn too.
+	Close() error
+}
+
+const (
+	// turnTimeout bounds the wait for a turn. Who has it may keep it for as long as
+	// storage takes, and is robbed of it when it hangs.
+	turnTimeout = 15 * time.Second
+	// drainTimeout bounds how long a turn that another process wants is kept for what
+	// isn't published yet. That process publishes it then.
+	drainTimeout = 2 * time.Second
+	// yieldEvery is how often a process that waits for its publisher asks whether another
+	// one waits for the turn.
+	yieldEvery = 100 * time.Millisecond
+	// followEvery is how often a process looks for what others have done.
+	followEvery = time.Second
+	// maxClockError is how far this machine's clock may be from the database's (I6).
+	maxClockError = 5 * time.Minute
+)
+
+// errClock: this machine's clock can't be right, or the database's can't.
+var errClock = errors.New("the clock differs too much from the database's")
+
+// shared reports whether other processes may write to this log.
+func (s *Service) shared() bool { return s.parts.turns != nil }
+
+// beginTurn waits for this process's turn, and learns what others did since the last.
+func (s *Service) beginTurn(ctx context.Context) error {
+	if !s.shared() || s.hasTurn {
+		return nil
+	}
+	began := time.Now()
+	waiting, stop := context.WithTimeout(ctx, turnTimeout)
+	defer stop()
+	now, err := s.parts.turns.Acquire(waiting)
+	if err != nil {
+		return fmt.Errorf("wait for the turn: %w", err)
+	}
+	s.hasTurn = true
+	s.cfg.Metrics.since("turn", began)
+	err = s.checkClock(now)
+	if err == nil && s.published.Load() != nil { // not while it is being opened
+		err = s.checkTurn(ctx)
+	}
+	if err != nil {
+		s.endTurn(ctx)
+		return err
+	}
+	return nil
+}
+
+// checkTurn brings this process to where the others are, and refuses a store that is
+// behind what any of them has signed (I3), as far as they share the anchor.
+func (s *Service) checkTurn(ctx context.Context) error {
+	anchored, err := s.parts.anchor.Load(ctx) // first: the head may move in between, and the anchor after it
+	if err != nil {
+		return err
+	}
+	if err := s.followHead(ctx); err != nil {
+		return err
+	}
+	head := s.published.Load().head
+	s.next = max(s.next, head.Size)
+	if anchored.Size > head.Size {
+		return s.olderCopy(head.Size, anchored.Size, "anchor")
+	}
+	return nil
+}
+
+// olderCopy refuses a store that is behind what has been signed.
+func (s *Service) olderCopy(size, signed uint64, says string) error {
+	return s.refuse(fmt.Sprintf("the store ends at size %d, but size %d has been signed (%s): the store is an older copy. "+
+		"Close this log and begin a successor under another origin", size, signed, says), ErrAnchor)
+}
+
+// checkClock compares this machine's clock with the database's (I6).
+func (s *Service) checkClock(database time.Time) error {
+	ahead := s.cfg.Now().Sub(database)
+	if ahead.Abs() > maxClockError {
+		return fmt.Errorf("%w: it is %s ahead", errClock, ahead.Round(time.Second))
+	}
+	return nil
+}
+
+// endTurn lets others have their turn.
+func (s *Service) endTurn(ctx context.Context) {
+	if !s.hasTurn {
+		return
+	}
+	s.hasTurn = false
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer stop()
+	if err := s.parts.turns.Release(ctx); err != nil {
+		s.log.Warn("the turn was lost before it ended", "error", err)
+	}
+}
+
+// yield ends the turn if another process waits for it, once what was stored in it is
+// published, or that takes too long.
+func (s *Service) yield(ctx context.Context) {
+	if !s.hasTurn {
+		return
+	}
+	if wanted, err := s.parts.turns.Wanted(ctx); err == nil && !wanted {
+		return
+	}
+	patience := time.NewTimer(drainTimeout)
+	defer patience.Stop()
+	for !s.drained() {
+		select {
+		case <-s.idle:
+		case <-patience.C:
+			s.endTurn(ctx)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	s.endTurn(ctx)
+}
+
+// drained reports whether all that is stored is published.
+func (s *Service) drained() bool {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	return len(s.batches) == 0
+}
+
+// isIdle tells the sequencer that the publisher has nothing to do.
+func (s *Service) isIdle() {
+	if !s.shared() {
+		return
+	}
+	select {
+	case s.idle <- struct{}{}:
+	default:
+	}
+}
+
+// catchUp takes in what is stored past the published head and was left there by
+// a process that is gone.
+func (s *Service) catchUp(ctx context.Context) {
+	err := s.refusing()
+	if err == nil {
+		err = s.beginTurn(ctx)
+	}
+	if err == nil {
+		err = s.resync(ctx)
+		err = s.refuseDamage(err)
+	}
+	if err != nil {
+		s.log.Error("taking in what other processes stored failed", "error", err)
+	}
+}
+
+// followHead reads the stored head and, where another process has moved it, goes on
+// from there.
+func (s *Service) followHead(ctx context.Context) error {
+	s.headMu.Lock()
+	defer s.headMu.Unlock()
+	return s.followHeadLocked(ctx)
+}
+
+func (s *Service) followHeadLocked(ctx context.Context) error {
+	stored, err := s.store.Head(ctx)
+	if err != nil {
+		return s.refuseDamage(err)
+	}
+	cur := s.published.Load().head
+	if stored.Head == cur {
+		return nil
+	}
+	if err := s.parts.keys.checkHead(stored); err != nil {
+		return s.refuse(err.Error()+": somebody wrote to the database", err)
+	}
+	if stored.Size <= cur.Size {
+		return s.olderCopy(stored.Size, cur.Size, "by this process")
+	}
+	folded, err := s.checkMoved(ctx, cur, stored.Head)
+	if err != nil {
+		return err
+	}
+	s.fold.unsettled = nil
+	st := &step{pub: pubstore.Publication{Head: stored}, folded: folded}
+	for i, id := range compact.RangeNodes(0, stored.Size, nil) {
+		st.nodes = append(st.nodes, node{id, folded.Hashes()[i]})
+	}
+	return s.announceHead(ctx, st)
+}
+
+// checkMoved checks that the tiles lead from the published head to a later one, and that
+// they hold what this process stored.
+func (s *Service) checkMoved(ctx context.Context, from, to pubstore.Head) (*compact.Range, error) {
+	for _, h := range []pubstore.Head{from, to} {
+		r, err := rangeAt(ctx, s.store, h.Size)
+		if err != nil {
+			return nil, s.damaged(h.Size, err)
+		}
+		root, err := rootOf(r)
+		if err != nil {
+			return nil, err
+		}
+		if root != h.Root {
+			return nil, s.refuse(fmt.Sprintf("the head has moved from size %d to %d, and at size %d its root is %x, but the tiles make %x",
+				from.Size, to.Size, h.Size, h.Root, root), errRoot)
+		}
+		if h == to {
+			return r, s.checkStored(ctx, to.Size)
+		}
+	}
+	return nil, nil
+}
+
+// checkStored compares what this process has stored, and another has published, with
+// the tiles.
+func (s *Service) checkStored(ctx context.Context, size uint64) error {
+	s.pendingMu.Lock()
+	batches := s.batches
+	s.pendingMu.Unlock()
+	tiles := &readTiles{from: s.store}
+	for _, b := range batches {
+		for i := range b.leaves {
+			index := b.first + uint64(i)
+			if index >= size {
+				return nil
+			}
+			published, err := nodeFromTile(ctx, tiles, compact.NodeID{Index: index})
+			if err != nil {
+				return s.damaged(size, err)
+			}
+			if [32]byte(published) != b.leaves[i].Hash {
+				return s.refuse(fmt.Sprintf("entry %d was stored with leaf hash %x and published with %x", index, b.leaves[i].Hash, published), errRoot)
+			}
+		}
+	}
+	return nil
+}
+
+// head returns the published head; of a log that others write to, the newest one, as far
+// as that can be read: what one process has shown isn't taken back by another.
+func (s *Service) head(ctx context.Context) *publishedHead {
+	if s.shared() && s.refusing() == nil {
+		if err := s.followHead(ctx); err != nil {
+			s.log.Warn("reading the newest head failed", "error", err)
+		}
+	}
+	return s.published.Load()
+}
+
+// covers reports whether the published tree has so many entries.
+func (s *Service) covers(ctx context.Context, size uint64) bool {
+	return size <= s.published.Load().head.Size || s.shared() && size <= s.head(ctx).head.Size
+}
+
+// coversTile reports whether the published tree has so many hashes of a tile.
+func (s *Service) coversTile(ctx context.Context, level uint, n uint64, width int) bool {
+	covers := func(at *publishedHead) bool {
+		have := at.head.Size >> (level * tileHeight)
+		return n <= have/tileWidth && n*tileWidth+uint64(width) <= have
+	}
+	return covers(s.published.Load()) || s.shared() && covers(s.head(ctx))
+}
+
+// follow looks, at an interval, for what other processes have done: heads and tokens, and
+// entries that nobody publishes.
+func (s *Service) follow(ctx context.Context) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	var kept *publishedHead
+	var tailAt uint64 // where entries were found the last time, unpublished; 0: nowhere
+	for {
+		select {
+		case <-s.closing:
+			return
+		case <-tick.C:
+		}
+		at := s.head(ctx)
+		if err := s.followTokens(ctx); err != nil {
+			s.log.Warn("reading the tokens failed", "error", err)
+		}
+		if at != kept && at.note != nil {
+			if err := s.store.PutCheckpoint(ctx, at.note); err == nil {
+				kept = at
+			}
+		}
+		found := s.hasTail(ctx, at.head.Size)
+		if found && tailAt == at.head.Size+1 {
+			s.callSequencer()
+		}
+		tailAt = 0
+		if found {
+			tailAt = at.head.Size + 1
+		}
+	}
+}
+
+// hasTail reports whether entries are stored past the published head, and none of them
+// is waited for here.
+func (s *Service) hasTail(ctx context.Context, size uint64) bool {
+	if !s.drained() || s.refusing() != nil {
+		return false
+	}
+	leaves, err := s.tree.Leaves(ctx, size, 1)
+	return err == nil && len(leaves) > 0
+}
+
+// callSequencer has the sequencer take in what it didn't store itself.
+func (s *Service) callSequencer() {
+	select {
+	case s.called <- struct{}{}:
+	default:
+	}
+}
+
+// followTokens takes in the tokens that other processes have made or ended.
+func (s *Service) followTokens(ctx context.Context) error {
+	s.tokens.changing.Lock()
+	defer s.tokens.changing.Unlock()
+	err := s.tokens.load(ctx, s.parts.keys, s.store)
+	if errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
+		return s.refuse(err.Error()+": somebody wrote to the database", err)
+	}
+	return err
+}
