@@ -1,0 +1,199 @@
+package mysqldb
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Lock is a named lock of the server (GET_LOCK) on a connection of its own, by which the
+// processes that share a database take turns. The server ends it when the connection ends,
+// and knows nothing of it on other nodes of a Galera cluster: nothing may depend on it but
+// speed and fairness.
+//
+// Who waits holds a second lock meanwhile, the turnstile: it keeps the others in a row, and
+// lets the holder see that somebody waits.
+//
+// One goroutine at a time.
+type Lock struct {
+	db       *sql.DB
+	kind     string
+	patience time.Duration
+
+	mu              sync.Mutex // conn, for Close
+	conn            *sql.Conn
+	name, turnstile string // once the database's name is known
+}
+
+// ErrLockLost: the lock had been lost before it was released.
+var ErrLockLost = errors.New("the database's lock was lost")
+
+// waitPiece is how long one statement waits for the lock.
+const waitPiece = time.Second
+
+// NewLock returns the lock of this kind of the database. A holder that keeps it for longer
+// than patience while this one waits is robbed of it: its connection is killed. It may hang,
+// or its machine may be gone without a word.
+func NewLock(db *sql.DB, kind string, patience time.Duration) *Lock {
+	return &Lock{db: db, kind: kind, patience: patience}
+}
+
+// connect takes a connection for the lock, unless there is one.
+func (l *Lock) connect(ctx context.Context) (*sql.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		return l.conn, nil
+	}
+	conn, err := l.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if l.name == "" {
+		var database string
+		if err := conn.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&database); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		// Names are the server's, not the database's, and of 64 characters at most.
+		sum := sha256.Sum256([]byte(l.kind + "\x00" + database))
+		l.name = "prooftrail." + hex.EncodeToString(sum[:16])
+		l.turnstile = l.name + ".next"
+	}
+	l.conn = conn
+	return conn, nil
+}
+
+// drop ends the connection, and with it whatever it holds.
+func (l *Lock) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil {
+		return
+	}
+	_ = l.conn.Raw(func(any) error { return driver.ErrBadConn }) // so that the pool doesn't keep it
+	_ = l.conn.Close()
+	l.conn = nil
+}
+
+// Acquire waits for the lock and returns the server's clock.
+func (l *Lock) Acquire(ctx context.Context) (now time.Time, err error) {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return now, fmt.Errorf("acquire the database's lock: %w", err)
+	}
+	if now, err = l.acquire(ctx, conn); err != nil {
+		l.drop()
+		return now, fmt.Errorf("acquire the database's lock: %w", err)
+	}
+	return now, nil
+}
+
+func (l *Lock) acquire(ctx context.Context, conn *sql.Conn) (now time.Time, err error) {
+	// Nobody holds it, mostly: one round trip.
+	const atOnce = "SELECT IF(GET_LOCK(?,0) = 1, 2*GET_LOCK(?,0) + RELEASE_LOCK(?), 0), " + clockSQL
+	var got, micros sql.NullInt64
+	if err := conn.QueryRowContext(ctx, atOnce, l.turnstile, l.name, l.turnstile).Scan(&got, &micros); err != nil {
+		return now, err
+	}
+	if got.Int64 == 3 {
+		return time.UnixMicro(micros.Int64), nil
+	}
+	for next := (sql.NullInt64{}); next.Int64 != 1; {
+		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?,?)", l.turnstile, waitPiece.Seconds()).Scan(&next); err != nil {
+			return now, err
+		}
+		if err := ctx.Err(); err != nil {
+			return now, err
+		}
+	}
+	if err := l.wait(ctx, conn); err != nil {
+		return now, err
+	}
+	err = conn.QueryRowContext(ctx, "SELECT RELEASE_LOCK(?), "+clockSQL, l.turnstile).Scan(&got, &micros)
+	return time.UnixMicro(micros.Int64), err
+}
+
+// clockSQL is the server's clock in microseconds, not that of the statement's beginning.
+const clockSQL = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
+
+// wait waits for the lock, first in the row.
+func (l *Lock) wait(ctx context.Context, conn *sql.Conn) error {
+	var robbed, seen sql.NullInt64
+	var since time.Time
+	for {
+		var got, holder sql.NullInt64
+		err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?,?), IS_USED_LOCK(?)", l.name, min(waitPiece, l.patience).Seconds(), l.name).Scan(&got, &holder)
+		if err != nil {
+			return err
+		}
+		if got.Int64 == 1 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !holder.Valid {
+			continue
+		}
+		if holder != seen {
+			seen, since = holder, time.Now()
+		}
+		if time.Since(since) >= l.patience && robbed != holder {
+			robbed = holder
+			if _, err := conn.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", holder.Int64)); err != nil && !isGone(err) {
+				return fmt.Errorf("end connection %d, which has kept it for %s: %w", holder.Int64, l.patience, err)
+			}
+		}
+	}
+}
+
+// isGone reports whether the connection that was to be ended has ended already.
+func isGone(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && e.Number == 1094 // ER_NO_SUCH_THREAD
+}
+
+// Wanted reports whether another process waits for the lock.
+func (l *Lock) Wanted(ctx context.Context) (bool, error) {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return false, fmt.Errorf("ask who waits for the database's lock: %w", err)
+	}
+	var waits sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", l.turnstile).Scan(&waits); err != nil {
+		l.drop()
+		return false, fmt.Errorf("ask who waits for the database's lock: %w", err)
+	}
+	return waits.Valid, nil
+}
+
+// Release lets go of the lock. ErrLockLost if it wasn't held any more.
+func (l *Lock) Release(ctx context.Context) error {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("release the database's lock: %w", err)
+	}
+	var released sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT RELEASE_LOCK(?)", l.name).Scan(&released); err != nil {
+		l.drop()
+		return fmt.Errorf("release the database's lock: %w: %w", ErrLockLost, err)
+	}
+	if released.Int64 != 1 {
+		return fmt.Errorf("release the database's lock: %w", ErrLockLost)
+	}
+	return nil
+}
+
+// Close ends the connection. The lock is free then.
+func (l *Lock) Close() error {
+	l.drop()
+	return nil
+}
