@@ -131,14 +131,7 @@ func (p *Pebble) Log(context.Context) (Log, error) {
 	if err != nil {
 		return Log{}, fmt.Errorf("read the log's parameters: %w", err)
 	}
-	var l Log
-	if err := json.Unmarshal(v, &l); err != nil {
-		return Log{}, fmt.Errorf("read the log's parameters: %w: %w", ErrCorrupt, err)
-	}
-	if l.Origin == "" || l.Name == "" || l.VKey == "" || l.TreeID == 0 || len(l.IDSecret) != 32 {
-		return Log{}, fmt.Errorf("read the log's parameters: %w: a member is missing", ErrCorrupt)
-	}
-	return l, nil
+	return parseLog(v)
 }
 
 func encodeHead(h SealedHead) []byte {
@@ -169,8 +162,8 @@ func (p *Pebble) Publish(ctx context.Context, old Head, pub Publication) error {
 	if stored.Head != old {
 		return &HeadMovedError{Stored: stored.Head, Want: old}
 	}
-	if pub.Head.Size <= old.Size {
-		return fmt.Errorf("publish: the new size %d must be above %d", pub.Head.Size, old.Size)
+	if err := pub.check(old); err != nil {
+		return fmt.Errorf("publish: %w", err)
 	}
 	b := p.db.NewBatch()
 	defer b.Close()
@@ -185,9 +178,6 @@ func (p *Pebble) Publish(ctx context.Context, old Head, pub Publication) error {
 
 func fill(b *pebble.Batch, pub Publication) error {
 	for _, t := range pub.Tiles {
-		if len(t.Data) == 0 || len(t.Data)%32 != 0 || t.Width+len(t.Data)/32 > 256 {
-			return fmt.Errorf("tile %d/%d: %d bytes don't fit a tile of width %d", t.Level, t.N, len(t.Data), t.Width)
-		}
 		if err := grow(b, tileKey(t.Level, t.N), t); err != nil {
 			return err
 		}
@@ -251,10 +241,7 @@ func (p *Pebble) Tile(_ context.Context, level int, n uint64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tile %d/%d: %w", level, n, err)
 	}
-	if len(v) == 0 || len(v)%32 != 0 || len(v) > 256*32 {
-		return nil, fmt.Errorf("read tile %d/%d: %w: %d bytes", level, n, ErrCorrupt, len(v))
-	}
-	return v, nil
+	return v, checkTile(level, n, v)
 }
 
 // Bundle implements Store.
@@ -297,16 +284,10 @@ func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	return nil
 }
 
-// leafIDLen is a LeafID's length in a mark's value.
-const leafIDLen = 2 * 32
-
 func setMark(b *pebble.Batch, m *Mark) error {
 	op := b.SetDeferred(len(prefixMark)+8+32, len(m.Leaves)*leafIDLen)
 	copy(op.Key[copy(op.Key, markKey(m.First)):], m.MAC[:])
-	for i := range m.Leaves {
-		v := op.Value[i*leafIDLen:]
-		copy(v[copy(v, m.Leaves[i].Hash[:]):], m.Leaves[i].Identity[:])
-	}
+	m.appendLeaves(op.Value[:0])
 	return op.Finish()
 }
 
@@ -316,11 +297,7 @@ func parseMark(key, value []byte) (Mark, error) {
 	if len(key) != prefix+8+32 || len(value)%leafIDLen != 0 || len(value) > MaxMark*leafIDLen {
 		return Mark{}, fmt.Errorf("mark %x: %w: %d bytes", key, ErrCorrupt, len(value))
 	}
-	m := Mark{First: binary.BigEndian.Uint64(key[prefix:]), MAC: [32]byte(key[prefix+8:])}
-	for ; len(value) > 0; value = value[leafIDLen:] {
-		m.Leaves = append(m.Leaves, LeafID{Hash: [32]byte(value), Identity: [32]byte(value[32:])})
-	}
-	return m, nil
+	return Mark{First: binary.BigEndian.Uint64(key[prefix:]), MAC: [32]byte(key[prefix+8:]), Leaves: parseLeafIDs(value)}, nil
 }
 
 // Marks implements Store.
@@ -433,12 +410,9 @@ func (p *Pebble) Tokens(context.Context) (tokens []Token, err error) {
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
-		var t Token
-		if err := json.Unmarshal(it.Value(), &t); err != nil {
-			return nil, fmt.Errorf("read token %q: %w: %w", it.Key()[len(prefixToken):], ErrCorrupt, err)
-		}
-		if t.ID != string(it.Key()[len(prefixToken):]) || len(t.SecretHash) != 32 {
-			return nil, fmt.Errorf("read token %q: %w", it.Key()[len(prefixToken):], ErrCorrupt)
+		t, err := parseToken(string(it.Key()[len(prefixToken):]), it.Value())
+		if err != nil {
+			return nil, err
 		}
 		tokens = append(tokens, t)
 	}
