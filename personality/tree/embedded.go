@@ -13,13 +13,13 @@ import (
 // DefaultIntegrateBatch is Options.IntegrateBatch when that is 0.
 const DefaultIntegrateBatch = 1000
 
-// Options configures an Embedded tree.
+// Options configures a tree that Trillian's code keeps in this process.
 type Options struct {
 	// Logger gets what Trillian logs through klog. klog has one output a process, so
 	// the first Logger that is given to this package stays. Nil: klog as it is.
 	Logger *slog.Logger
 
-	// DeferSync makes Append and Integrate return before their commits are on stable
+	// DeferSync, of an Embedded tree alone, makes Append and Integrate return before their commits are on stable
 	// storage: they are visible, and durable with the next synced write into the same
 	// *pebble.DB. Right only if nobody is answered and nothing is signed before that. A
 	// crash in between loses the last of them, never one without those after it.
@@ -32,6 +32,13 @@ type Options struct {
 	// Now is the clock, time.Now if nil. It may step back: the timestamps in
 	// Trillian's roots go on from the last one by a nanosecond each.
 	Now func() time.Time
+}
+
+func (o *Options) check() error {
+	if o.IntegrateBatch < 0 {
+		return fmt.Errorf("%w: batches of %d", ErrInvalid, o.IntegrateBatch)
+	}
+	return nil
 }
 
 // Embedded is a Tree that Trillian keeps, in this process, in a Pebble database.
@@ -59,31 +66,24 @@ func CreateEmbedded(ctx context.Context, db *pebble.DB, opts Options) (treeID in
 // Closing db is the caller's, after Close and the end of every call.
 func OpenEmbedded(ctx context.Context, db *pebble.DB, treeID int64, opts Options) (*Embedded, error) {
 	l, err := newEmbedded(db, treeID, opts)
+	if err == nil {
+		err = l.open(ctx)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open tree %d: %w", treeID, err)
-	}
-	if _, err := l.getTree(ctx, optsRead); err != nil {
-		return nil, fmt.Errorf("open tree %d: %w", treeID, err)
-	}
-	if _, err := l.root(ctx); err != nil {
 		return nil, fmt.Errorf("open tree %d: %w", treeID, err)
 	}
 	return &Embedded{l}, nil
 }
 
 func newEmbedded(db *pebble.DB, treeID int64, opts Options) (*local, error) {
-	if opts.IntegrateBatch < 0 {
-		return nil, fmt.Errorf("%w: batches of %d", ErrInvalid, opts.IntegrateBatch)
+	if err := opts.check(); err != nil {
+		return nil, err
 	}
 	store, err := pebblestore.Open(db)
 	if err != nil {
 		return nil, err
 	}
-	prepareTrillian(opts.Logger)
-	l := newLocal(store.Admin(), store.Log(), treeID, opts.Now)
-	if opts.IntegrateBatch > 0 {
-		l.batch = opts.IntegrateBatch
-	}
+	l := newLocal(store.Admin(), store.Log(), treeID, opts)
 	if opts.DeferSync {
 		l.commitCtx = pebblestore.DeferSync
 	}

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,16 +43,30 @@ type local struct {
 	// What Options say.
 	batch     int
 	commitCtx func(context.Context) context.Context // how Append and Integrate commit
+
+	// integrated, unless nil, is called after each integration.
+	integrated func(ctx context.Context) error
+
+	// The tree's metadata, and until when they are believed without asking again.
+	remember time.Duration
+	metaMu   sync.Mutex
+	meta     *trillian.Tree
+	metaTill time.Time
 }
 
-func newLocal(admin storage.AdminStorage, logs storage.LogStorage, treeID int64, now func() time.Time) *local {
+func newLocal(admin storage.AdminStorage, logs storage.LogStorage, treeID int64, opts Options) *local {
+	prepareTrillian(opts.Logger)
+	now, batch := opts.Now, opts.IntegrateBatch
 	if now == nil {
 		now = time.Now
+	}
+	if batch == 0 {
+		batch = DefaultIntegrateBatch
 	}
 	l := &local{
 		admin: admin, logs: logs, treeID: treeID,
 		clock:     &risingClock{now: now},
-		batch:     DefaultIntegrateBatch,
+		batch:     batch,
 		commitCtx: func(ctx context.Context) context.Context { return ctx },
 	}
 	l.server = server.NewTrillianLogRPCServer(extension.Registry{
@@ -78,6 +94,15 @@ func (l *local) create(ctx context.Context) error {
 	return err
 }
 
+// open checks that the tree is there and initialised.
+func (l *local) open(ctx context.Context) error {
+	if _, err := l.getTree(ctx, optsRead); err != nil {
+		return err
+	}
+	_, err := l.root(ctx)
+	return err
+}
+
 // ready says whether a call may begin.
 func (l *local) ready(ctx context.Context) error {
 	if l.closed.Load() {
@@ -89,16 +114,39 @@ func (l *local) ready(ctx context.Context) error {
 // getTree returns the tree's metadata if what opts ask for may be done with it. Trillian
 // checks a tree's state in its RPC layer, not in storage: who goes past the one must do it.
 func (l *local) getTree(ctx context.Context, opts trees.GetOpts) (*trillian.Tree, error) {
+	if tree := l.remembered(); tree != nil {
+		return tree, nil
+	}
 	tree, err := trees.GetTree(ctx, l.admin, l.treeID, opts)
+	if err == nil && tree.TreeState == trillian.TreeState_ACTIVE {
+		l.metaMu.Lock()
+		l.meta, l.metaTill = tree, time.Now().Add(l.remember)
+		l.metaMu.Unlock()
+	}
 	if status.Code(err) == codes.InvalidArgument { // the wrong type, or state
 		return nil, fmt.Errorf("%w: %w", ErrNotWritable, err)
 	}
 	return tree, known(err)
 }
 
+// remembered returns the metadata of an active tree, with which all may be done, if
+// they were read not long ago.
+func (l *local) remembered() *trillian.Tree {
+	l.metaMu.Lock()
+	defer l.metaMu.Unlock()
+	if l.meta == nil || time.Now().After(l.metaTill) {
+		return nil
+	}
+	return l.meta
+}
+
 // rootMismatch is what Trillian's sequencer says, without a type, when the stored nodes
 // don't make the stored root.
 const rootMismatch = "root hash mismatch"
+
+// holeBelowRoot is how Trillian's MySQL storage begins to say, likewise, that a leaf below
+// the root is missing.
+const holeBelowRoot = "got unexpected index"
 
 // known adds this package's error to one of Trillian's, where there is one. It doesn't
 // for InvalidArgument and others that may mean several things.
@@ -110,6 +158,8 @@ func known(err error) error {
 		return fmt.Errorf("%w: %w: %w", ErrBroken, ErrCorrupt, err)
 	case errors.Is(err, storage.ErrTreeNeedsInit) || status.Code(err) == codes.NotFound:
 		return fmt.Errorf("%w: %w", ErrNoTree, err)
+	case strings.Contains(err.Error(), holeBelowRoot):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	case status.Code(err) == codes.PermissionDenied:
 		return fmt.Errorf("%w: %w", ErrNotWritable, err)
 	case status.Code(err) == codes.DataLoss:
@@ -144,8 +194,27 @@ func (l *local) append(ctx context.Context, leaves []Leaf) error {
 		return err
 	}
 	logLeaves := toLogLeaves(leaves)
-	return known(l.logs.ReadWriteTransaction(l.commitCtx(ctx), tree, func(ctx context.Context, tx storage.LogTreeTX) error {
-		if err := checkNoGap(ctx, tx, leaves[0].Index); err != nil {
+	return known(l.again(ctx, func() error { return l.appendOnce(ctx, tree, leaves, logLeaves) }))
+}
+
+// maxDeadlocks is how often a transaction that the database gave up for another is tried.
+const maxDeadlocks = 20
+
+// again calls f, and again while the database has rolled its transaction back, whole,
+// because it and another wait for each other. No other outcome is known enough for that.
+func (l *local) again(ctx context.Context, f func() error) error {
+	for tried := 1; ; tried++ {
+		err := f()
+		if status.Code(err) != codes.Aborted || tried == maxDeadlocks || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(rand.N(time.Duration(tried) * time.Millisecond))
+	}
+}
+
+func (l *local) appendOnce(ctx context.Context, tree *trillian.Tree, leaves []Leaf, logLeaves []*trillian.LogLeaf) error {
+	return l.logs.ReadWriteTransaction(l.commitCtx(ctx), tree, func(ctx context.Context, tx storage.LogTreeTX) error {
+		if err := checkPlace(ctx, tx, leaves[0].Index); err != nil {
 			return err
 		}
 		adder, ok := tx.(sequencedAdder)
@@ -157,25 +226,26 @@ func (l *local) append(ctx context.Context, leaves []Leaf) error {
 			return err
 		}
 		return checkAdded(res, leaves)
-	}))
+	})
 }
 
-// checkNoGap refuses a batch that doesn't follow the last stored leaf. The one before
-// it is enough: that one was appended by the same rule.
-func checkNoGap(ctx context.Context, tx storage.LogTreeTX, first uint64) error {
-	if first == 0 {
-		return nil
-	}
-	got, err := tx.GetLeavesByRange(ctx, int64(first)-1, 1)
+// checkPlace refuses a batch that doesn't follow the last stored leaf. The one before
+// it is enough: that one was appended by the same rule. It says that the place is taken
+// before a storage says, of the same batch once more, that its identities are.
+func checkPlace(ctx context.Context, tx storage.LogTreeTX, first uint64) error {
+	from := first - min(first, 1)
+	got, err := tx.GetLeavesByRange(ctx, int64(from), int64(first-from)+1)
 	if err != nil {
 		return err
 	}
-	before, err := checkLeaves(got, first-1, 1)
-	if err != nil {
+	leaves, err := checkLeaves(got, from, int(first-from)+1)
+	switch {
+	case err != nil:
 		return err
-	}
-	if len(before) == 0 {
-		return fmt.Errorf("%w: %d isn't stored", ErrGap, first-1)
+	case from < first && len(leaves) == 0:
+		return fmt.Errorf("%w: %d isn't stored", ErrGap, from)
+	case from+uint64(len(leaves)) > first:
+		return fmt.Errorf("%w: leaf %d", ErrIndexTaken, first)
 	}
 	return nil
 }
@@ -260,7 +330,11 @@ func (l *local) integrate(ctx context.Context, size uint64) (Root, error) {
 	}
 	for root.Size < size {
 		limit := int(min(uint64(l.batch), size-root.Size))
-		n, err := log.IntegrateBatch(l.commitCtx(ctx), tree, limit, 0, 0, l.clock, l.logs, quota.Noop())
+		var n int
+		err := l.again(ctx, func() (err error) {
+			n, err = log.IntegrateBatch(l.commitCtx(ctx), tree, limit, 0, 0, l.clock, l.logs, quota.Noop())
+			return err
+		})
 		if err != nil {
 			return Root{}, known(err)
 		}
@@ -276,6 +350,11 @@ func (l *local) integrate(ctx context.Context, size uint64) (Root, error) {
 			return Root{}, fmt.Errorf("%w: %d isn't stored", ErrGap, root.Size)
 		}
 		root = next
+		if l.integrated != nil {
+			if err := l.integrated(ctx); err != nil {
+				return Root{}, err
+			}
+		}
 	}
 	return root, nil
 }
@@ -326,3 +405,6 @@ func (l *local) Close() error {
 	l.closed.Store(true)
 	return nil
 }
+
+// TreeID is Trillian's id of the tree.
+func (l *local) TreeID() int64 { return l.treeID }
