@@ -34,7 +34,7 @@ func (l *testLog) database(change func(db *pebble.DB, t tree.Tree, s pubstore.St
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	t, err := tree.OpenEmbedded(context.Background(), db, params.TreeID, treeOptions(cfg))
+	t, err := tree.OpenEmbedded(context.Background(), db, params.TreeID, embedded{cfg}.treeOptions())
 	if err != nil {
 		l.t.Fatal(err)
 	}

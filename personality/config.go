@@ -8,16 +8,23 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/prooftrail/prooftrail/personality/mysqldb"
 )
 
 // Config is how a log is opened. The zero value of every field but Dir has a
 // meaning, given with it.
 type Config struct {
-	// Dir is the data directory, made by Create. One process at a time.
+	// Dir is the data directory, made by Create: the log's key and policy, and, unless it is
+	// in a Database, all the rest. Then one process at a time.
 	Dir string
+	// Database is the MySQL or MariaDB database that the log is kept in. Several processes may
+	// open it, each with a Dir that holds the same key. Nil: the log is in Dir.
+	Database *mysqldb.Config
 	// Anchor is the file that keeps the newest signed head (I3). It must not be
 	// part of any backup that Dir is part of, and belongs on another volume in
-	// production. Default: Dir with ".anchor" appended, beside the directory.
+	// production. Default: Dir with ".anchor" appended, beside the directory. Processes
+	// that share a Database may share it, or have one each.
 	Anchor string
 	// QueueEvents bounds the events admitted and not yet sequenced; past it,
 	// Admit waits. Default 4096.
@@ -90,6 +97,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MinFree == 0 {
 		c.MinFree = 256 << 20
 	}
+	if c.Database != nil {
+		c.MinFree = -1 // only the anchor is here, and its room is taken already
+	}
 	if err := c.checkLimits(); err != nil {
 		return c, err
 	}
@@ -105,7 +115,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.fs == nil {
 		c.fs = vfs.Default
 	}
-	c.room = newRoom(c, filepath.Join(c.Dir, storeDir))
+	dir := filepath.Join(c.Dir, storeDir)
+	if c.Database != nil {
+		dir = filepath.Dir(c.Anchor)
+	}
+	c.room = newRoom(c, dir)
 	return c, nil
 }
 

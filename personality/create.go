@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/mod/sumdb/note"
 
@@ -25,7 +23,7 @@ import (
 
 // Files of a data directory. Directories have mode 0700, files 0600.
 const (
-	storeDir  = "store"      // the database: Trillian's part and ours
+	storeDir  = "store"      // the embedded database: Trillian's part and ours
 	keyFile   = "signer.key" // the log's private key, c2sp.org/signed-note skey
 	policyFmt = "log %s\nquorum none\n"
 
@@ -104,8 +102,8 @@ func Create(ctx context.Context, cfg CreateConfig) (*Created, error) {
 	return &Created{VKey: vkey, PolicyFile: filepath.Join(c.Dir, PolicyFile)}, nil
 }
 
-// create fills the directory that becomes c.Dir, then makes the anchor, and
-// gives the directory its name last.
+// create fills the directory that becomes c.Dir, makes the anchor and what the log is
+// stored in, and gives the directory its name last.
 func create(ctx context.Context, cfg CreateConfig, c Config, building string) (vkey string, err error) {
 	skey, vkey, err := note.GenerateKey(rand.Reader, cfg.Origin)
 	if err != nil {
@@ -117,21 +115,23 @@ func create(ctx context.Context, cfg CreateConfig, c Config, building string) (v
 	); err != nil {
 		return "", err
 	}
-	empty := pubstore.Head{Root: sha256.Sum256(nil)} // RFC 6962: the hash of nothing
 	keys, err := deriveKeys(skey)
 	if err != nil {
 		return "", fmt.Errorf("derive keys: %w", err)
 	}
-	if err := createStore(ctx, c, building, keys, pubstore.Log{
-		Origin: cfg.Origin, Name: cfg.Log, VKey: vkey, Created: c.Now().UTC(),
-	}, empty); err != nil {
+	n := newLog{keys: keys, empty: pubstore.Head{Root: sha256.Sum256(nil)}} // RFC 6962: the hash of nothing
+	n.params = pubstore.Log{Origin: cfg.Origin, Name: cfg.Log, VKey: vkey, Created: c.Now().UTC(), IDSecret: make([]byte, 32)}
+	if _, err := rand.Read(n.params.IDSecret); err != nil {
 		return "", err
+	}
+	if err := createAnchor(c.Anchor, vkey, n.empty); err != nil {
+		return "", err
+	}
+	if err := c.storage().create(ctx, building, n); err != nil {
+		return "", errors.Join(err, os.Remove(c.Anchor))
 	}
 	if err := syncDir(building); err != nil {
-		return "", err
-	}
-	if err := createAnchor(c.Anchor, vkey, empty); err != nil {
-		return "", err
+		return "", errors.Join(err, os.Remove(c.Anchor))
 	}
 	if err := os.Rename(building, c.Dir); err != nil {
 		return "", errors.Join(err, os.Remove(c.Anchor))
@@ -139,23 +139,21 @@ func create(ctx context.Context, cfg CreateConfig, c Config, building string) (v
 	return vkey, syncDir(filepath.Dir(c.Dir))
 }
 
-func createStore(ctx context.Context, c Config, dir string, keys keys, params pubstore.Log, empty pubstore.Head) (err error) {
-	db, err := openPebble(c, dir, false)
+// newLog is what a storage is to hold at first.
+type newLog struct {
+	keys   keys
+	params pubstore.Log // without the tree's id, and not sealed
+	empty  pubstore.Head
+}
+
+// storeIn makes the log in a store, with the tree that has been made for it.
+func (n newLog) storeIn(ctx context.Context, store pubstore.Store, treeID int64) error {
+	n.params.TreeID = treeID
+	params, err := n.keys.sealLog(n.params)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if params.TreeID, err = tree.CreateEmbedded(ctx, db, treeOptions(c)); err != nil {
-		return err
-	}
-	params.IDSecret = make([]byte, 32)
-	if _, err := rand.Read(params.IDSecret); err != nil {
-		return err
-	}
-	if params, err = keys.sealLog(params); err != nil {
-		return err
-	}
-	return pubstore.NewPebble(db).Create(ctx, params, keys.sealHead(empty))
+	return store.Create(ctx, params, n.keys.sealHead(n.empty))
 }
 
 // writeNew writes a file that must not exist, durably.
@@ -171,70 +169,15 @@ func writeNew(path, content string) (err error) {
 	return f.Sync()
 }
 
-func treeOptions(c Config) tree.Options {
-	return tree.Options{DeferSync: true, Logger: c.Logger}
-}
-
-// openPebble opens the database of a data directory, which must exist unless
-// one is being created.
-func openPebble(c Config, dir string, mustExist bool) (*pebble.DB, error) {
-	if !mustExist { // Pebble makes its files readable for all
-		if err := c.fs.MkdirAll(filepath.Join(dir, storeDir), 0o700); err != nil {
-			return nil, fmt.Errorf("make the database's directory: %w", err)
-		}
-	}
-	cache := pebble.NewCache(c.CacheBytes)
-	defer cache.Unref()
-	opts := &pebble.Options{
-		FS: c.room.disk, Cache: cache, ErrorIfNotExists: mustExist, ErrorIfExists: !mustExist,
-		Logger: pebbleLogger{c.Logger.With("component", "pebble")},
-	}
-	pebblestore.Configure(opts)
-	pubstore.Configure(opts)
-	c.corruption.watch(opts)
-	db, err := pebble.Open(filepath.Join(dir, storeDir), opts)
-	if err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
-	}
-	return db, nil
-}
-
-// pebbleLogger sends what Pebble says to slog. Where Pebble can't go on, nor may
-// the process: recovery starts from what is durable. The panic is on a goroutine
-// of its own, so that nobody can recover it, as net/http would.
-type pebbleLogger struct{ log *slog.Logger }
-
-func (l pebbleLogger) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
-func (l pebbleLogger) Errorf(format string, args ...any) {
-	l.log.Error(fmt.Sprintf(format, args...))
-}
-func (l pebbleLogger) Fatalf(format string, args ...any) {
-	reason := fmt.Sprintf(format, args...)
-	l.log.Error(reason)
-	go func() { panic("pebble: " + reason) }()
-	select {}
-}
-
-// openParts opens what the embedded log stands on.
+// openParts opens what the log stands on.
 func openParts(ctx context.Context, c Config) (_ parts, err error) {
-	// Pebble makes directories before it finds that there is no database in them.
-	if _, err := c.fs.Stat(filepath.Join(c.Dir, storeDir)); err != nil {
-		return parts{}, fmt.Errorf("open log: %w (a log is made by init)", err)
-	}
-	if err := checkPrivate(c.Dir); err != nil {
-		return parts{}, fmt.Errorf("open log: %w", err)
-	}
-	c.corruption = &corruption{}
-	db, err := openPebble(c, c.Dir, true)
+	p, openTree, err := c.storage().open(ctx)
 	if err != nil {
 		return parts{}, fmt.Errorf("open log in %s: %w", c.Dir, err)
 	}
-	store := pubstore.NewPebble(db)
-	store.OnCorruption = c.corruption.note
-	p := parts{store: store, corruption: c.corruption, close: db.Close, deferSync: true}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("open log in %s: %w", c.Dir, err), db.Close())
+			err = errors.Join(fmt.Errorf("open log in %s: %w", c.Dir, err), p.close())
 		}
 	}()
 	params, err := p.store.Log(ctx)
@@ -244,20 +187,19 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if p.signer, p.keys, err = loadSigner(filepath.Join(c.Dir, keyFile), params); err != nil {
 		return parts{}, err
 	}
-	if p.tree, err = openTreeOrExplain(ctx, db, params.TreeID, treeOptions(c)); err != nil {
+	if p.tree, err = treeOrExplain(openTree(ctx, params.TreeID)); err != nil {
 		return parts{}, err
 	}
-	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey, false)
+	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey, p.turns != nil)
 	return p, nil
 }
 
 // errNoTree: Trillian's tree is not there, or not as it was made.
 var errNoTree = errors.New("the tree can't be used")
 
-// openTreeOrExplain returns the tree, or one whose calls say why there is none: the
+// treeOrExplain returns the tree, or one whose calls say why there is none: the
 // log opens then, refuses, and shows what is published.
-func openTreeOrExplain(ctx context.Context, db *pebble.DB, id int64, opts tree.Options) (tree.Tree, error) {
-	t, err := tree.OpenEmbedded(ctx, db, id, opts)
+func treeOrExplain(t tree.Tree, err error) (tree.Tree, error) {
 	if err == nil {
 		return t, nil
 	}

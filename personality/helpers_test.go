@@ -40,12 +40,18 @@ func (w testWriter) Write(b []byte) (int, error) {
 
 func newTestLog(t *testing.T) *testLog {
 	t.Helper()
-	l := &testLog{t: t, cfg: Config{
-		Dir:    filepath.Join(t.TempDir(), "data"),
-		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	}}
+	l := &testLog{t: t, cfg: testConfig(t)}
 	l.create()
 	return l
+}
+
+// testConfig is a log's in a directory of the test's.
+func testConfig(t *testing.T) Config {
+	t.Helper()
+	return Config{
+		Dir:    filepath.Join(t.TempDir(), "data"),
+		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
 }
 
 func (l *testLog) create() {

@@ -21,8 +21,8 @@ type localTurns struct {
 	mu      *sync.Mutex
 	waiting *atomic.Int32
 	held    bool
-	lossy   bool          // everybody believes to have the turn
-	ahead   atomic.Int64  // nanoseconds that the database's clock is ahead
+	lossy   bool         // everybody believes to have the turn
+	ahead   atomic.Int64 // nanoseconds that the database's clock is ahead
 }
 
 func (l *localTurns) Acquire(ctx context.Context) (time.Time, error) {
@@ -142,11 +142,17 @@ func (l *several) submitTo(i int, id, note string) Result {
 	}
 }
 
-// crowd has clients submit events to all services: some of them to two at once, some with
-// different content. It checks each answer, and the log at the end.
+// crowd has clients submit events to all services, and checks each answer, and the log
+// at the end.
 func (l *several) crowd(clients, events int) {
 	l.t.Helper()
-	var got answered
+	l.checkAll(l.submitAll(clients, events), clients*events)
+}
+
+// submitAll has clients submit events to all services, some of them to two at once.
+func (l *several) submitAll(clients, events int) *answered {
+	l.t.Helper()
+	got := &answered{}
 	var wg sync.WaitGroup
 	for c := range clients {
 		wg.Go(func() {
@@ -170,12 +176,17 @@ func (l *several) crowd(clients, events int) {
 		})
 	}
 	wg.Wait()
+	return got
+}
+
+// checkAll checks that each service has what was answered, and that all of it verifies.
+func (l *several) checkAll(got *answered, events int) {
+	l.t.Helper()
 	for i := range l.svcs {
 		log := l.at(i)
 		got.check(log)
-		report := log.mustAudit()
-		if int(report.Entries) < clients*events {
-			l.t.Errorf("%d entries for %d events", report.Entries, clients*events)
+		if report := log.mustAudit(); int(report.Entries) < events {
+			l.t.Errorf("%d entries for %d events", report.Entries, events)
 		}
 	}
 	for _, s := range l.svcs {
