@@ -29,7 +29,7 @@ var (
 	ErrClosing = errors.New("the log is shutting down")
 	// ErrUnavailable: storage failed, and whether the event was stored is not
 	// known. Sending the same event again is safe (I5) and gives the answer.
-	ErrUnavailable = errors.New("the log's storage is not available")
+	ErrUnavailable = pubstore.ErrUnavailable
 	// ErrDamaged: what is stored of the entry or tile that was asked for isn't what was
 	// published, or is gone. Nobody but an operator can mend it.
 	ErrDamaged = pubstore.ErrCorrupt

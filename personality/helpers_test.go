@@ -30,11 +30,29 @@ type testLog struct {
 	svc    *Service
 }
 
-// testWriter sends a log to the test's.
-type testWriter struct{ t *testing.T }
+// testWriter sends a log to the test's, until that ends: what Trillian logs goes to the
+// first logger of the process for as long as that lives.
+type testWriter struct {
+	mu sync.Mutex
+	t  *testing.T
+}
 
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Logf("%s", bytes.TrimSpace(b))
+func newTestWriter(t *testing.T) *testWriter {
+	w := &testWriter{t: t}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.t = nil
+	})
+	return w
+}
+
+func (w *testWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t != nil {
+		w.t.Logf("%s", bytes.TrimSpace(b))
+	}
 	return len(b), nil
 }
 
@@ -50,7 +68,7 @@ func testConfig(t *testing.T) Config {
 	t.Helper()
 	return Config{
 		Dir:    filepath.Join(t.TempDir(), "data"),
-		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger: slog.New(slog.NewTextHandler(newTestWriter(t), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }
 

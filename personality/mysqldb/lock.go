@@ -85,15 +85,20 @@ func (l *Lock) drop() {
 
 // Acquire waits for the lock and returns the server's clock.
 func (l *Lock) Acquire(ctx context.Context) (now time.Time, err error) {
-	conn, err := l.connect(ctx)
-	if err != nil {
-		return now, fmt.Errorf("acquire the database's lock: %w", err)
-	}
-	if now, err = l.acquire(ctx, conn); err != nil {
+	for fresh := false; ; fresh = true {
+		conn, err := l.connect(ctx)
+		if err != nil {
+			return now, fmt.Errorf("acquire the database's lock: %w", err)
+		}
+		if now, err = l.acquire(ctx, conn); err == nil {
+			return now, nil
+		}
 		l.drop()
-		return now, fmt.Errorf("acquire the database's lock: %w", err)
+		// A connection may have ended since it was last used.
+		if ended := errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn); !ended || fresh {
+			return now, fmt.Errorf("acquire the database's lock: %w", err)
+		}
 	}
-	return now, nil
 }
 
 func (l *Lock) acquire(ctx context.Context, conn *sql.Conn) (now time.Time, err error) {

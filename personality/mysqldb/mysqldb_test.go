@@ -356,6 +356,26 @@ func TestLockLost(t *testing.T) {
 	}
 }
 
+// A connection that ended while the lock was nobody's is no reason not to get it.
+func TestLockAfterItsConnectionEnded(t *testing.T) {
+	db, _ := open(t)
+	a := NewLock(db, "test", time.Minute)
+	defer a.Close()
+	for range 2 {
+		if _, err := a.Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var id int64
+		if err := a.conn.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		mariadb.Shared(t).Exec(t, fmt.Sprintf("KILL CONNECTION %d", id))
+	}
+}
+
 // A holder that hangs is robbed.
 func TestLockRobbed(t *testing.T) {
 	db, _ := open(t)

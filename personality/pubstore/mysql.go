@@ -57,6 +57,17 @@ func miss(err error) error {
 	return err
 }
 
+// failed says what was being done. What isn't an answer of the store's is ErrUnavailable.
+func failed(err error, format string, args ...any) error {
+	op := fmt.Sprintf(format, args...)
+	for _, answer := range []error{ErrNotFound, ErrCorrupt} {
+		if errors.Is(err, answer) {
+			return fmt.Errorf("%s: %w", op, err)
+		}
+	}
+	return fmt.Errorf("%s: %w: %w", op, ErrUnavailable, err)
+}
+
 // isDuplicate reports whether a row with that key is there already.
 func isDuplicate(err error) bool {
 	var e *mysql.MySQLError
@@ -123,7 +134,7 @@ func (m *MySQL) Create(ctx context.Context, log Log, empty SealedHead) error {
 		return ErrExists
 	}
 	if err != nil {
-		return fmt.Errorf("create log: %w", err)
+		return failed(err, "create log")
 	}
 	return nil
 }
@@ -132,7 +143,7 @@ func (m *MySQL) Create(ctx context.Context, log Log, empty SealedHead) error {
 func (m *MySQL) Log(ctx context.Context) (Log, error) {
 	var v []byte
 	if err := m.db.QueryRowContext(ctx, "SELECT params FROM prooftrail_log WHERE one = 1").Scan(&v); err != nil {
-		return Log{}, fmt.Errorf("read the log's parameters: %w", miss(err))
+		return Log{}, failed(miss(err), "read the log's parameters")
 	}
 	return parseLog(v)
 }
@@ -149,7 +160,7 @@ func readHead(ctx context.Context, db queryer) (h SealedHead, err error) {
 	var root, mac []byte
 	err = db.QueryRowContext(ctx, "SELECT size, root, mac FROM prooftrail_head WHERE one = 1").Scan(&h.Size, &root, &mac)
 	if err != nil {
-		return h, fmt.Errorf("read head: %w", miss(err))
+		return h, failed(miss(err), "read head")
 	}
 	if len(root) != 32 || len(mac) != 32 {
 		return h, fmt.Errorf("read head: %w: a root of %d bytes, a MAC of %d", ErrCorrupt, len(root), len(mac))
@@ -164,7 +175,7 @@ func (m *MySQL) Publish(ctx context.Context, old Head, pub Publication) error {
 		if _, missing := m.Head(ctx); missing != nil {
 			err = missing
 		}
-		return fmt.Errorf("publish: %w", err)
+		return failed(err, "publish")
 	}
 	moved := false
 	err := m.inTx(ctx, func(tx *sql.Tx) error {
@@ -186,7 +197,7 @@ func (m *MySQL) Publish(ctx context.Context, old Head, pub Publication) error {
 	if moved {
 		stored, err := m.Head(ctx)
 		if err != nil {
-			return fmt.Errorf("publish: %w", err)
+			return failed(err, "publish")
 		}
 		return &HeadMovedError{Stored: stored.Head, Want: old}
 	}
@@ -194,7 +205,7 @@ func (m *MySQL) Publish(ctx context.Context, old Head, pub Publication) error {
 		err = fmt.Errorf("%w: it holds what the head doesn't cover: %w", ErrCorrupt, err)
 	}
 	if err != nil {
-		return fmt.Errorf("publish: %w", err)
+		return failed(err, "publish")
 	}
 	return nil
 }
@@ -251,7 +262,7 @@ func (m *MySQL) Sync(context.Context) error { return nil }
 // PutCheckpoint implements Store.
 func (m *MySQL) PutCheckpoint(ctx context.Context, note []byte) error {
 	if _, err := m.db.ExecContext(ctx, "REPLACE INTO prooftrail_checkpoint (one, note) VALUES (1, ?)", note); err != nil {
-		return fmt.Errorf("keep checkpoint: %w", err)
+		return failed(err, "keep checkpoint")
 	}
 	return nil
 }
@@ -259,7 +270,7 @@ func (m *MySQL) PutCheckpoint(ctx context.Context, note []byte) error {
 // Checkpoint implements Store.
 func (m *MySQL) Checkpoint(ctx context.Context) (note []byte, err error) {
 	if err := m.db.QueryRowContext(ctx, "SELECT note FROM prooftrail_checkpoint WHERE one = 1").Scan(&note); err != nil {
-		return nil, fmt.Errorf("read the kept checkpoint: %w", miss(err))
+		return nil, failed(miss(err), "read the kept checkpoint")
 	}
 	return note, nil
 }
@@ -269,7 +280,7 @@ func (m *MySQL) Tile(ctx context.Context, level int, n uint64) ([]byte, error) {
 	tile, err := m.pieces(ctx, func(piece []byte) (int, error) { return len(piece) / 32, nil },
 		"SELECT width, data FROM prooftrail_tile WHERE level = ? AND n = ? ORDER BY width", level, n)
 	if err != nil {
-		return nil, fmt.Errorf("read tile %d/%d: %w", level, n, err)
+		return nil, failed(err, "read tile %d/%d", level, n)
 	}
 	return tile, checkTile(level, n, tile)
 }
@@ -278,7 +289,7 @@ func (m *MySQL) Tile(ctx context.Context, level int, n uint64) ([]byte, error) {
 func (m *MySQL) Bundle(ctx context.Context, n uint64) ([]byte, error) {
 	bundle, err := m.pieces(ctx, countEntries, "SELECT width, data FROM prooftrail_bundle WHERE n = ? ORDER BY width", n)
 	if err != nil {
-		return nil, fmt.Errorf("read entry bundle %d: %w", n, err)
+		return nil, failed(err, "read entry bundle %d", n)
 	}
 	return bundle, nil
 }
@@ -347,7 +358,7 @@ func (m *MySQL) PutBatch(ctx context.Context, batch Batch) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("store batch: %w", err)
+		return failed(err, "store batch")
 	}
 	return nil
 }
@@ -357,14 +368,14 @@ func (m *MySQL) Marks(ctx context.Context, index uint64) (marks []Mark, err erro
 	rows, err := m.db.QueryContext(ctx, "SELECT first, mac, leaves FROM prooftrail_mark WHERE first BETWEEN ? AND ? AND past > ?",
 		index-min(index, MaxMark-1), index, index)
 	if err != nil {
-		return nil, fmt.Errorf("read marks at %d: %w", index, err)
+		return nil, failed(err, "read marks at %d", index)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var first uint64
 		var mac, leaves []byte
 		if err := rows.Scan(&first, &mac, &leaves); err != nil {
-			return nil, fmt.Errorf("read marks at %d: %w", index, err)
+			return nil, failed(err, "read marks at %d", index)
 		}
 		if len(mac) != 32 || len(leaves)%leafIDLen != 0 || len(leaves) > MaxMark*leafIDLen {
 			return nil, fmt.Errorf("read marks at %d: %w: %d bytes", index, ErrCorrupt, len(leaves))
@@ -374,7 +385,7 @@ func (m *MySQL) Marks(ctx context.Context, index uint64) (marks []Mark, err erro
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read marks at %d: %w", index, err)
+		return nil, failed(err, "read marks at %d", index)
 	}
 	return marks, nil
 }
@@ -382,7 +393,7 @@ func (m *MySQL) Marks(ctx context.Context, index uint64) (marks []Mark, err erro
 // DropMarks implements Store.
 func (m *MySQL) DropMarks(ctx context.Context, below uint64) error {
 	if _, err := m.db.ExecContext(ctx, "DELETE FROM prooftrail_mark WHERE first < ? AND past <= ?", below, below); err != nil {
-		return fmt.Errorf("drop marks: %w", err)
+		return failed(err, "drop marks")
 	}
 	return nil
 }
@@ -391,7 +402,7 @@ func (m *MySQL) DropMarks(ctx context.Context, below uint64) error {
 func (m *MySQL) Opening(ctx context.Context, index uint64, leafHash [32]byte) (opening []byte, err error) {
 	err = m.db.QueryRowContext(ctx, "SELECT opening FROM prooftrail_opening WHERE idx = ? AND leaf_hash = ?", index, leafHash[:]).Scan(&opening)
 	if err != nil {
-		return nil, fmt.Errorf("read opening %d: %w", index, miss(err))
+		return nil, failed(miss(err), "read opening %d", index)
 	}
 	return opening, nil
 }
@@ -406,7 +417,7 @@ func (m *MySQL) Openings(ctx context.Context, first uint64, leafHashes [][32]byt
 		n := min(len(leafHashes), openingsAtOnce)
 		openings, err := m.readOpenings(ctx, first, leafHashes[:n])
 		if err != nil {
-			return fmt.Errorf("read openings from %d: %w", first, err)
+			return failed(err, "read openings from %d", first)
 		}
 		for _, o := range openings {
 			if err := each(o); err != nil {
@@ -446,14 +457,14 @@ func (m *MySQL) ReplaceOpening(ctx context.Context, index uint64, leafHash [32]b
 	res, err := m.db.ExecContext(ctx, "UPDATE prooftrail_opening SET opening = ? WHERE idx = ? AND leaf_hash = ? AND opening = ?",
 		opening, index, leafHash[:], old)
 	if err != nil {
-		return fmt.Errorf("replace opening: %w", err)
+		return failed(err, "replace opening")
 	}
 	n, err := res.RowsAffected()
 	if err == nil && n != 1 {
 		err = fmt.Errorf("%w: it isn't there, or has changed since it was read", ErrNotFound)
 	}
 	if err != nil {
-		return fmt.Errorf("replace opening: %w", err)
+		return failed(err, "replace opening")
 	}
 	return nil
 }
@@ -470,7 +481,7 @@ func (m *MySQL) Indexes(ctx context.Context, ids [][32]byte) (map[[32]byte]uint6
 		}
 		some, err := m.indexes(ctx, args)
 		if err != nil {
-			return nil, fmt.Errorf("look up identities: %w", err)
+			return nil, failed(err, "look up identities")
 		}
 		for id, index := range some {
 			if found == nil {
@@ -511,14 +522,14 @@ func (m *MySQL) indexes(ctx context.Context, ids []any) (_ map[[32]byte]uint64, 
 func (m *MySQL) Tokens(ctx context.Context) (tokens []Token, err error) {
 	rows, err := m.db.QueryContext(ctx, "SELECT id, token FROM prooftrail_token ORDER BY id")
 	if err != nil {
-		return nil, fmt.Errorf("read tokens: %w", err)
+		return nil, failed(err, "read tokens")
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var id string
 		var v []byte
 		if err := rows.Scan(&id, &v); err != nil {
-			return nil, fmt.Errorf("read tokens: %w", err)
+			return nil, failed(err, "read tokens")
 		}
 		t, err := parseToken(id, v)
 		if err != nil {
@@ -527,7 +538,7 @@ func (m *MySQL) Tokens(ctx context.Context) (tokens []Token, err error) {
 		tokens = append(tokens, t)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read tokens: %w", err)
+		return nil, failed(err, "read tokens")
 	}
 	return tokens, nil
 }
@@ -539,7 +550,7 @@ func (m *MySQL) PutToken(ctx context.Context, t Token) error {
 		return fmt.Errorf("encode token: %w", err)
 	}
 	if _, err := m.db.ExecContext(ctx, "REPLACE INTO prooftrail_token (id, token) VALUES (?, ?)", t.ID, v); err != nil {
-		return fmt.Errorf("store token: %w", err)
+		return failed(err, "store token")
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ var (
 	ErrNotFound = errors.New("not in the publication store")
 	// ErrCorrupt: what the store holds can't have been written by it.
 	ErrCorrupt = errors.New("corrupt publication store")
+	// ErrUnavailable: the store could not be read or written now. A write may have
+	// happened all the same.
+	ErrUnavailable = errors.New("the log's storage is not available")
 	// ErrExists: the store already holds a log.
 	ErrExists = errors.New("the publication store already holds a log")
 )
