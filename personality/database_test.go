@@ -11,24 +11,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prooftrail/prooftrail/personality/internal/mariadb"
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
 )
 
-func TestMain(m *testing.M) { os.Exit(mariadb.Run(m)) }
+func TestMain(m *testing.M) { os.Exit(mariadbtest.Run(m)) }
 
 // newDatabaseLog makes a log in a database of its own on a server.
-func newDatabaseLog(t *testing.T, s *mariadb.Server) (l *testLog, database string) {
+func newDatabaseLog(t *testing.T, s *mariadbtest.Server) (l *testLog, database string) {
 	t.Helper()
 	l, database = &testLog{t: t, cfg: testConfig(t)}, s.Database(t)
-	l.cfg.Database = &mysqldb.Config{DSN: s.DSN(database), Password: mariadb.Password}
+	l.cfg.Database = &mysqldb.Config{DSN: s.DSN(database), Password: mariadbtest.Password}
 	l.create()
 	return l, database
 }
 
 // openProcesses opens n services on one log in a database, as n processes would: each has
 // its own connections, and all share the anchor's file.
-func openProcesses(t *testing.T, s *mariadb.Server, n int, change func(i int, p *parts)) (l *several, database string) {
+func openProcesses(t *testing.T, s *mariadbtest.Server, n int, change func(i int, p *parts)) (l *several, database string) {
 	t.Helper()
 	l = &several{}
 	l.testLog, database = newDatabaseLog(t, s)
@@ -49,7 +49,7 @@ func openProcesses(t *testing.T, s *mariadb.Server, n int, change func(i int, p 
 
 // TestDatabase: a log in a database does what one in a directory does, across restarts.
 func TestDatabase(t *testing.T) {
-	l, _ := newDatabaseLog(t, mariadb.Shared(t))
+	l, _ := newDatabaseLog(t, mariadbtest.Shared(t))
 	for round := range 3 {
 		l.open(nil)
 		for i := range 5 {
@@ -82,14 +82,14 @@ func TestDatabase(t *testing.T) {
 // TestProcesses: several processes on one database, each taking writes; an id that is sent
 // to two of them is one entry.
 func TestProcesses(t *testing.T) {
-	l, _ := openProcesses(t, mariadb.Shared(t), 3, nil)
+	l, _ := openProcesses(t, mariadbtest.Shared(t), 3, nil)
 	l.crowd(8, 12)
 }
 
 // TestProcessesThatLoseTheirTurn: the same while connections are killed at random, those
 // that hold the lock among them.
 func TestProcessesThatLoseTheirTurn(t *testing.T) {
-	s := mariadb.Shared(t)
+	s := mariadbtest.Shared(t)
 	l, database := openProcesses(t, s, 2, nil)
 	ctx, stop := context.WithCancel(t.Context())
 	killed, admin := make(chan int), s.Root(t, "")
@@ -115,7 +115,7 @@ func TestProcessesThatLoseTheirTurn(t *testing.T) {
 
 // TestOtherKey: a process with another key, or of another log, doesn't start on a database.
 func TestOtherKey(t *testing.T) {
-	s := mariadb.Shared(t)
+	s := mariadbtest.Shared(t)
 	l, _ := newDatabaseLog(t, s)
 	other, _ := newDatabaseLog(t, s)
 	other.cfg.Database = l.cfg.Database
@@ -129,7 +129,7 @@ func TestOtherKey(t *testing.T) {
 // TestFurtherAnchor: a process may have an anchor of its own, which is made on purpose and
 // not by opening the log.
 func TestFurtherAnchor(t *testing.T) {
-	l, _ := newDatabaseLog(t, mariadb.Shared(t))
+	l, _ := newDatabaseLog(t, mariadbtest.Shared(t))
 	l.open(nil)
 	l.mustSubmit("a", "x")
 	second := *l

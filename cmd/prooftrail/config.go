@@ -22,8 +22,15 @@ import (
 // manual: manual.yaml, which `serve --help` prints, is made from them, and a test
 // keeps the two the same.
 type Config struct {
-	// Where the log lives, made by `prooftrail init`. One server at a time.
+	// Where the log lives, made by `prooftrail init`: all of an embedded log, which one
+	// server at a time may open; the key and the policy of one in a database.
 	Data string `yaml:"data"`
+	// embedded: the log is in data. mysql: it is in a MySQL or MariaDB database, which
+	// any number of servers may share, each with the same key in its data.
+	Storage string `yaml:"storage"`
+
+	MySQL MySQLConfig `yaml:"mysql"`
+
 	// The file that remembers the newest signed head. It belongs on another volume
 	// than data, and never into the same backup: a restored backup is noticed
 	// because this file is ahead of it. Empty: data with .anchor appended.
@@ -43,6 +50,22 @@ type Config struct {
 	// Loopback address and port, such as 127.0.0.1:6060, that serves profiles of this
 	// process under /debug/pprof/ (Go's net/http/pprof). Empty: none.
 	Profile string `yaml:"profile"`
+}
+
+// MySQLConfig is the mysql section, for that storage.
+type MySQLConfig struct {
+	// user@tcp(host:port)/database or user@unix(/socket)/database, without the password.
+	// As parameters it takes tls=true, timeout, readTimeout and writeTimeout.
+	DSN string `yaml:"dsn"`
+	// File with the password; only its owner may be able to read it. Empty: the
+	// environment variable PROOFTRAIL_MYSQL_PASSWORD.
+	PasswordFile string `yaml:"password_file"`
+	// PEM file of the certificate authorities that the server is checked with. Empty: none
+	// on this machine; elsewhere the system's, with tls=true in dsn.
+	CA string `yaml:"ca"`
+	// Allow a server on another machine without TLS: all that it is told can then be read
+	// on the way.
+	Insecure bool `yaml:"insecure"`
 }
 
 // TLSConfig is the tls section.
@@ -117,8 +140,9 @@ var manual string
 // defaultConfig is what an empty file means.
 func defaultConfig() Config {
 	return Config{
-		Listen: "127.0.0.1:8080",
-		Log:    LogConfig{Level: "info", Format: "text"},
+		Storage: storageEmbedded,
+		Listen:  "127.0.0.1:8080",
+		Log:     LogConfig{Level: "info", Format: "text"},
 		Limits: LimitsConfig{
 			QueueEvents: 4096, QueueBytes: 64 << 20, MaxUnpublished: 100_000, ReadyLag: 10 * time.Second,
 			MinFree: 256 << 20, MaxBatch: 500, CacheBytes: 128 << 20,
@@ -183,7 +207,7 @@ func (c *Config) check() error {
 	if c.TLS.Key == "" {
 		return nil
 	}
-	return checkPrivate(c.TLS.Key)
+	return checkPrivate("TLS key", c.TLS.Key)
 }
 
 // check names the first limit that can't be meant. A 0 is none: below, it would
@@ -233,14 +257,14 @@ func limitError(err error) error {
 	return fmt.Errorf("limits.%s: expected %s", field.Tag.Get("yaml"), invalid.Expected)
 }
 
-// checkPrivate refuses a key that others can read.
-func checkPrivate(file string) error {
+// checkPrivate refuses a secret that others can read.
+func checkPrivate(what, file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
-		return fmt.Errorf("TLS key: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("TLS key: %s has mode %04o: others may read it; expected 0600", file, info.Mode().Perm())
+		return fmt.Errorf("%s: %s has mode %04o: others may read it; expected 0600", what, file, info.Mode().Perm())
 	}
 	return nil
 }

@@ -30,6 +30,10 @@ Beside DIR it makes DIR.anchor, which remembers the newest signed head. A restor
 backup of DIR is noticed because the anchor is ahead of it: never put the two into
 one backup, and in production put the anchor on another volume (--anchor).
 
+With --storage mysql the log is in a MySQL or MariaDB database, which must exist and be
+empty, and DIR has only the key, the policy and the tokens. Give each further server a
+copy of the key and policy.txt, and an anchor ('prooftrail anchor --help').
+
 Example:
   prooftrail init --data /var/lib/prooftrail --origin example.com/audit
   prooftrail serve --data /var/lib/prooftrail
@@ -40,12 +44,14 @@ touched; 2 failed.
 
 func runInit(ctx context.Context, e *env, args []string) error {
 	var cfg personality.CreateConfig
+	var storage storageFlags
 	var source string
 	fs := newFlags(e, "init", initHelp)
 	fs.StringVar(&cfg.Dir, "data", "", "`directory` to make")
 	fs.StringVar(&cfg.Origin, "origin", "", "the log's `name` for ever, a URL without scheme, such as example.com/audit")
 	fs.StringVar(&cfg.Log, "log", "audit", "the log's short `name` in URLs")
 	fs.StringVar(&cfg.Anchor, "anchor", "", "`file` for the newest signed head, outside every backup of DIR (default DIR.anchor)")
+	storage.add(fs)
 	fs.StringVar(&source, "source", "", "what submit.token may speak for: events whose source begins with this `prefix`;\nempty: any source")
 	if err := fs.noArgs(args); err != nil {
 		return err
@@ -53,7 +59,7 @@ func runInit(ctx context.Context, e *env, args []string) error {
 	if err := fs.needed("data", "origin"); err != nil {
 		return err
 	}
-	if err := checkInit(cfg); err != nil {
+	if err := errors.Join(checkInit(cfg), storage.open(&cfg.Config)); err != nil {
 		return err
 	}
 	made, err := personality.Create(ctx, cfg)

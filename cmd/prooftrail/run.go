@@ -46,6 +46,8 @@ var commands = []command{
 	{"receipt", "fetch the receipt of an entry", runReceipt},
 	{"checkpoint", "fetch the log's signed head", runCheckpoint},
 	{"token", "add, list and revoke access tokens", runToken},
+	{"anchor", "make the anchor of a further server of a log in a database", runAnchor},
+	{"schema", "bring a database's tables to this version", runSchema},
 	{"bench", "measure a server with realistic events", runBench},
 }
 

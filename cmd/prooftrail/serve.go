@@ -64,12 +64,14 @@ func runServe(ctx context.Context, e *env, args []string) error {
 // serveConfig puts flags over the file over the defaults.
 func serveConfig(e *env, args []string) (Config, error) {
 	var over Config
+	var storage storageFlags
 	var file string
 	fs := newFlags(e, "serve", serveHelp+indent(manual))
 	fs.StringVar(&file, "config", "", "configuration `file`, YAML")
 	fs.StringVar(&over.Data, "data", "", "data `directory`")
 	fs.StringVar(&over.Listen, "listen", "", "`address` and port to listen on (default 127.0.0.1:8080)")
 	fs.StringVar(&over.Anchor, "anchor", "", "`file` with the newest signed head (default DIR.anchor)")
+	storage.add(fs)
 	fs.StringVar(&over.TLS.Cert, "tls-cert", "", "PEM `file` with the certificate chain")
 	fs.StringVar(&over.TLS.Key, "tls-key", "", "PEM `file` with the private key, mode 0600")
 	fs.StringVar(&over.Profile, "profile", "", "loopback `address` and port that serves Go's profiles (default none)")
@@ -91,6 +93,7 @@ func serveConfig(e *env, args []string) (Config, error) {
 			*f.to = *f.from
 		}
 	}
+	storage.over(&cfg.Storage, &cfg.MySQL)
 	return cfg, cfg.check()
 }
 
@@ -124,8 +127,15 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	if r.listen, err = net.Listen("tcp", cfg.Listen); err != nil {
 		return nil, err
 	}
+	database, err := databaseConfig(cfg.Storage, cfg.MySQL)
+	if err != nil {
+		return nil, errors.Join(err, r.listen.Close())
+	}
+	if database != nil {
+		database.Logger = logger
+	}
 	r.svc, err = personality.Open(ctx, personality.Config{
-		Dir: cfg.Data, Anchor: cfg.Anchor, Logger: logger, Metrics: personality.NewMetrics(reg),
+		Database: database, Dir: cfg.Data, Anchor: cfg.Anchor, Logger: logger, Metrics: personality.NewMetrics(reg),
 		QueueEvents: cfg.Limits.QueueEvents, QueueBytes: cfg.Limits.QueueBytes,
 		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MinFree: cfg.Limits.MinFree,
 		MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,

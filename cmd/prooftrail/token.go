@@ -41,6 +41,7 @@ type tokenFlags struct {
 	server serverFlags
 	data   string
 	anchor string
+	at     storageFlags
 	out    string
 	json   bool
 	req    client.TokenRequest
@@ -52,6 +53,7 @@ func runToken(ctx context.Context, e *env, args []string) error {
 	t.server.add(fs)
 	fs.StringVar(&t.data, "data", "", "data `directory` of a server that doesn't run, instead of --server")
 	fs.StringVar(&t.anchor, "anchor", "", "the anchor `file`, with --data (default DIR.anchor)")
+	t.at.add(fs)
 	fs.StringVar(&t.out, "out", "", "save the new token to this `file`, mode 0600, instead of printing it")
 	fs.BoolVar(&t.json, "json", false, "print JSON")
 	fs.StringVar(&t.req.Name, "name", "", "the new token's `name`, which events show as who submitted")
@@ -121,7 +123,11 @@ func (t *tokenFlags) open(ctx context.Context, e *env) (tokenStore, func() error
 		c, err := t.server.client(e)
 		return c, func() error { return nil }, err
 	}
-	svc, err := personality.Open(ctx, personality.Config{Dir: t.data, Anchor: t.anchor})
+	cfg := personality.Config{Dir: t.data, Anchor: t.anchor}
+	if err := t.at.open(&cfg); err != nil {
+		return nil, nil, err
+	}
+	svc, err := personality.Open(ctx, cfg)
 	if errors.Is(err, syscall.EAGAIN) {
 		err = fmt.Errorf("%w (another process has %s open: with --data the server must be stopped)", err, t.data)
 	}

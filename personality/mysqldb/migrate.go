@@ -80,7 +80,7 @@ func CheckSchema(ctx context.Context, db *sql.DB) error {
 	case has == 0:
 		return fmt.Errorf("%w aren't there: a log is made by init", ErrSchema)
 	case has < want:
-		return fmt.Errorf("%w are of version %d, and this program needs %d: bring them there with `prooftrail database migrate`", ErrSchema, has, want)
+		return fmt.Errorf("%w are of version %d, and this program needs %d: bring them there with `prooftrail schema`", ErrSchema, has, want)
 	}
 	return nil
 }

@@ -14,22 +14,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prooftrail/prooftrail/personality/internal/mariadb"
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(mariadb.Run(m)) }
+func TestMain(m *testing.M) { os.Exit(mariadbtest.Run(m)) }
 
 // open opens an empty database of the shared server.
 func open(t *testing.T) (*sql.DB, string) {
 	t.Helper()
-	s := mariadb.Shared(t)
+	s := mariadbtest.Shared(t)
 	name := s.Database(t)
 	return openAt(t, s, name), name
 }
 
-func openAt(t *testing.T, s *mariadb.Server, database string) *sql.DB {
+func openAt(t *testing.T, s *mariadbtest.Server, database string) *sql.DB {
 	t.Helper()
-	db, err := Open(Config{DSN: s.DSN(database), Password: mariadb.Password})
+	db, err := Open(Config{DSN: s.DSN(database), Password: mariadbtest.Password})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestSession(t *testing.T) {
 // A server that wouldn't keep what it has committed is refused, with the statement that
 // mends it; and that statement does.
 func TestCheckServer(t *testing.T) {
-	s := mariadb.Start(t, "--log-bin=binlog", "--sync-binlog=1")
+	s := mariadbtest.Start(t, "--log-bin=binlog", "--sync-binlog=1")
 	db := openAt(t, s, s.Database(t))
 	check := func(want string) {
 		t.Helper()
@@ -132,7 +132,7 @@ func TestCheckServer(t *testing.T) {
 		s.Exec(t, set.fix)
 		check("")
 	}
-	s2 := mariadb.Start(t, "--skip-innodb-doublewrite", "--sync-binlog=0")
+	s2 := mariadbtest.Start(t, "--skip-innodb-doublewrite", "--sync-binlog=0")
 	db = openAt(t, s2, s2.Database(t))
 	check("innodb_doublewrite is OFF, expected ON")
 }
@@ -186,7 +186,7 @@ func TestTrillianTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := mariadb.Shared(t)
+	s := mariadbtest.Shared(t)
 	theirs := s.Database(t)
 	if _, err := s.Root(t, theirs).ExecContext(t.Context(), string(b)); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestTrillianTables(t *testing.T) {
 }
 
 // describe returns a line for each column and each key of a database's tables.
-func describe(t *testing.T, s *mariadb.Server, database string) map[string]bool {
+func describe(t *testing.T, s *mariadbtest.Server, database string) map[string]bool {
 	t.Helper()
 	lines := map[string]bool{}
 	for _, q := range []string{
@@ -330,7 +330,7 @@ func TestLockWanted(t *testing.T) {
 // A holder whose connection ends has lost the lock, and is told so; it can have it again.
 func TestLockLost(t *testing.T) {
 	db, _ := open(t)
-	s := mariadb.Shared(t)
+	s := mariadbtest.Shared(t)
 	a, b := NewLock(db, "test", time.Minute), NewLock(db, "test", time.Minute)
 	defer a.Close()
 	defer b.Close()
@@ -372,7 +372,7 @@ func TestLockAfterItsConnectionEnded(t *testing.T) {
 		if err := a.conn.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&id); err != nil {
 			t.Fatal(err)
 		}
-		mariadb.Shared(t).Exec(t, fmt.Sprintf("KILL CONNECTION %d", id))
+		mariadbtest.Shared(t).Exec(t, fmt.Sprintf("KILL CONNECTION %d", id))
 	}
 }
 

@@ -6,18 +6,18 @@ import (
 	"os"
 	"testing"
 
-	"github.com/prooftrail/prooftrail/personality/internal/mariadb"
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/pubstore/pubstoretest"
 )
 
-func TestMain(m *testing.M) { os.Exit(mariadb.Run(m)) }
+func TestMain(m *testing.M) { os.Exit(mariadbtest.Run(m)) }
 
 // openMySQL opens a database of the shared server, with our tables.
 func openMySQL(t testing.TB, name string) *sql.DB {
 	t.Helper()
-	db, err := mysqldb.Open(mysqldb.Config{DSN: mariadb.Shared(t).DSN(name), Password: mariadb.Password})
+	db, err := mysqldb.Open(mysqldb.Config{DSN: mariadbtest.Shared(t).DSN(name), Password: mariadbtest.Password})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,14 +30,14 @@ func openMySQL(t testing.TB, name string) *sql.DB {
 
 func TestMySQL(t *testing.T) {
 	pubstoretest.Run(t, func(t *testing.T) (pubstore.Store, func() pubstore.Store) {
-		name := mariadb.Shared(t).Database(t)
+		name := mariadbtest.Shared(t).Database(t)
 		return pubstore.NewMySQL(openMySQL(t, name)), func() pubstore.Store { return pubstore.NewMySQL(openMySQL(t, name)) }
 	})
 }
 
 // What nobody wrote this way is corrupt, not missing and not a zero value (I7).
 func TestMySQLRefusesDamagedRows(t *testing.T) {
-	db := openMySQL(t, mariadb.Shared(t).Database(t))
+	db := openMySQL(t, mariadbtest.Shared(t).Database(t))
 	s := pubstore.NewMySQL(db)
 	ctx := t.Context()
 	exec := func(q string) {

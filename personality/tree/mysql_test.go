@@ -10,18 +10,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prooftrail/prooftrail/personality/internal/mariadb"
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
 	"github.com/prooftrail/prooftrail/personality/tree"
 	"github.com/prooftrail/prooftrail/personality/tree/treetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(mariadb.Run(m)) }
+func TestMain(m *testing.M) { os.Exit(mariadbtest.Run(m)) }
 
 // openMySQLDB opens a database of a server, with Trillian's tables.
-func openMySQLDB(t testing.TB, s *mariadb.Server, name string) *sql.DB {
+func openMySQLDB(t testing.TB, s *mariadbtest.Server, name string) *sql.DB {
 	t.Helper()
-	db, err := mysqldb.Open(mysqldb.Config{DSN: s.DSN(name), Password: mariadb.Password})
+	db, err := mysqldb.Open(mysqldb.Config{DSN: s.DSN(name), Password: mariadbtest.Password})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func createMySQL(t testing.TB, db *sql.DB, opts tree.Options) *tree.MySQL {
 
 func TestMySQLSuite(t *testing.T) {
 	treetest.Run(t, func(t *testing.T) treetest.Subject {
-		s := mariadb.Shared(t)
+		s := mariadbtest.Shared(t)
 		name := s.Database(t)
 		id, err := tree.CreateMySQL(t.Context(), openMySQLDB(t, s, name), tree.Options{})
 		if err != nil {
@@ -112,7 +112,7 @@ func TestMySQLDamage(t *testing.T) {
 		"DELETE FROM Trees",
 	} {
 		t.Run(damage, func(t *testing.T) {
-			db := openMySQLDB(t, mariadb.Shared(t), mariadb.Shared(t).Database(t))
+			db := openMySQLDB(t, mariadbtest.Shared(t), mariadbtest.Shared(t).Database(t))
 			tr := filled(t, db)
 			time.Sleep(1100 * time.Millisecond) // metadata are believed for a second
 			if _, err := db.ExecContext(t.Context(), damage); err != nil {
@@ -136,7 +136,7 @@ func TestMySQLDamage(t *testing.T) {
 // TestMySQLKilledQueries: Trillian's provider reads a killed query as an empty root. It is
 // never passed on, and after it all is as before.
 func TestMySQLKilledQueries(t *testing.T) {
-	s := mariadb.Shared(t)
+	s := mariadbtest.Shared(t)
 	name := s.Database(t)
 	db := openMySQLDB(t, s, name)
 	tr := filled(t, db)
@@ -209,7 +209,7 @@ func killQueries(admin *sql.DB, database string) {
 // What an Append that returned nil has stored is there, no batch is in part, and roots are
 // what the leaves make.
 func TestMySQLServerKilled(t *testing.T) {
-	s := mariadb.Start(t)
+	s := mariadbtest.Start(t)
 	db := openMySQLDB(t, s, s.Database(t))
 	tr := createMySQL(t, db, tree.Options{})
 	roots := rootsOf(5000)
@@ -266,7 +266,7 @@ func storedUpTo(ctx context.Context, tr tree.Tree, from uint64) (uint64, error) 
 // TestMySQLHeadsArePruned: Trillian's old roots don't pile up, and the two stay whose keys
 // guard against a root that couldn't be read.
 func TestMySQLHeadsArePruned(t *testing.T) {
-	db := openMySQLDB(t, mariadb.Shared(t), mariadb.Shared(t).Database(t))
+	db := openMySQLDB(t, mariadbtest.Shared(t), mariadbtest.Shared(t).Database(t))
 	now := time.Now()
 	tr := createMySQL(t, db, tree.Options{Now: func() time.Time { return now }})
 	for i := range uint64(300) {
@@ -290,7 +290,7 @@ func TestMySQLHeadsArePruned(t *testing.T) {
 // TestMySQLDeadlocks: two trees on one database that append at the same place all the time.
 // One of the two batches is stored, whole.
 func TestMySQLDeadlocks(t *testing.T) {
-	s := mariadb.Shared(t)
+	s := mariadbtest.Shared(t)
 	name := s.Database(t)
 	a := createMySQL(t, openMySQLDB(t, s, name), tree.Options{})
 	var trees [2]tree.Tree

@@ -1,7 +1,7 @@
-// Package mariadb starts a real MariaDB server for tests: one of its own, in a
+// Package mariadbtest starts a real MariaDB server for tests: one of its own, in a
 // temporary directory, with durable settings, reached over loopback, and gone with the
 // test process.
-package mariadb
+package mariadbtest
 
 import (
 	"context"

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/prooftrail/prooftrail/personality"
+	"github.com/prooftrail/prooftrail/personality/mysqldb"
+)
+
+// passwordEnv is the environment variable with the database's password.
+const passwordEnv = "PROOFTRAIL_MYSQL_PASSWORD"
+
+const (
+	storageEmbedded = "embedded"
+	storageMySQL    = "mysql"
+)
+
+// storageFlags say where a log is kept: flags of every command that opens one.
+type storageFlags struct {
+	storage string
+	mysql   MySQLConfig
+}
+
+func (s *storageFlags) add(fs *flags) {
+	fs.StringVar(&s.storage, "storage", "", "where the log is kept: embedded, in the data directory, or mysql: a `kind` (default embedded)")
+	fs.StringVar(&s.mysql.DSN, "mysql-dsn", "", "the database, as user@tcp(host:port)/name or user@unix(/socket)/name: a `DSN` without a password")
+	fs.StringVar(&s.mysql.PasswordFile, "mysql-password-file", "", "`file` with the database's password, mode 0600 (default the environment's "+passwordEnv+")")
+	fs.StringVar(&s.mysql.CA, "mysql-ca", "", "PEM `file` of the certificate authorities that the database's server is checked with")
+	fs.BoolVar(&s.mysql.Insecure, "mysql-insecure", false, "allow a database on another machine without TLS: all that it is told can then be read on the way")
+}
+
+// over puts the flags that were given over a configuration.
+func (s *storageFlags) over(storage *string, m *MySQLConfig) {
+	for _, f := range []struct{ to, from *string }{
+		{storage, &s.storage}, {&m.DSN, &s.mysql.DSN}, {&m.PasswordFile, &s.mysql.PasswordFile}, {&m.CA, &s.mysql.CA},
+	} {
+		if *f.from != "" {
+			*f.to = *f.from
+		}
+	}
+	m.Insecure = m.Insecure || s.mysql.Insecure
+}
+
+// open makes the part of a log's configuration that says where it is kept.
+func (s *storageFlags) open(cfg *personality.Config) (err error) {
+	cfg.Database, err = databaseConfig(s.storage, s.mysql)
+	return err
+}
+
+// databaseConfig returns how the database is reached; nil for an embedded log.
+func databaseConfig(storage string, m MySQLConfig) (*mysqldb.Config, error) {
+	switch storage {
+	case "", storageEmbedded:
+		if m != (MySQLConfig{}) {
+			return nil, errors.New("a database is named, but storage isn't mysql; see --help")
+		}
+		return nil, nil
+	case storageMySQL:
+	default:
+		return nil, fmt.Errorf("storage %q: expected %s or %s", storage, storageEmbedded, storageMySQL)
+	}
+	if m.DSN == "" {
+		return nil, errors.New("storage mysql needs --mysql-dsn (or dsn in the configuration); see --help")
+	}
+	password, err := m.password()
+	if err != nil {
+		return nil, err
+	}
+	db := &mysqldb.Config{DSN: m.DSN, Password: password, Insecure: m.Insecure}
+	if m.CA != "" {
+		roots, err := readRoots(m.CA)
+		if err != nil {
+			return nil, err
+		}
+		db.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return db, nil
+}
+
+// password reads the database's password.
+func (m *MySQLConfig) password() (string, error) {
+	if m.PasswordFile == "" {
+		return os.Getenv(passwordEnv), nil
+	}
+	if err := checkPrivate("the database's password", m.PasswordFile); err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(m.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("the database's password: %w", err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
+
+const anchorHelp = `
+Usage: prooftrail anchor --data DIR --anchor FILE --storage mysql --mysql-dsn DSN [flags]
+
+Makes the anchor of a further server of a log in a database. An anchor remembers the
+newest signed head, so that a database that was put back from a backup is noticed; a
+server doesn't start to sign without one, and never makes it by itself.
+
+Servers that can reach one file may share it: then none signs what is behind what
+another has signed. Servers with an anchor each know only what they have signed or
+seen themselves.
+
+The new anchor begins at the head that is stored now. Make one only while the log is
+known to be whole: when a server is added, not when one refuses.
+
+Example:
+  prooftrail anchor --data /etc/prooftrail/log --anchor /var/lib/prooftrail/log.anchor \
+      --storage mysql --mysql-dsn 'prooftrail@tcp(db.example:3306)/prooftrail?tls=true'
+
+Exit codes: 0 made; 1 refused, because FILE exists; 2 failed.
+`
+
+func runAnchor(ctx context.Context, e *env, args []string) error {
+	var cfg personality.Config
+	var storage storageFlags
+	fs := newFlags(e, "anchor", anchorHelp)
+	fs.StringVar(&cfg.Dir, "data", "", "data `directory` with the log's key")
+	fs.StringVar(&cfg.Anchor, "anchor", "", "`file` to make, outside every backup of the database")
+	storage.add(fs)
+	if err := fs.noArgs(args); err != nil {
+		return err
+	}
+	if err := errors.Join(fs.needed("data", "anchor"), storage.open(&cfg)); err != nil {
+		return err
+	}
+	size, err := personality.CreateAnchor(ctx, cfg)
+	if err != nil {
+		return refusedIfExists(err)
+	}
+	e.say("made %s at size %d", cfg.Anchor, size)
+	return nil
+}
+
+const schemaHelp = `
+Usage: prooftrail schema --mysql-dsn DSN [flags]
+
+Brings the tables of a log's database to what this version of the program needs. A new
+version says so when it starts and finds older ones. Stop all servers of the log and
+back the database up before. 'prooftrail init' makes the tables of a new log.
+
+Example:
+  prooftrail schema --mysql-dsn 'prooftrail@tcp(db.example:3306)/prooftrail?tls=true'
+
+Exit codes: 0 the tables are those of this version; 2 failed.
+`
+
+func runSchema(ctx context.Context, e *env, args []string) (err error) {
+	storage := storageFlags{storage: storageMySQL}
+	fs := newFlags(e, "schema", schemaHelp)
+	storage.add(fs)
+	if err := fs.noArgs(args); err != nil {
+		return err
+	}
+	var cfg personality.Config
+	storage.storage = storageMySQL
+	if err := storage.open(&cfg); err != nil {
+		return err
+	}
+	db, err := mysqldb.Open(*cfg.Database)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := mysqldb.Migrate(ctx, db); err != nil {
+		return err
+	}
+	e.say("the tables are those of this version")
+	return nil
+}
