@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(mariadbtest.Run(m)) }

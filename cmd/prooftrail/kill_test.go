@@ -33,7 +33,13 @@ import (
 //
 //	PROOFTRAIL_KILLS=200 go test ./cmd/prooftrail -run 'TestKill$' -timeout 2h -v
 func TestKill(t *testing.T) {
-	kills := 20
+	newKillRun(t, filepath.Join(t.TempDir(), "log")).kill(20)
+}
+
+// kill kills the server so many times, or as often as PROOFTRAIL_KILLS says.
+func (k *killRun) kill(kills int) {
+	t := k.t
+	t.Helper()
 	if text := os.Getenv("PROOFTRAIL_KILLS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -41,7 +47,6 @@ func TestKill(t *testing.T) {
 		}
 		kills = n
 	}
-	k := newKillRun(t, filepath.Join(t.TempDir(), "log"))
 	for n := range kills {
 		if n%4 == 3 || n > 0 && rand.N(8) == 0 { // what the kill before left is being recovered
 			k.killStarting()
@@ -90,11 +95,16 @@ func (k *killRun) mustHaveSeen(kills int) {
 type killRun struct {
 	t       *testing.T
 	dir     string
+	where   []string // flags that say where the log is kept
 	flags   []string // of serve, beside the usual ones
 	policy  *verifier.Policy
 	tokens  map[string]string
 	senders []*sender
 	starts  time.Duration // how long the last start took
+
+	// reorders: of a request whose events were stored in two batches the first may fail,
+	// because another server had its turn meanwhile, and come after the second.
+	reorders bool
 
 	mu      sync.Mutex
 	answers map[string]answered      // by source and id
@@ -116,10 +126,11 @@ type answered struct {
 	leaf  verifier.Hash
 }
 
-func newKillRun(t *testing.T, dir string) *killRun {
-	k := &killRun{t: t, dir: dir, tokens: map[string]string{},
+func newKillRun(t *testing.T, dir string, where ...string) *killRun {
+	k := &killRun{t: t, dir: dir, where: where, tokens: map[string]string{},
 		answers: map[string]answered{}, sent: map[string][]byte{}, heads: map[uint64]verifier.Hash{}}
-	if out, err := exec.Command("prooftrail", "init", "--data", k.dir, "--origin", "example.com/audit", "--source", "cron://").CombinedOutput(); err != nil {
+	init := append([]string{"init", "--data", k.dir, "--origin", "example.com/audit", "--source", "cron://"}, where...)
+	if out, err := exec.Command("prooftrail", init...).CombinedOutput(); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
 	var err error
@@ -155,7 +166,8 @@ type server struct {
 }
 
 func (k *killRun) command() *exec.Cmd {
-	return exec.Command("prooftrail", append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, k.flags...)...)
+	args := append([]string{"serve", "--data", k.dir, "--listen", "127.0.0.1:0"}, k.where...)
+	return exec.Command("prooftrail", append(args, k.flags...)...)
 }
 
 // run starts a server's process. It ends with the test at the latest.
@@ -370,28 +382,36 @@ type sender struct {
 // send goes on until something isn't answered: the server is gone, or can't now.
 func (s *sender) send(to *server, c *client.Client, count func(int)) {
 	for {
-		for len(s.open) < s.batch {
-			s.open = append(s.open, s.next())
-		}
-		results, err := c.SubmitBatch(context.Background(), s.open)
-		if err != nil {
-			if !to.mayFail(err) {
-				s.run.t.Errorf("submitting: %v", err)
-			}
-			return
-		}
-		var left [][]byte
-		for i := range results {
-			if !s.run.note(to, s.open[i], &results[i]) {
-				left = append(left, s.open[i])
-			}
-		}
-		s.answered += len(s.open) - len(left)
-		count(len(s.open) - len(left))
-		if s.open = left; len(left) > 0 {
+		n, ok := s.sendOnce(to, c)
+		count(n)
+		if !ok {
 			return
 		}
 	}
+}
+
+// sendOnce makes one request, and says how many events were answered, and whether all were.
+func (s *sender) sendOnce(to *server, c *client.Client) (answered int, all bool) {
+	for len(s.open) < s.batch {
+		s.open = append(s.open, s.next())
+	}
+	results, err := c.SubmitBatch(context.Background(), s.open)
+	if err != nil {
+		if !to.mayFail(err) {
+			s.run.t.Errorf("submitting: %v", err)
+		}
+		return 0, false
+	}
+	var left [][]byte
+	for i := range results {
+		if !s.run.note(to, s.open[i], &results[i]) {
+			left = append(left, s.open[i])
+		}
+	}
+	answered = len(s.open) - len(left)
+	s.answered += answered
+	s.open = left
+	return answered, len(left) == 0
 }
 
 // note remembers an answer; false if there was none.

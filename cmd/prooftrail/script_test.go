@@ -21,15 +21,22 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 )
 
 // TestMain lets the test binary stand in for prooftrail: in scripts, and for
 // tests that need a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(withDatabase{m}, map[string]func(){
 		"prooftrail": func() { os.Exit(Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
+
+// withDatabase runs the tests, and ends the MariaDB server that they have started.
+type withDatabase struct{ *testing.M }
+
+func (w withDatabase) Run() int { return mariadbtest.Run(w.M) }
 
 // The scripts drive the real programs, prooftrail-verify as an auditor has it.
 func TestScripts(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"os"
 	"testing"
 
-	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/pubstore/pubstoretest"
 )
