@@ -50,7 +50,7 @@ const (
 	sqlMode  = "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
 )
 
-// Open returns the database. It doesn't connect yet: Check does.
+// Open returns the database. It doesn't connect yet.
 func Open(cfg Config) (*sql.DB, error) {
 	c, err := cfg.driver()
 	if err != nil {
@@ -60,7 +60,7 @@ func Open(cfg Config) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	db := sql.OpenDB(connector)
+	db := sql.OpenDB(batchConnector{connector})
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(time.Minute)

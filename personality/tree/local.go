@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/prooftrail/prooftrail/personality/mysqldb"
 	"github.com/prooftrail/prooftrail/personality/pebblestore"
 )
 
@@ -151,9 +152,14 @@ const holeBelowRoot = "got unexpected index"
 // known adds this package's error to one of Trillian's, where there is one. It doesn't
 // for InvalidArgument and others that may mean several things.
 func known(err error) error {
+	var taken *mysqldb.TakenError
 	switch {
 	case err == nil || errors.Is(err, ErrCorrupt):
 		return err
+	case errors.As(err, &taken) && taken.Table == "LeafData":
+		return fmt.Errorf("%w (%w)", ErrDuplicate, err)
+	case errors.As(err, &taken):
+		return fmt.Errorf("%w (%w)", ErrIndexTaken, err)
 	case errors.Is(err, pebblestore.ErrCorrupt) || strings.Contains(err.Error(), rootMismatch):
 		return fmt.Errorf("%w: %w: %w", ErrBroken, ErrCorrupt, err)
 	case errors.Is(err, storage.ErrTreeNeedsInit) || status.Code(err) == codes.NotFound:

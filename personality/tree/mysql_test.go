@@ -323,3 +323,47 @@ func TestMySQLDeadlocks(t *testing.T) {
 		next = got
 	}
 }
+
+// TestMySQLStatements: a batch of leaves is one insert a table, whatever its size. Should an
+// upgrade of Trillian change what it says, this is what notices.
+func TestMySQLStatements(t *testing.T) {
+	s := mariadbtest.Start(t)
+	db := openMySQLDB(t, s, s.Database(t))
+	tr := createMySQL(t, db, tree.Options{})
+	if err := tr.Append(t.Context(), treetest.Leaves(0, 1)); err != nil {
+		t.Fatal(err)
+	}
+	count := func() map[string]int {
+		rows, err := s.Root(t, "").QueryContext(t.Context(), "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_insert', 'Com_savepoint', 'Com_commit', 'Com_select')")
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := map[string]int{}
+		for rows.Next() {
+			var name string
+			var n int
+			if err := rows.Scan(&name, &n); err != nil {
+				t.Fatal(err)
+			}
+			counts[name] = n
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return counts
+	}
+	before := count()
+	if err := tr.Append(t.Context(), treetest.Leaves(1, 500)); err != nil {
+		t.Fatal(err)
+	}
+	after := count()
+	if inserts, savepoints := after["Com_insert"]-before["Com_insert"], after["Com_savepoint"]-before["Com_savepoint"]; inserts != 2 || savepoints != 0 {
+		t.Errorf("500 leaves: %d inserts, %d savepoints; want 2 and none", inserts, savepoints)
+	}
+	if selects, commits := after["Com_select"]-before["Com_select"], after["Com_commit"]-before["Com_commit"]; selects > 4 || commits > 2 {
+		t.Errorf("500 leaves: %d selects, %d commits", selects, commits)
+	}
+	if root, err := tr.Integrate(t.Context(), 501); err != nil || root != rootsOf(501)[501] {
+		t.Errorf("%+v, %v", root, err)
+	}
+}
