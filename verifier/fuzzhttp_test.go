@@ -49,7 +49,7 @@ func FuzzLogURL(f *testing.F) {
 		}
 		for i, r := range sent {
 			u := r.URL
-			if u.Host != given.Host || u.Scheme != given.Scheme || u.Scheme != "https" && !isLoopback(u.Hostname()) {
+			if u.Hostname() != given.Hostname() || u.Port() != given.Port() || u.Scheme != given.Scheme || u.Scheme != "https" && !isLoopback(u.Hostname()) {
 				t.Errorf("%q: asked %s", raw, u)
 			}
 			if i == 0 && (r.Header.Get("Authorization") != "" || !strings.HasSuffix(u.Path, "/checkpoint") || u.RawQuery != "") {

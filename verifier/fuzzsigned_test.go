@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,10 +80,18 @@ func FuzzCosignatures(f *testing.F) {
 	heads, cosigned := map[Checkpoint]bool{}, map[Cosignature]bool{}
 	for _, c := range cases {
 		f.Add(c.Blocks["note"])
-		if head, w, err := p.Verify(c.Blocks["note"]); err == nil {
-			heads[head] = true
-			for _, cs := range w.Cosigned {
-				cosigned[cs] = true
+		text, sigs, _ := bytes.Cut(c.Blocks["note"], []byte("\n\n"))
+		lines := bytes.SplitAfter(sigs, []byte("\n"))
+		for i := range lines { // each by itself: of a note that is refused some may be good
+			one := slices.Concat(text, []byte("\n\n"), lines[0])
+			if i > 0 {
+				one = append(one, lines[i]...)
+			}
+			if head, w, err := p.Verify(one); err == nil {
+				heads[head] = true
+				for _, cs := range w.Cosigned {
+					cosigned[cs] = true
+				}
 			}
 		}
 	}

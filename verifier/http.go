@@ -58,7 +58,7 @@ type HTTPLog struct {
 // NewHTTPLog checks the configuration; it sends nothing.
 func NewHTTPLog(cfg HTTPConfig) (*HTTPLog, error) {
 	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return nil, fmt.Errorf("log URL %q: expected https://host[:port]/…/logs/<log>", cfg.URL)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !cfg.AllowHTTP && !isLoopback(u.Hostname())) {

@@ -140,7 +140,7 @@ func parseBase(raw string, insecure bool) (*url.URL, error) {
 	switch {
 	case u.Host == "" && u.Opaque != "": // host:port
 		return nil, fmt.Errorf("client: server URL %q: expected a scheme, as in https://host[:port]", u.Redacted())
-	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, fmt.Errorf("client: server URL %q: expected https://host[:port]", u.Redacted())
 	case u.Scheme == "https", u.Scheme == "http" && (insecure || isLoopback(u.Hostname())):
 	case u.Scheme == "http":
