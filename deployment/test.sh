@@ -26,6 +26,8 @@ readonly no_vuln_data="the vulnerability data at vuln.go.dev can't be reached fr
 
 readonly not_run=77 # a step's return code for "could not be run"; $why says why
 
+export PATH=$PATH:/usr/sbin # where Debian has mariadbd
+
 tools=$PWD/.tools
 work=$PWD/.test
 why=
@@ -187,6 +189,7 @@ step_tidy() {
 # step_test runs the tests under the race detector, which needs a C compiler.
 step_test() {
 	local race=(-race) packages missing
+	need mariadbd mariadb-server-core || return "$not_run"
 	need gcc gcc libc6-dev || race=()
 	missing=$why why=
 	mapfile -t packages < <(go list ./... | grep -vE "$process_tests")
@@ -199,6 +202,7 @@ step_test() {
 step_process() {
 	need openssl openssl || return "$not_run"
 	need curl curl ca-certificates || return "$not_run"
+	need mariadbd mariadb-server-core || return "$not_run"
 	local packages
 	mapfile -t packages < <(go list ./... | grep -E "$process_tests|$many_faults")
 	[ "${#packages[@]}" -gt 0 ] || return 1 # the pattern no longer fits the tree

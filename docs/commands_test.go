@@ -9,15 +9,46 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 )
 
 // address is where the pages let the service listen. Another port is put in
 // its place, so that pages can be tested beside a service that runs.
 const address = "127.0.0.1:8080"
+
+// dsn is the database that pages use, and passwordFile has its password. Another is put in
+// its place, likewise.
+const (
+	dsn          = "prooftrail@tcp(127.0.0.1:3306)/prooftrail"
+	passwordFile = "mysql.password"
+)
+
+// withDatabase puts a database of the test's own in the place of the pages'.
+func withDatabase(t *testing.T, dir string, commands []command) []command {
+	t.Helper()
+	uses := func(c command) bool { return strings.Contains(c.text, dsn) }
+	if !slices.ContainsFunc(commands, uses) {
+		return commands
+	}
+	s := mariadbtest.Shared(t)
+	own := s.DSN(s.Database(t))
+	if err := os.WriteFile(filepath.Join(dir, passwordFile), []byte(mariadbtest.Password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	commands = slices.Clone(commands)
+	for i := range commands {
+		commands[i].text = strings.ReplaceAll(commands[i].text, dsn, own)
+	}
+	return commands
+}
+
+func TestMain(m *testing.M) { os.Exit(mariadbtest.Run(m)) }
 
 // pageTime bounds the commands of one page.
 const pageTime = 3 * time.Minute
@@ -102,6 +133,7 @@ func TestCommands(t *testing.T) {
 // run runs a page's commands in one bash and compares what they print.
 func run(t *testing.T, bin string, commands []command) {
 	dir, outputs := t.TempDir(), t.TempDir()
+	commands = withDatabase(t, dir, commands)
 	free := freeAddress(t)
 	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
 	defer cancel()

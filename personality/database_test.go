@@ -95,7 +95,7 @@ func TestProcessesThatLoseTheirTurn(t *testing.T) {
 	killed, admin := make(chan int), s.Root(t, "")
 	go func() {
 		n := 0
-		for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		for ; ctx.Err() == nil; <-time.After(50 * time.Millisecond) {
 			var id int64
 			err := admin.QueryRowContext(ctx, "SELECT id FROM information_schema.processlist WHERE db = ? ORDER BY RAND() LIMIT 1", database).Scan(&id)
 			if err == nil {

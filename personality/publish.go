@@ -303,7 +303,7 @@ func (s *Service) sameAsSequenced(first uint64, st *step) error {
 	}
 	if next < end && s.shared() { // or somebody wrote to the database: who reads it back will see
 		s.callSequencer()
-		return fmt.Errorf("Trillian's tree has %d entries: %w", end, errOthers)
+		return fmt.Errorf("the tree has %d entries: %w", end, errOthers)
 	}
 	if next < end {
 		return s.refuse(fmt.Sprintf("Trillian's tree has %d entries, but this log sequenced only %d", end, next), errUnmarked)

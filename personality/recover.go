@@ -44,13 +44,7 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.checkHead(ctx, head); err != nil {
 		return s.asRefusal(err)
 	}
-	if errors.Is(anchorErr, ErrAnchor) {
-		anchorErr = s.refuse(anchorErr.Error(), anchorErr)
-	}
-	if anchorErr != nil {
-		return s.asRefusal(anchorErr)
-	}
-	if err := s.checkAnchor(ctx, head, anchored); err != nil {
+	if err := s.checkAnchor(ctx, head, anchored, anchorErr); err != nil {
 		return s.asRefusal(err)
 	}
 	if err := checkEdge(ctx, s.store, head.Size); err != nil {
@@ -73,16 +67,25 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {
 		return err
 	}
+	return s.asRefusal(s.publishStored(ctx))
+}
+
+// publishStored publishes what is stored past the head.
+func (s *Service) publishStored(ctx context.Context) error {
 	if err := s.resync(ctx); err != nil {
-		return s.asRefusal(err)
+		return err
 	}
 	for {
 		size, ok := s.nextStep()
 		if !ok {
 			return nil
 		}
-		if err := s.publish(ctx, size); err != nil {
-			return s.asRefusal(err)
+		err := s.publish(ctx, size)
+		if errors.Is(err, errOthers) { // the turn was lost
+			err = s.resync(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -194,7 +197,13 @@ func (s *Service) damaged(size uint64, err error) error {
 }
 
 // checkAnchor compares the head with the newest one that may have been signed (I3).
-func (s *Service) checkAnchor(ctx context.Context, head, anchored pubstore.Head) error {
+func (s *Service) checkAnchor(ctx context.Context, head, anchored pubstore.Head, err error) error {
+	if errors.Is(err, ErrAnchor) {
+		return s.refuse(err.Error(), err)
+	}
+	if err != nil {
+		return err
+	}
 	if anchored.Size > head.Size {
 		return s.olderCopy(head.Size, anchored.Size, "anchor")
 	}

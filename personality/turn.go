@@ -289,22 +289,24 @@ func (s *Service) coversTile(ctx context.Context, level uint, n uint64, width in
 func (s *Service) follow(ctx context.Context) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	var kept *publishedHead
+	var kept *publishedHead // the head whose checkpoint has been kept
+	keep := func(at *publishedHead) {
+		if at != kept && at.note != nil && s.store.PutCheckpoint(ctx, at.note) == nil {
+			kept = at
+		}
+	}
 	var tailAt uint64 // where entries were found the last time, unpublished; 0: nowhere
 	for {
 		select {
 		case <-s.closing:
+			keep(s.published.Load())
 			return
 		case <-tick.C:
 		}
 		at := s.head(ctx)
+		keep(at)
 		if err := s.followTokens(ctx); err != nil {
 			s.log.Warn("reading the tokens failed", "error", err)
-		}
-		if at != kept && at.note != nil {
-			if err := s.store.PutCheckpoint(ctx, at.note); err == nil {
-				kept = at
-			}
 		}
 		found := s.hasTail(ctx, at.head.Size)
 		if found && tailAt == at.head.Size+1 {

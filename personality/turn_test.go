@@ -32,7 +32,7 @@ func (l *localTurns) Acquire(ctx context.Context) (time.Time, error) {
 		if ctx.Err() != nil {
 			return time.Time{}, ctx.Err()
 		}
-		time.Sleep(100 * time.Microsecond)
+		<-time.After(100 * time.Microsecond)
 	}
 	l.held = !l.lossy
 	return time.Now().Add(time.Duration(l.ahead.Load())), nil
@@ -138,7 +138,7 @@ func (l *several) submitTo(i int, id, note string) Result {
 		if r.Err == nil || !errors.Is(r.Err, ErrUnavailable) || time.Since(began) > 20*time.Second {
 			return r
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 }
 
@@ -250,7 +250,7 @@ func TestTokensFollow(t *testing.T) {
 	}
 	become := func(valid bool) {
 		t.Helper()
-		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		for began := time.Now(); ; <-time.After(10 * time.Millisecond) {
 			_, err := l.svcs[1].Authenticate(t.Context(), text)
 			if (err == nil) == valid {
 				return
@@ -285,7 +285,7 @@ func TestTailIsTakenOver(t *testing.T) {
 	if r := p.Wait(t.Context(), Durable); r.Err != nil || r.Index != 1 {
 		t.Fatalf("%+v", r)
 	}
-	for began := time.Now(); l.svcs[1].published.Load().head.Size < 2; time.Sleep(10 * time.Millisecond) {
+	for began := time.Now(); l.svcs[1].published.Load().head.Size < 2; <-time.After(10 * time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
 			t.Fatal("nobody published it")
 		}

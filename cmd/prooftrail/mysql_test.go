@@ -79,7 +79,7 @@ func (p *pair) answeredSince(counts []atomic.Int64) {
 	for i := range counts {
 		before[i] = counts[i].Load()
 	}
-	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	for began := time.Now(); ; <-time.After(5 * time.Millisecond) {
 		waiting := -1
 		for i := range counts {
 			if counts[i].Load() == before[i] {
@@ -153,7 +153,7 @@ func (p *pair) sendOn(ctx context.Context, i int, s *sender, count *atomic.Int64
 			n, ok := s.sendOnce(to, c)
 			count.Add(int64(n))
 			if !ok {
-				time.Sleep(20 * time.Millisecond)
+				<-time.After(20 * time.Millisecond)
 			}
 		}
 		c.Close()
@@ -167,7 +167,7 @@ func TestFaultsOnMySQL(t *testing.T) {
 	p := newPair(t)
 	p.fault("the database is killed", func() {
 		p.db.Kill(t)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		p.db.Restart(t)
 	})
 	p.fault("a server is killed", func() {
@@ -188,18 +188,18 @@ func TestFaultsOnMySQL(t *testing.T) {
 	})
 	p.fault("the database is stopped for 20 s", func() {
 		p.db.Pause(t)
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		p.db.Resume(t)
 	})
 	p.fault("connections are cut, again and again", func() {
 		for range 40 {
 			p.cutConnections(t)
-			time.Sleep(50 * time.Millisecond)
+			<-time.After(50 * time.Millisecond)
 		}
 	})
 	p.fault("the database is read-only for a while", func() {
 		p.db.Exec(t, "SET GLOBAL read_only = ON")
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		p.db.Exec(t, "SET GLOBAL read_only = OFF")
 	})
 	for _, s := range p.servers {
@@ -215,7 +215,7 @@ func pause(t *testing.T, s *server) {
 			t.Fatal(err)
 		}
 		if sig == syscall.SIGSTOP {
-			time.Sleep(20 * time.Second)
+			<-time.After(20 * time.Second)
 		}
 	}
 }

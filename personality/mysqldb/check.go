@@ -86,13 +86,9 @@ func (s *setting) refusal(value string) error {
 	return fmt.Errorf("%w: the server's %s is %s, expected %s: %s. To mend it: %s", ErrConfig, s.name, value, s.want, s.why, how)
 }
 
-// variables reads the variables that are looked at.
+// variables reads the server's variables.
 func variables(ctx context.Context, db *sql.DB) (_ map[string]string, err error) {
-	names := []any{"log_bin", "wsrep_on", binlogSetting.name}
-	for _, s := range settings {
-		names = append(names, s.name)
-	}
-	rows, err := db.QueryContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?"+strings.Repeat(",?", len(names)-1)+")", names...)
+	rows, err := db.QueryContext(ctx, "SHOW GLOBAL VARIABLES")
 	if err != nil {
 		return nil, err
 	}

@@ -164,7 +164,7 @@ func TestMigrate(t *testing.T) {
 		}
 	}
 	exec("DELETE FROM goose_db_version WHERE version_id = 2")
-	if err := CheckSchema(ctx, db); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "migrate") {
+	if err := CheckSchema(ctx, db); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "schema") {
 		t.Errorf("an older version: %v", err)
 	}
 	exec("INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, 1), (9, 1)")
@@ -291,7 +291,7 @@ func TestLockWanted(t *testing.T) {
 	}
 	wanted := func(want bool) {
 		t.Helper()
-		for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		for began := time.Now(); ; <-time.After(5 * time.Millisecond) {
 			got, err := a.Wanted(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -145,6 +145,9 @@ func (l *local) remembered() *trillian.Tree {
 // don't make the stored root.
 const rootMismatch = "root hash mismatch"
 
+// missingNodes is what Trillian says, likewise, when nodes below the root aren't stored.
+const missingNodes = "preload did not get all tiles"
+
 // holeBelowRoot is how Trillian's MySQL storage begins to say, likewise, that a leaf below
 // the root is missing.
 const holeBelowRoot = "got unexpected index"
@@ -160,7 +163,7 @@ func known(err error) error {
 		return fmt.Errorf("%w (%w)", ErrDuplicate, err)
 	case errors.As(err, &taken):
 		return fmt.Errorf("%w (%w)", ErrIndexTaken, err)
-	case errors.Is(err, pebblestore.ErrCorrupt) || strings.Contains(err.Error(), rootMismatch):
+	case errors.Is(err, pebblestore.ErrCorrupt) || strings.Contains(err.Error(), rootMismatch), strings.Contains(err.Error(), missingNodes):
 		return fmt.Errorf("%w: %w: %w", ErrBroken, ErrCorrupt, err)
 	case errors.Is(err, storage.ErrTreeNeedsInit) || status.Code(err) == codes.NotFound:
 		return fmt.Errorf("%w: %w", ErrNoTree, err)
@@ -214,7 +217,10 @@ func (l *local) again(ctx context.Context, f func() error) error {
 		if status.Code(err) != codes.Aborted || tried == maxDeadlocks || ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(rand.N(time.Duration(tried) * time.Millisecond))
+		select {
+		case <-time.After(rand.N(time.Duration(tried) * time.Millisecond)):
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -114,7 +114,7 @@ func TestMySQLDamage(t *testing.T) {
 		t.Run(damage, func(t *testing.T) {
 			db := openMySQLDB(t, mariadbtest.Shared(t), mariadbtest.Shared(t).Database(t))
 			tr := filled(t, db)
-			time.Sleep(1100 * time.Millisecond) // metadata are believed for a second
+			<-time.After(1100 * time.Millisecond) // metadata are believed for a second
 			if _, err := db.ExecContext(t.Context(), damage); err != nil {
 				t.Fatal(err)
 			}
@@ -238,7 +238,7 @@ func TestMySQLServerKilled(t *testing.T) {
 				_, _ = tr.Integrate(ctx, root.Size+10)
 			}
 		})
-		time.Sleep(time.Duration(200+100*round) * time.Millisecond)
+		<-time.After(time.Duration(200+100*round) * time.Millisecond)
 		s.Kill(t)
 		cancel()
 		wg.Wait()

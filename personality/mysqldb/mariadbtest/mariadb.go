@@ -92,7 +92,7 @@ func path(name string) (string, error) {
 	if p := filepath.Join("/usr/sbin", name); executable(p) {
 		return p, nil
 	}
-	return "", fmt.Errorf("%s is missing: install it with apt-get install mariadb-server", name)
+	return "", fmt.Errorf("%s is missing: install it with apt-get install mariadb-server-core", name)
 }
 
 func executable(p string) bool {
@@ -115,9 +115,6 @@ func start(args ...string) (_ *Server, err error) {
 			s.end()
 		}
 	}()
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, err
-	}
 	out, err := exec.Command(install, append(s.common(), "--auth-root-authentication-method=normal", "--skip-test-db")...).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
@@ -174,7 +171,7 @@ func (s *Server) start() error {
 	s.mu.Lock()
 	s.cmd, s.done = cmd, done
 	s.mu.Unlock()
-	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
 		if err = s.exec("SELECT 1"); err == nil {
 			return nil
 		}
@@ -314,4 +311,26 @@ func (s *Server) end() {
 		<-s.done
 	}
 	_ = os.RemoveAll(s.dir)
+}
+
+// Copy makes one database what another one is: what a dump of the one, loaded into the
+// other, does.
+func (s *Server) Copy(tb testing.TB, from, to string) {
+	tb.Helper()
+	rows, err := s.Root(tb, "").QueryContext(context.Background(), "SELECT table_name FROM information_schema.tables WHERE table_schema = ?", from)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	statements := "SET foreign_key_checks = 0; DROP DATABASE " + to + "; CREATE DATABASE " + to + ";"
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			tb.Fatal(err)
+		}
+		statements += fmt.Sprintf("CREATE TABLE %s.%s LIKE %s.%s; INSERT INTO %s.%s SELECT * FROM %s.%s;", to, table, from, table, to, table, from, table)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	s.Exec(tb, statements)
 }
