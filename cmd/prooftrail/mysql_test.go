@@ -38,6 +38,7 @@ type pair struct {
 	*killRun
 	db       *mariadbtest.Server
 	database string
+	proxy    *proxy // between the servers and the database
 
 	mu      sync.Mutex
 	servers [2]*server // nil: it doesn't run
@@ -46,7 +47,11 @@ type pair struct {
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{db: mariadbtest.Start(t)}
+	p.proxy = newProxy(t, p.db.Addr())
 	where, database := onMySQL(t, p.db)
+	for i := range where {
+		where[i] = strings.Replace(where[i], p.db.Addr(), p.proxy.addr(), 1)
+	}
 	p.killRun, p.database = newKillRun(t, filepath.Join(t.TempDir(), "log"), where...), database
 	p.reorders = true
 	for i := range p.servers {
@@ -196,6 +201,17 @@ func TestFaultsOnMySQL(t *testing.T) {
 			p.cutConnections(t)
 			<-time.After(50 * time.Millisecond)
 		}
+	})
+	p.fault("answers of the database are lost, again and again", func() {
+		for range 30 {
+			p.proxy.loseAnswers()
+			<-time.After(100 * time.Millisecond)
+		}
+	})
+	p.fault("each answer of the database takes 30 ms more", func() {
+		p.proxy.delay.Store(int64(30 * time.Millisecond))
+		<-time.After(5 * time.Second)
+		p.proxy.delay.Store(0)
 	})
 	p.fault("the database is read-only for a while", func() {
 		p.db.Exec(t, "SET GLOBAL read_only = ON")
