@@ -149,3 +149,30 @@ func TestFurtherAnchor(t *testing.T) {
 	l.mustSubmit("c", "x")
 	l.mustAudit()
 }
+
+// TestDatabaseGone: readiness tells that the database is gone, though nobody sends an
+// event, and that it is back.
+func TestDatabaseGone(t *testing.T) {
+	s := mariadbtest.Start(t)
+	l, _ := newDatabaseLog(t, s)
+	l.cfg.MaxLag = time.Second
+	l.open(nil)
+	l.mustSubmit("a", "x")
+	become := func(ready bool) {
+		t.Helper()
+		for began := time.Now(); l.svc.Ready(t.Context()).Ready != ready; <-time.After(20 * time.Millisecond) {
+			if time.Since(began) > 15*time.Second {
+				t.Fatalf("ready: %t", !ready)
+			}
+		}
+	}
+	s.Kill(t)
+	become(false)
+	if r := l.svc.Ready(t.Context()); r.Refusing || r.Reason != "events can't be stored" {
+		t.Errorf("%+v", r)
+	}
+	s.Restart(t)
+	become(true)
+	l.mustSubmit("b", "x")
+	l.mustAudit()
+}

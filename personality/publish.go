@@ -91,8 +91,10 @@ func (s *Service) nextStep() (size uint64, ok bool) {
 // publish moves the head to at least size: integrate, read back, recompute,
 // compare, write, anchor, sign. See the crash table in the package comment.
 func (s *Service) publish(ctx context.Context, size uint64) error {
-	s.headMu.Lock()
-	defer s.headMu.Unlock()
+	if err := s.headMu.lock(ctx); err != nil {
+		return err
+	}
+	defer s.headMu.unlock()
 	if s.published.Load().head.Size >= size { // another process has
 		return nil
 	}

@@ -52,9 +52,11 @@ type Service struct {
 	called    chan struct{} // tells the sequencer to read back what it didn't store
 
 	// The published tree: headMu is held while it moves.
-	headMu sync.Mutex
+	headMu ctxMutex
 	fold   publisher
 	edge   edge
+	pollMu sync.Mutex
+	polled time.Time // when the store was last asked for a newer head
 
 	published atomic.Pointer[publishedHead]
 	fault     atomic.Pointer[Fault]
@@ -129,7 +131,7 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
-		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), called: make(chan struct{}, 1), closing: make(chan struct{}),
+		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), called: make(chan struct{}, 1), headMu: make(ctxMutex, 1), closing: make(chan struct{}),
 	}
 	p.corruption.listen(func(err error) { _ = s.refuse("the database's files: "+err.Error(), err) })
 	if err := s.tokens.load(ctx, p.keys, p.store); errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {

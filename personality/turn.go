@@ -37,6 +37,9 @@ const (
 	yieldEvery = 100 * time.Millisecond
 	// followEvery is how often a process looks for what others have done.
 	followEvery = time.Second
+	// pollTimeout bounds how long a reader waits for the newest head. Past it the newest
+	// that is known has to do.
+	pollTimeout = 2 * time.Second
 	// maxClockError is how far this machine's clock may be from the database's (I6).
 	maxClockError = 5 * time.Minute
 )
@@ -76,6 +79,9 @@ func (s *Service) beginTurn(ctx context.Context) error {
 // behind what any of them has signed (I3), as far as they share the anchor.
 func (s *Service) checkTurn(ctx context.Context) error {
 	anchored, err := s.parts.anchor.Load(ctx) // first: the head may move in between, and the anchor after it
+	if errors.Is(err, ErrAnchor) {
+		return s.refuse(err.Error(), err)
+	}
 	if err != nil {
 		return err
 	}
@@ -132,6 +138,10 @@ func (s *Service) yield(ctx context.Context) {
 	for !s.drained() {
 		select {
 		case <-s.idle:
+		case <-s.called: // the publisher waits for what only the sequencer can do
+			s.callSequencer()
+			s.endTurn(ctx)
+			return
 		case <-patience.C:
 			s.endTurn(ctx)
 			return
@@ -179,10 +189,26 @@ func (s *Service) catchUp(ctx context.Context) {
 // followHead reads the stored head and, where another process has moved it, goes on
 // from there.
 func (s *Service) followHead(ctx context.Context) error {
-	s.headMu.Lock()
-	defer s.headMu.Unlock()
+	if err := s.headMu.lock(ctx); err != nil {
+		return err
+	}
+	defer s.headMu.unlock()
 	return s.followHeadLocked(ctx)
 }
+
+// ctxMutex is a lock that is waited for no longer than a context says.
+type ctxMutex chan struct{}
+
+func (m ctxMutex) lock(ctx context.Context) error {
+	select {
+	case m <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (m ctxMutex) unlock() { <-m }
 
 func (s *Service) followHeadLocked(ctx context.Context) error {
 	stored, err := s.store.Head(ctx)
@@ -263,11 +289,33 @@ func (s *Service) checkStored(ctx context.Context, size uint64) error {
 // as that can be read: what one process has shown isn't taken back by another.
 func (s *Service) head(ctx context.Context) *publishedHead {
 	if s.shared() && s.refusing() == nil {
-		if err := s.followHead(ctx); err != nil {
+		if err := s.poll(ctx); err != nil {
 			s.log.Warn("reading the newest head failed", "error", err)
 		}
 	}
 	return s.published.Load()
+}
+
+// poll looks whether another process has moved the head. Those who ask at once share
+// one look, which begins after each of them has asked, and nobody waits long for it.
+func (s *Service) poll(ctx context.Context) error {
+	asked := time.Now()
+	s.pollMu.Lock()
+	defer s.pollMu.Unlock()
+	if s.polled.After(asked) {
+		return nil
+	}
+	s.polled = time.Now()
+	ctx, stop := context.WithTimeout(ctx, pollTimeout)
+	defer stop()
+	stored, err := s.store.Head(ctx)
+	if err == nil && stored.Head == s.published.Load().head {
+		return nil // without waiting for the publisher
+	}
+	if err != nil {
+		return s.refuseDamage(err)
+	}
+	return s.followHead(ctx)
 }
 
 // covers reports whether the published tree has so many entries.
@@ -303,7 +351,11 @@ func (s *Service) follow(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		at := s.head(ctx)
+		if err := s.poll(ctx); err != nil && s.refusing() == nil {
+			s.log.Warn("reading the newest head failed", "error", err)
+			s.storageFails()
+		}
+		at := s.published.Load()
 		keep(at)
 		if err := s.followTokens(ctx); err != nil {
 			s.log.Warn("reading the tokens failed", "error", err)
@@ -317,6 +369,17 @@ func (s *Service) follow(ctx context.Context) {
 			tailAt = at.head.Size + 1
 		}
 	}
+}
+
+// storageFails has readiness tell of it, though nobody sends an event, and the sequencer
+// find out when it is over.
+func (s *Service) storageFails() {
+	s.progress(func(w *watch) {
+		if w.failing.IsZero() {
+			w.failing = time.Now()
+		}
+	})
+	s.callSequencer()
 }
 
 // hasTail reports whether entries are stored past the published head, and none of them

@@ -339,10 +339,12 @@ func TestOlderStoreWhileRunning(t *testing.T) {
 	l := openSeveral(t, 2, false, func(_ int, p *parts) { p.store = olderHead{p.store, &old} })
 	l.submitTo(0, "a", "x")
 	before := must(l.svcs[0].store.Head(t.Context()))
-	l.svcs[0].headMu.Lock() // it sees nothing of what follows
+	if err := l.svcs[0].headMu.lock(t.Context()); err != nil { // it sees nothing of what follows
+		t.Fatal(err)
+	}
 	l.submitTo(1, "b", "x")
 	old.Store(&before)
-	l.svcs[0].headMu.Unlock()
+	l.svcs[0].headMu.unlock()
 	for i, s := range l.svcs {
 		p, err := s.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("later", i), "x"))
 		if err == nil {
