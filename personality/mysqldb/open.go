@@ -122,8 +122,9 @@ func parseDSN(dsn string) (*mysql.Config, error) {
 	case c.Net != "tcp" && c.Net != "unix":
 		return nil, fmt.Errorf("DSN: network %q: expected tcp or unix", c.Net)
 	}
-	if i := strings.LastIndexByte(dsn, '?'); i >= 0 {
-		params, err := url.ParseQuery(dsn[i+1:])
+	_, afterSlash, _ := cutLast(dsn, '/') // as the driver does
+	if _, text, ok := strings.Cut(afterSlash, "?"); ok {
+		params, err := url.ParseQuery(text)
 		if err != nil {
 			return nil, errors.New("DSN: its parameters: expected name=value&name=value")
 		}
@@ -137,6 +138,15 @@ func parseDSN(dsn string) (*mysql.Config, error) {
 		return nil, errors.New("DSN: parameter tls: expected true or false")
 	}
 	return c, nil
+}
+
+// cutLast cuts s around the last sep.
+func cutLast(s string, sep byte) (before, after string, found bool) {
+	i := strings.LastIndexByte(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
 }
 
 // isSecure reports whether nobody between here and the server can listen or answer.

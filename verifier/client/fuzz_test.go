@@ -205,7 +205,7 @@ func FuzzServerURL(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if r.URL.Host != given.Host || r.URL.Scheme != "https" && !isLoopback(r.URL.Hostname()) || r.URL.User != nil || r.URL.RawQuery != "" {
+		if r.URL.Hostname() != given.Hostname() || r.URL.Port() != given.Port() || r.URL.Scheme != "https" && !isLoopback(r.URL.Hostname()) || r.URL.User != nil || r.URL.RawQuery != "" {
 			t.Errorf("%q: asks %s", raw, r.URL)
 		}
 	})
