@@ -19,7 +19,7 @@ readonly process_tests='/(cmd/[^/]+|docs)$'
 
 # Packages that have so many faults to inject that the race detector, which makes
 # each cost ten times as much, is given some of them (-short). All run without it.
-readonly many_faults='/personality$'
+readonly many_faults='/personality(/tree)?$'
 
 # The one thing that may be missing in continuous integration too.
 readonly no_vuln_data="the vulnerability data at vuln.go.dev can't be reached from here"

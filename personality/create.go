@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/mod/sumdb/note"
@@ -95,16 +96,21 @@ func Create(ctx context.Context, cfg CreateConfig) (*Created, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
-	vkey, err := unlessFull(c.room, func() (string, error) { return create(ctx, cfg, c, building) })
+	var anchored atomic.Bool // for this may go on while create hangs on a full disk
+	vkey, err := unlessFull(c.room, func() (string, error) { return create(ctx, cfg, c, building, &anchored) })
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("create log: %w", err), os.RemoveAll(building))
+		err = errors.Join(fmt.Errorf("create log: %w", err), os.RemoveAll(building))
+		if anchored.Load() {
+			err = errors.Join(err, os.Remove(c.Anchor))
+		}
+		return nil, err
 	}
 	return &Created{VKey: vkey, PolicyFile: filepath.Join(c.Dir, PolicyFile)}, nil
 }
 
 // create fills the directory that becomes c.Dir, makes the anchor and what the log is
 // stored in, and gives the directory its name last.
-func create(ctx context.Context, cfg CreateConfig, c Config, building string) (vkey string, err error) {
+func create(ctx context.Context, cfg CreateConfig, c Config, building string, anchored *atomic.Bool) (vkey string, err error) {
 	skey, vkey, err := note.GenerateKey(rand.Reader, cfg.Origin)
 	if err != nil {
 		return "", fmt.Errorf("make signing key: %w", err)
@@ -127,14 +133,15 @@ func create(ctx context.Context, cfg CreateConfig, c Config, building string) (v
 	if err := createAnchor(c.Anchor, vkey, n.empty); err != nil {
 		return "", err
 	}
+	anchored.Store(true)
 	if err := c.storage().create(ctx, building, n); err != nil {
-		return "", errors.Join(err, os.Remove(c.Anchor))
+		return "", err
 	}
 	if err := syncDir(building); err != nil {
-		return "", errors.Join(err, os.Remove(c.Anchor))
+		return "", err
 	}
 	if err := os.Rename(building, c.Dir); err != nil {
-		return "", errors.Join(err, os.Remove(c.Anchor))
+		return "", err
 	}
 	return vkey, syncDir(filepath.Dir(c.Dir))
 }
