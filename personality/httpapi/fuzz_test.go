@@ -91,7 +91,7 @@ func FuzzLines(f *testing.F) {
 			got = append(got, string(l.text))
 			return nil
 		}}
-		step := 1 + int(size)*len(body)/256
+		step := max(1+int(size)*len(body)/256, len(body)/1024) // what is left over is copied with each
 		var rest []byte
 		for i := 0; ; i += step {
 			end := min(i+step, len(body))
