@@ -84,6 +84,10 @@ func (c batchConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("the driver's %T lacks what is needed", conn), conn.Close())
 	}
+	// Trillian's provider takes what the server has as default, and needs this one.
+	if _, err := m.ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", nil); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return &batchConn{mysqlConn: m}, nil
 }
 
