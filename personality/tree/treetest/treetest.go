@@ -21,6 +21,9 @@ type Subject struct {
 	// Open opens the tree, as a process does that starts. The suite closes what it opened.
 	Open func(t *testing.T) tree.Tree
 
+	// Split says that an Append which fails may store a part of its batch.
+	Split bool
+
 	// Overlap says that two Trees of Open may be in use at once.
 	Overlap bool
 
