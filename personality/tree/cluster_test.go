@@ -52,6 +52,7 @@ func startCluster(t testing.TB, servers int) *cluster {
 
 func clusterOn(t testing.TB, db *pebble.DB, servers int) *cluster {
 	t.Helper()
+	log.InitMetrics(monitoring.InertMetricFactory{})
 	store, err := pebblestore.Open(db)
 	if err != nil {
 		t.Fatal(err)
