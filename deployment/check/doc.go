@@ -11,7 +11,6 @@ package check
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -51,10 +50,4 @@ func Compose(ctx context.Context, env []string, files ...string) (*types.Project
 		return nil, fmt.Errorf("compose: %w", err)
 	}
 	return p, nil
-}
-
-// exists reports whether there is a file.
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

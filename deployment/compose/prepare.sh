@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Makes what compose.yaml takes from this directory and the repository doesn't have: .env with
+# the user that containers run as, secrets/ with random passwords and a certificate for the
+# proxy, and state/ for the log's key and its anchor. It touches nothing that is there.
+#
+# usage: prepare.sh [NAME...]      NAME: what clients call this machine (default localhost)
+set -euo pipefail
+umask 077
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+# Containers run as whoever runs this, and as nobody in particular where that is root.
+uid=$(id -u) gid=$(id -g)
+[ "$uid" -ne 0 ] || uid=65532 gid=65532
+
+# keep FILE writes standard input to a file that isn't there yet.
+keep() {
+	[ -e "$1" ] && return 0
+	cat >"$1.new"
+	mv "$1.new" "$1"
+}
+
+password() { openssl rand -hex 24; }
+
+# certificate NAME... makes a certificate that is its own authority, for a year.
+certificate() {
+	local names
+	names=$(printf ',DNS:%s' "$@")
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=$1" \
+		-addext "subjectAltName=IP:127.0.0.1$names" -keyout secrets/proxy.key -out secrets/proxy.crt 2>/dev/null
+	cat secrets/proxy.crt secrets/proxy.key
+	rm secrets/proxy.key
+}
+
+mkdir -p secrets state/anchor
+for name in mariadb_root_password prooftrail_password trillian_password grafana_password; do
+	password | tr -d '\n' | keep "secrets/$name"
+done
+printf -- '--mysql_uri=trillian:%s@tcp(mariadb:3306)/trillian\n' "$(cat secrets/trillian_password)" | keep secrets/trillian_flags
+[ -e secrets/proxy.pem ] || certificate "${@:-localhost}" | keep secrets/proxy.pem
+keep .env <<END
+PROOFTRAIL_UID=$uid
+PROOFTRAIL_GID=$gid
+# Where the proxy listens: 0.0.0.0:443 for all the world.
+PROOFTRAIL_LISTEN=127.0.0.1:8443
+END
+if [ "$(id -u)" -eq 0 ]; then
+	chown -R "$uid:$gid" secrets state
+fi
+echo "made. Next: docker compose build, docker compose run --rm init --origin=example.com/audit"
