@@ -163,11 +163,10 @@ func (s *stack) server(t *testing.T, name string) (*process, string) {
 	config := filepath.Join(t.TempDir(), "prooftrail.yaml")
 	writeFile(t, config, s.fill.Replace(readFile(t, filepath.Join(s.dir, "prooftrail.yaml"))))
 	args := s.Services[name].Command
-	if len(args) == 0 || args[0] != "serve" {
+	if !slices.Equal(args, []string{"serve", "--config=/etc/prooftrail/prooftrail.yaml"}) {
 		t.Fatalf("%s is started with %v", name, args)
 	}
-	p, url := serve(t, slices.Insert(s.filled(args[1:]), 0, "--config="+config)...)
-	return p, url
+	return serve(t, "--config="+config)
 }
 
 // startProxy starts HAProxy with compose's configuration before the two servers.

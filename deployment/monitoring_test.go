@@ -3,6 +3,7 @@ package deployment_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -247,10 +248,10 @@ func (m monitored) get(t *testing.T, path string, data any) error {
 		Error string `json:"error"`
 		Data  any    `json:"data"`
 	}{Data: data}
-	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != 200 {
-		return fmt.Errorf("%d %s (%v)", status, body, err)
+	if status != http.StatusOK {
+		return fmt.Errorf("%s: %d %s", path, status, body)
 	}
-	return nil
+	return json.Unmarshal([]byte(body), &answer)
 }
 
 // query asks for the series that an expression has now.

@@ -12,14 +12,27 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 uid=$(id -u) gid=$(id -g)
 [ "$uid" -ne 0 ] || uid=65532 gid=65532
 
-# keep FILE writes standard input to a file that isn't there yet.
+# keep FILE COMMAND... has a command write a file that isn't there yet.
 keep() {
-	[ -e "$1" ] && return 0
-	cat >"$1.new"
-	mv "$1.new" "$1"
+	local file=$1
+	shift
+	[ -e "$file" ] && return 0
+	"$@" >"$file.new"
+	mv "$file.new" "$file"
 }
 
-password() { openssl rand -hex 24; }
+password() { openssl rand -hex 24 | tr -d '\n'; }
+
+trillian_flags() { printf -- '--mysql_uri=trillian:%s@tcp(mariadb:3306)/trillian\n' "$(<secrets/trillian_password)"; }
+
+environment() {
+	cat <<-END
+		PROOFTRAIL_UID=$uid
+		PROOFTRAIL_GID=$gid
+		# Where the proxy listens: 0.0.0.0:443 for all the world.
+		PROOFTRAIL_LISTEN=127.0.0.1:8443
+	END
+}
 
 # certificate NAME... makes a certificate that is its own authority, for a year.
 certificate() {
@@ -33,16 +46,11 @@ certificate() {
 
 mkdir -p secrets state/anchor
 for name in mariadb_root_password prooftrail_password trillian_password grafana_password; do
-	password | tr -d '\n' | keep "secrets/$name"
+	keep "secrets/$name" password
 done
-printf -- '--mysql_uri=trillian:%s@tcp(mariadb:3306)/trillian\n' "$(cat secrets/trillian_password)" | keep secrets/trillian_flags
-[ -e secrets/proxy.pem ] || certificate "${@:-localhost}" | keep secrets/proxy.pem
-keep .env <<END
-PROOFTRAIL_UID=$uid
-PROOFTRAIL_GID=$gid
-# Where the proxy listens: 0.0.0.0:443 for all the world.
-PROOFTRAIL_LISTEN=127.0.0.1:8443
-END
+keep secrets/trillian_flags trillian_flags
+keep secrets/proxy.pem certificate "${@:-localhost}"
+keep .env environment
 if [ "$(id -u)" -eq 0 ]; then
 	chown -R "$uid:$gid" secrets state
 fi
