@@ -85,7 +85,7 @@ func testConcurrentReaders(t *testing.T, r *run) {
 			}
 		})
 	}
-	for n := 1; r.model.size() < 300; n = n%9 + 1 {
+	for n := 1; r.model.size() < uint64(r.sizes()); n = n%9 + 1 {
 		r.append(t, n)
 		r.integrate(t)
 	}
