@@ -149,16 +149,22 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// mustRun fails if the process has ended.
+func (p *process) mustRun(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.done:
+		t.Fatalf("%s ended:\n%s", strings.Join(p.cmd.Args, " "), p.output())
+	default:
+	}
+}
+
 // serve starts prooftrail serve and waits until it listens.
 func serve(t *testing.T, args ...string) (p *process, url string) {
 	t.Helper()
 	p = start(t, program(t), append([]string{"serve"}, args...)...)
 	eventually(t, "the server listens", func() error {
-		select {
-		case <-p.done:
-			t.Fatalf("prooftrail serve %s ended:\n%s", strings.Join(args, " "), p.output())
-		default:
-		}
+		p.mustRun(t)
 		lines := bufio.NewScanner(strings.NewReader(p.output()))
 		for lines.Scan() {
 			if _, after, ok := strings.Cut(lines.Text(), " on http"); ok && strings.HasPrefix(lines.Text(), "serving ") {

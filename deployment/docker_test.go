@@ -134,7 +134,7 @@ func TestTrillianFlags(t *testing.T) {
 	// Trillian's flags have underscores; those of others here have none.
 	flag := regexp.MustCompile(`[\s'"\[(]--([a-z]+_[a-z_]+)`)
 	seen := 0
-	for _, f := range glob("compose/*.yaml", "compose/*.sh", "kubernetes/overlays/trillian/*.yaml", "systemd/trillian-*") {
+	for _, f := range glob("compose/*trillian*", "compose/prepare.sh", "kubernetes/overlays/trillian/*.yaml", "systemd/trillian-*", "cluster.sh") {
 		for _, m := range flag.FindAllStringSubmatch(readFile(t, f), -1) {
 			seen++
 			if !strings.Contains(source.String(), `("`+m[1]+`"`) {
