@@ -1,0 +1,7 @@
+//go:build !linux
+
+package trillianproc
+
+import "syscall"
+
+func dieWithParent(*syscall.SysProcAttr) {}
