@@ -378,8 +378,9 @@ start_mariadb() {
 	mapfile -t self < <(as_self)
 	if [ ! -e "$data" ]; then
 		rm -rf "$data.new"
-		mariadb-install-db --no-defaults --datadir="$data.new" "${self[@]}" --auth-root-authentication-method=socket \
-			--auth-root-socket-user="$(id -un)" --skip-test-db >"$dir/mariadb/log" 2>&1 ||
+		# From beside it: the script can't stand a blank in a path.
+		(cd "$dir/mariadb" && mariadb-install-db --no-defaults --datadir=./data.new "${self[@]}" --auth-root-authentication-method=socket \
+			--auth-root-socket-user="$(id -un)" --skip-test-db) >"$dir/mariadb/log" 2>&1 ||
 			fail "mariadb-install-db: $(tail -n 5 "$dir/mariadb/log")"
 		mv "$data.new" "$data"
 	fi
@@ -408,7 +409,7 @@ start_server() {
 	local program
 	program=$(trillian trillian_log_server)
 	trillian_flags "$1"
-	spawn "$1" "$program" --config="$dir/$1/flags" --logtostderr --storage_system=mysql --quota_system=noop \
+	spawn "$1" "$program" --config="$dir/$1/flags" --logtostderr --storage_system=mysql --quota_system=noop --tree_gc=false \
 		--rpc_endpoint="$(address "$1")" --http_endpoint="$(address "$1-http")" --tls_cert_file="$dir/tls/host.crt" --tls_key_file="$dir/tls/host.key"
 }
 
@@ -469,11 +470,11 @@ start_proxy() {
 	local text
 	text=$(<"$root/deployment/compose/haproxy.cfg")
 	text=${text//"bind :8443"/"bind $(address proxy)"}
-	text=${text//"/run/secrets/proxy_pem"/"$dir/tls/proxy.pem"}
+	text=${text//"/run/secrets/proxy_pem"/"'$dir/tls/proxy.pem'"}
 	text=${text//"prooftrail-1:8080"/"$(address serve-1)"}
 	text=${text//"prooftrail-2:8080"/"$(address serve-2)"}
 	printf '%s\n' "$text" >"$dir/proxy/haproxy.cfg"
-	haproxy -c -q -f "$dir/proxy/haproxy.cfg" >>"$dir/proxy/log" 2>&1 || fail "haproxy: $(tail -n 5 "$dir/proxy/log")"
+	haproxy -c -f "$dir/proxy/haproxy.cfg" >>"$dir/proxy/log" 2>&1 || fail "haproxy: $(tail -n 5 "$dir/proxy/log")"
 	spawn proxy haproxy -db -f "$dir/proxy/haproxy.cfg"
 }
 
