@@ -5,25 +5,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prooftrail/prooftrail/personality/internal/trillianproc"
+	"github.com/prooftrail/prooftrail/personality/tree/trilliantest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 	"github.com/prooftrail/prooftrail/personality/tree"
 	"github.com/prooftrail/prooftrail/personality/tree/treetest"
 )
 
 // trillianDB makes a database with Trillian's tables.
-func trillianDB(t testing.TB, s *mariadbtest.Server) trillianproc.Database {
+func trillianDB(t testing.TB, s *mariadbtest.Server) trilliantest.Database {
 	t.Helper()
 	name := s.Database(t)
 	openMySQLDB(t, s, name)
-	return trillianproc.Database{Addr: s.Addr(), Name: name, User: mariadbtest.User, Password: mariadbtest.Password}
+	return trilliantest.Database{Addr: s.Addr(), Name: name, User: mariadbtest.User, Password: mariadbtest.Password}
 }
 
 // TestRemoteProgramsSuite is the suite against Trillian's own programs on MariaDB.
 func TestRemoteProgramsSuite(t *testing.T) {
 	db := trillianDB(t, mariadbtest.Shared(t))
-	cfg := quick(trillianproc.StartServer(t, db).Addr(), trillianproc.StartServer(t, db).Addr())
-	trillianproc.StartSigner(t, db, "--force_master")
+	cfg := quick(trilliantest.StartServer(t, db).Addr(), trilliantest.StartServer(t, db).Addr())
+	trilliantest.StartSigner(t, db, "--force_master")
 	treetest.Run(t, func(t *testing.T) treetest.Subject {
 		id := createRemote(t, cfg)
 		return treetest.Subject{

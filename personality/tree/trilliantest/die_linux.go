@@ -1,4 +1,4 @@
-package trillianproc
+package trilliantest
 
 import "syscall"
 

@@ -1,13 +1,14 @@
-// Package trillianproc runs Trillian's own programs for tests: log servers and signers, on
+// Package trilliantest runs Trillian's own programs for tests: log servers and signers, on
 // free ports of the loopback interface, on a database that has Trillian's tables. They end
 // with the test, and when its process dies.
 //
 // The programs are those of the version in go.mod, below .tools/ where deployment/test.sh
 // builds them. They aren't of this module: they need databases and frameworks that it
 // doesn't.
-package trillianproc
+package trilliantest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,13 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/google/trillian"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
 // startTimeout is how long a program may take to answer, on a busy machine.
@@ -198,6 +206,22 @@ func takes(addr string) bool {
 	}
 	_ = c.Close()
 	return true
+}
+
+// AddLeaf stores one leaf through a log server, wherever its index is: also past a hole, as
+// two writers can leave one.
+func (p *Process) AddLeaf(ctx context.Context, treeID int64, leaf tree.Leaf) error {
+	conn, err := grpc.NewClient(p.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	reply, err := trillian.NewTrillianLogClient(conn).AddSequencedLeaves(ctx, &trillian.AddSequencedLeavesRequest{
+		LogId: treeID, Leaves: []*trillian.LogLeaf{{LeafIndex: int64(leaf.Index), LeafValue: leaf.Value, LeafIdentityHash: leaf.IdentityHash[:]}},
+	})
+	if err == nil {
+		err = status.FromProto(reply.GetResults()[0].GetStatus()).Err()
+	}
+	return errors.Join(err, conn.Close())
 }
 
 // Addr is where the program takes gRPC connections, host:port.

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package trillianproc
+package trilliantest
 
 import "syscall"
 
