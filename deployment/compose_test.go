@@ -67,6 +67,24 @@ func compose(t *testing.T, files ...string) (p project) {
 	return p
 }
 
+// startMariaDB starts it with compose's arguments, and with what its image makes of compose's
+// environment.
+func (p *project) startMariaDB(t *testing.T, dir string) *mariadbtest.Server {
+	t.Helper()
+	mariadb := p.Services["mariadb"]
+	db := mariadbtest.Start(t, mariadb.Command...)
+	secret := func(name string) string {
+		return readFile(t, strings.Replace(mariadb.Environment[name], "/run/secrets", filepath.Join(dir, "secrets"), 1))
+	}
+	database, user := mariadb.Environment["MARIADB_DATABASE"], mariadb.Environment["MARIADB_USER"]
+	db.Exec(t, fmt.Sprintf("CREATE OR REPLACE USER root@'127.0.0.1' IDENTIFIED BY '%s'", secret("MARIADB_ROOT_PASSWORD_FILE")),
+		"GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION",
+		"CREATE DATABASE "+database,
+		fmt.Sprintf("CREATE OR REPLACE USER '%s'@'%%' IDENTIFIED BY '%s'", user, secret("MARIADB_PASSWORD_FILE")),
+		fmt.Sprintf("GRANT ALL ON %s.* TO '%s'@'%%'", database, user))
+	return db
+}
+
 // prepared is compose's folder as prepare.sh leaves it, elsewhere.
 func prepared(t *testing.T) (dir string) {
 	t.Helper()
@@ -133,15 +151,7 @@ type stack struct {
 func newStack(t *testing.T) *stack {
 	t.Helper()
 	s := &stack{project: compose(t, "compose.yaml"), dir: prepared(t)}
-	mariadb := s.Services["mariadb"]
-	s.db = mariadbtest.Start(t, mariadb.Command...)
-	secret := func(name string) string {
-		return readFile(t, strings.Replace(mariadb.Environment[name], "/run/secrets", filepath.Join(s.dir, "secrets"), 1))
-	}
-	database, user := mariadb.Environment["MARIADB_DATABASE"], mariadb.Environment["MARIADB_USER"]
-	s.db.Exec(t, "CREATE DATABASE "+database,
-		fmt.Sprintf("CREATE OR REPLACE USER '%s'@'%%' IDENTIFIED BY '%s'", user, secret("MARIADB_PASSWORD_FILE")),
-		fmt.Sprintf("GRANT ALL ON %s.* TO '%s'@'%%'", database, user))
+	s.db = s.startMariaDB(t, s.dir)
 	s.proxy = freeAddress(t)
 	s.fill = strings.NewReplacer("mariadb:3306", s.db.Addr(), "/run/secrets/proxy_pem", filepath.Join(s.dir, "secrets", "proxy.pem"),
 		"/run/secrets", filepath.Join(s.dir, "secrets"), "/var/lib/prooftrail", filepath.Join(s.dir, "state"),
@@ -261,88 +271,105 @@ func TestComposeRuns(t *testing.T) {
 	}
 }
 
-// trillianStack is compose's Trillian as processes.
+// trillianStack is compose's services with Trillian's own servers, as processes.
 type trillianStack struct {
 	project
-	secrets string
-	fill    *strings.Replacer // from what is in containers to what is here
+	dir  string
+	at   map[string]string // addresses, by compose's
+	fill *strings.Replacer // from what is in containers to what is here
 }
 
-// newTrillianStack makes Trillian's database as compose's two services do, twice, for both are run
-// before each command of the setup.
+// newTrillianStack starts MariaDB and etcd, and makes Trillian's database as compose's two services
+// do: twice, for both are run before each command of the setup.
 func newTrillianStack(t *testing.T) *trillianStack {
 	t.Helper()
-	dir := prepared(t)
-	s := &trillianStack{project: compose(t, "compose.yaml", "compose.trillian.yaml"), secrets: filepath.Join(dir, "secrets")}
-	db := mariadbtest.Start(t)
-	db.Exec(t, fmt.Sprintf("CREATE OR REPLACE USER root@'127.0.0.1' IDENTIFIED BY '%s'", readFile(t, filepath.Join(s.secrets, "mariadb_root_password"))),
-		"GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION")
+	s := &trillianStack{project: compose(t, "compose.yaml", "compose.trillian.yaml"), dir: prepared(t), at: map[string]string{}}
+	db := s.startMariaDB(t, s.dir)
 	tool(t, "mariadb", "mariadb-client-core")
 	host, port, err := net.SplitHostPort(db.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := s.Services["trillian-database"]; !slices.Equal(s.Entrypoint, []string{"bash", "/trillian/database.sh"}) {
-		t.Fatalf("trillian-database runs %v", s.Entrypoint)
+	if d := s.Services["trillian-database"]; !slices.Equal(d.Entrypoint, []string{"bash", "/trillian/database.sh"}) {
+		t.Fatalf("trillian-database runs %v", d.Entrypoint)
 	}
-	etcd := freeAddress(t)
-	s.fill = strings.NewReplacer("mariadb:3306", db.Addr(), "http://0.0.0.0:2379", "http://"+etcd, "http://etcd:2379", "http://"+etcd,
-		"etcd:2379", etcd, "--data-dir=/etcd", "--data-dir="+filepath.Join(dir, "etcd"), "/run/secrets/trillian_crt", filepath.Join(s.secrets, "trillian.crt"),
-		"/run/secrets/trillian_key", filepath.Join(s.secrets, "trillian.key"), "/run/secrets", s.secrets)
-	flags := filepath.Join(s.secrets, "trillian_flags")
+	s.at["etcd:2379"], s.at["mariadb:3306"] = freeAddress(t), db.Addr()
+	fill := []string{"http://0.0.0.0:2379", "http://" + s.at["etcd:2379"], "--data-dir=/etcd", "--data-dir=" + filepath.Join(s.dir, "etcd")}
+	for _, name := range []string{"trillian-log-server-1:8090", "trillian-log-server-2:8090"} {
+		s.at[name] = freeAddress(t)
+	}
+	for name, at := range s.at {
+		fill = append(fill, name, at)
+	}
+	secrets := filepath.Join(s.dir, "secrets")
+	s.fill = strings.NewReplacer(append(fill, "/run/secrets/trillian_crt", filepath.Join(secrets, "trillian.crt"), "/run/secrets/trillian_key",
+		filepath.Join(secrets, "trillian.key"), "/run/secrets", secrets, "/var/lib/prooftrail", filepath.Join(s.dir, "state"),
+		"0.0.0.0:8080", "127.0.0.1:0", "172.30.80.2/32", "127.0.0.1/32")...)
+	flags := filepath.Join(secrets, "trillian_flags")
 	writeFile(t, flags, s.fill.Replace(readFile(t, flags)))
 	for range 2 {
-		command(t, "env", "SECRETS="+s.secrets, "DATABASE_HOST="+host, "DATABASE_PORT="+port, "bash", filepath.Join(dir, "trillian-database.sh"))
-		command(t, program(t), s.command("trillian-schema")...)
+		command(t, "env", "SECRETS="+secrets, "DATABASE_HOST="+host, "DATABASE_PORT="+port, "bash", filepath.Join(s.dir, "trillian-database.sh"))
+		command(t, program(t), s.filled(s.Services["trillian-schema"].Command)...)
 	}
 	peer := "http://" + freeAddress(t)
-	start(t, tool(t, "etcd", "etcd-server"), append(s.command("etcd")[1:], "--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
+	start(t, tool(t, "etcd", "etcd-server"), append(s.filled(s.Services["etcd"].Command)[1:], "--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
 		"--initial-cluster=etcd="+peer)...)
 	return s
 }
 
-// command is what compose runs in a service, with what is here.
-func (s *trillianStack) command(name string, more ...string) (filled []string) {
-	for _, a := range append(s.Services[name].Command, more...) {
+func (s *trillianStack) filled(args []string) (filled []string) {
+	for _, a := range args {
 		filled = append(filled, s.fill.Replace(a))
 	}
 	return filled
 }
 
-// TestTrillianRuns: Trillian's database is made, and Trillian's own servers start on it with
-// compose's arguments and are healthy: the log servers by TLS, with a certificate that is for the
-// names that compose gives them, the signers through etcd.
+// startTrillian starts one of Trillian's, at other addresses than in its container, and waits until
+// its page of health, at base, is fine.
+func (s *trillianStack) startTrillian(t *testing.T, name, base string, client *http.Client) {
+	t.Helper()
+	rpc, at := s.at[name+":8090"], freeAddress(t)
+	if rpc == "" {
+		rpc = freeAddress(t)
+	}
+	binary := "trillian_log_server"
+	if strings.HasPrefix(name, "trillian-log-signer") {
+		binary = "trillian_log_signer"
+	}
+	server := start(t, trillianServer(t, binary), append(s.filled(s.Services[name].Command), "--rpc_endpoint="+rpc, "--http_endpoint="+at)...)
+	for _, path := range []string{"/healthz", "/metrics"} {
+		eventually(t, name+" is healthy", func() error {
+			server.mustRun(t)
+			status, body, err := fetch(t, client, base+at+path)
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("%d %.200s", status, body)
+			}
+			return err
+		})
+	}
+}
+
+// TestTrillianRuns starts Trillian's own servers with compose's arguments on the database that compose
+// makes: the log servers by TLS, with a certificate that is for the names that compose gives them, the
+// signers through etcd. init makes the log, and a server with compose's configuration signs.
 func TestTrillianRuns(t *testing.T) {
 	s := newTrillianStack(t)
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(readFile(t, filepath.Join(s.secrets, "trillian.crt")))) {
+	if !roots.AppendCertsFromPEM([]byte(readFile(t, filepath.Join(s.dir, "secrets", "trillian.crt")))) {
 		t.Fatal("prepare.sh made no certificate for Trillian")
 	}
-	for name, program := range map[string]string{"trillian-log-server-1": "trillian_log_server", "trillian-log-signer-1": "trillian_log_signer"} {
-		rpc, at := freeAddress(t), freeAddress(t)
-		server := start(t, trillianServer(t, program), s.command(name, "--rpc_endpoint="+rpc, "--http_endpoint="+at)...)
-		client, scheme := web, "http://"
-		if program == "trillian_log_server" {
-			config := &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12}
-			client, scheme = &http.Client{Timeout: web.Timeout, Transport: &http.Transport{TLSClientConfig: config}}, "https://"
-			eventually(t, name+" takes TLS", func() error {
-				server.mustRun(t)
-				c, err := tls.Dial("tcp", rpc, config)
-				if err == nil {
-					err = c.Close()
-				}
-				return err
-			})
-		}
-		for _, path := range []string{"/healthz", "/metrics"} {
-			eventually(t, name+" is healthy", func() error {
-				server.mustRun(t)
-				status, body, err := fetch(t, client, scheme+at+path)
-				if err == nil && status != http.StatusOK {
-					err = fmt.Errorf("%d %.200s", status, body)
-				}
-				return err
-			})
-		}
+	for i := range 2 {
+		name := fmt.Sprintf("trillian-log-server-%d", i+1)
+		config := &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12}
+		s.startTrillian(t, name, "https://", &http.Client{Timeout: web.Timeout, Transport: &http.Transport{TLSClientConfig: config}})
+		s.startTrillian(t, fmt.Sprintf("trillian-log-signer-%d", i+1), "http://", web)
+	}
+	command(t, program(t), append(s.filled(s.Services["init"].Entrypoint[1:]), "--origin=compose.example/audit")...)
+	config := filepath.Join(t.TempDir(), "prooftrail.yaml")
+	writeFile(t, config, s.fill.Replace(readFile(t, filepath.Join(s.dir, "prooftrail.trillian.yaml"))))
+	_, url := serve(t, "--config="+config)
+	status, body, err := submit(t, web, url, filepath.Join(s.dir, "state", "log", "tokens", "submit.token"), "event-1")
+	if err != nil || status/100 != 2 {
+		t.Errorf("submit: %d %s %v", status, body, err)
 	}
 }

@@ -264,9 +264,6 @@ func (m monitored) query(t *testing.T, expr string) ([]sample, error) {
 	return data.Result, err
 }
 
-// elsewhere are metrics of a log in a cluster; that of these tests is embedded.
-var elsewhere = []string{"prooftrail_signers_stalled_seconds"}
-
 // needsTrouble are queries that have no series while all is well.
 var needsTrouble = regexp.MustCompile(`class="5xx"|connections_shed`)
 
@@ -321,7 +318,7 @@ func (m monitored) checkDashboard(t *testing.T) {
 		r, err := m.query(t, q.expr)
 		if err != nil {
 			t.Errorf("%s: %v", q.of, err)
-		} else if len(r) == 0 && !needsTrouble.MatchString(q.expr) && !slices.Contains(elsewhere, series(q.expr)[0]) {
+		} else if len(r) == 0 && !needsTrouble.MatchString(q.expr) {
 			t.Errorf("%s: no series: %s", q.of, q.expr)
 		}
 	}
@@ -350,7 +347,7 @@ func (m monitored) checkNames(t *testing.T) {
 			t.Errorf("%s names no metric: %s", q.of, q.expr)
 		}
 		for _, n := range names {
-			if !slices.Contains(there, n) && !slices.Contains(elsewhere, n) {
+			if !slices.Contains(there, n) {
 				t.Errorf("%s: there is no metric %s", q.of, n)
 			}
 		}
@@ -401,9 +398,6 @@ func (m monitored) checkPage(t *testing.T) {
 	there := scrape(t, m.server)
 	for _, r := range row.FindAllStringSubmatch(readFile(t, "../docs/operate/metrics.md"), -1) {
 		s := there[r[1]]
-		if s == nil && slices.Contains(elsewhere, r[1]) {
-			continue
-		}
 		if s == nil {
 			t.Errorf("docs/operate/metrics.md lists %s, which the server hasn't", r[1])
 			continue
