@@ -230,6 +230,15 @@ func submit(t *testing.T, c *http.Client, url, tokenFile, id string) (status int
 	return do(c, r)
 }
 
+// dial reports whether somebody listens at an address.
+func dial(address string) error {
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

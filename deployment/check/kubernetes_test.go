@@ -126,6 +126,18 @@ func TestNames(t *testing.T) {
 	})
 }
 
+// TestServersAreLabelled: deployment/README.md applies all but the servers first, by this label.
+func TestServersAreLabelled(t *testing.T) {
+	for _, overlay := range overlays[:2] {
+		for _, o := range render(t, overlay) {
+			_, isServers := o.(*appsv1.StatefulSet)
+			if labelled := o.GetLabels()["app.kubernetes.io/name"] == "prooftrail"; labelled != isServers {
+				t.Errorf("%s: %T %s: app.kubernetes.io/name=prooftrail is %v", overlay, o, o.GetName(), labelled)
+			}
+		}
+	}
+}
+
 // TestPodSecurity: Kubernetes's own admission code, at the level that the namespace enforces.
 func TestPodSecurity(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
