@@ -19,7 +19,8 @@
 # The first up makes the databases, the log and its tokens. status exits with 0 when all run
 # and are ready, with 1 otherwise.
 #
-# environment: PROOFTRAIL  the program to start (default: it is built into DIR/bin)
+# environment: PROOFTRAIL  the program to start, now and from now on (default: the first up
+#                          builds it into DIR/bin)
 #              PORT_BASE   the first of 14 ports that the first up takes (default: free ones)
 set -euo pipefail
 umask 077
@@ -100,6 +101,7 @@ together() {
 told() {
 	cat <<-END
 		running, on https://$(address proxy)
+		  key of the log         $dir/log/signer.key
 		  certificate authority  $dir/tls/ca.crt
 		  policy for verifiers   $dir/log/policy.txt
 		  tokens                 $dir/log/tokens/ (submit.token, read.token, admin.token)
@@ -237,7 +239,7 @@ tools() {
 	done
 }
 
-# program is the prooftrail that is started: the same from the first up on.
+# program is the prooftrail that is started: the same until PROOFTRAIL names another.
 program() {
 	if [ -n "${PROOFTRAIL:-}" ]; then
 		realpath -- "$PROOFTRAIL" >"$dir/program"
