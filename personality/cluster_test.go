@@ -48,7 +48,7 @@ func startCluster(t *testing.T, s *mariadbtest.Server, servers int) *cluster {
 }
 
 func (c *cluster) config() *tree.RemoteConfig {
-	cfg := &tree.RemoteConfig{CallTimeout: 5 * time.Second, Patience: 3 * time.Second}
+	cfg := &tree.RemoteConfig{CallTimeout: 5 * time.Second, Patience: time.Second}
 	for _, s := range c.servers {
 		cfg.Addresses = append(cfg.Addresses, s.Addr())
 	}
@@ -105,6 +105,58 @@ func TestCluster(t *testing.T) {
 		}
 		l.mustAudit()
 		l.close()
+	}
+}
+
+// TestTakeTree: a log takes a tree that somebody has made in the cluster, if it is one to
+// begin a log in.
+func TestTakeTree(t *testing.T) {
+	l, c := newClusterLog(t, 1)
+	l.open(nil)
+	l.mustSubmit("a", "x")
+	used := l.svc.params.TreeID
+	create := func(id int64) error {
+		cfg := testConfig(t)
+		cfg.Database = &mysqldb.Config{DSN: c.db.DSN(c.db.Database(t)), Password: mariadbtest.Password}
+		cfg.Trillian = c.config()
+		_, err := Create(t.Context(), CreateConfig{Config: cfg, Origin: testOrigin, TakeTree: id})
+		if err != nil {
+			return err
+		}
+		svc, err := Open(t.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		if svc.params.TreeID != id {
+			t.Errorf("tree %d for %d", svc.params.TreeID, id)
+		}
+		return svc.Close(t.Context())
+	}
+	fresh, err := tree.CreateRemote(t.Context(), *c.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := create(fresh); err != nil {
+		t.Errorf("an empty tree: %v", err)
+	}
+	if err := create(used); !errors.Is(err, tree.ErrNotWritable) || !strings.Contains(err.Error(), "it has 1 leaves") {
+		t.Errorf("a tree with leaves: %v", err)
+	}
+	if err := create(fresh + 1); !errors.Is(err, tree.ErrNoTree) {
+		t.Errorf("no tree: %v", err)
+	}
+	c.db.Exec(t, fmt.Sprintf("UPDATE %s.Trees SET TreeType = 'LOG' WHERE TreeId = %d", c.name, fresh))
+	if err := create(fresh); !errors.Is(err, tree.ErrNotWritable) {
+		t.Errorf("a tree of another type: %v", err)
+	}
+	var invalid *InvalidError
+	cfg := testConfig(t)
+	if _, err := Create(t.Context(), CreateConfig{Config: cfg, Origin: testOrigin, TakeTree: fresh}); !errors.As(err, &invalid) {
+		t.Errorf("without a cluster: %v", err)
+	}
+	cfg.Trillian = c.config()
+	if _, err := Create(t.Context(), CreateConfig{Config: cfg, Origin: testOrigin}); err == nil || !strings.Contains(err.Error(), "needs a database") {
+		t.Errorf("without a database: %v", err)
 	}
 }
 

@@ -68,7 +68,27 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {
 		return err
 	}
-	return s.asRefusal(s.publishStored(ctx))
+	return s.asRefusal(s.publishAtStart(ctx))
+}
+
+// signersPatience is how long a start waits for the signers of a cluster. Where they take
+// longer the service begins, and says that it isn't ready.
+const signersPatience = 3 * time.Second
+
+// publishAtStart publishes what is stored past the head, and leaves it to the publisher
+// where that waits for others.
+func (s *Service) publishAtStart(ctx context.Context) error {
+	if !s.parts.splits {
+		return s.publishStored(ctx)
+	}
+	patience, stop := context.WithTimeout(ctx, signersPatience)
+	defer stop()
+	err := s.publishStored(patience)
+	if errors.Is(err, tree.ErrStalled) && ctx.Err() == nil {
+		s.log.Warn("publishing what is stored goes on after the start", "error", err)
+		return nil
+	}
+	return err
 }
 
 // publishStored publishes what is stored past the head.

@@ -181,7 +181,7 @@ func (r *Remote) initialise(ctx context.Context) error {
 	}
 	root, err := r.root(ctx)
 	if err == nil && root.Size > 0 {
-		return fmt.Errorf("%w: it has %d already", ErrNotWritable, root.Size)
+		return fmt.Errorf("%w: it has %d leaves already", ErrNotWritable, root.Size)
 	}
 	return err
 }
