@@ -112,6 +112,7 @@ func faultsOfCluster() clusterFaults {
 func TestFaultsOnCluster(t *testing.T) {
 	c, long := startParts(t), faultsOfCluster()
 	p := newPair(t, c.where(t)...)
+	p.late = true
 	kill := func(name string) {
 		p.fault(name+" is killed", func() {
 			c.signal(p.t, name, syscall.SIGKILL)
