@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A cluster is what cluster.sh starts.
@@ -79,7 +80,10 @@ func (c *cluster) script(act string, args ...string) (string, error) {
 
 func (c *cluster) run(t *testing.T, act string, args ...string) {
 	t.Helper()
-	if out, err := c.script(act, args...); err != nil {
+	began := time.Now()
+	out, err := c.script(act, args...)
+	t.Logf("cluster.sh %s %v took %s", act, args, time.Since(began).Round(time.Millisecond))
+	if err != nil {
 		t.Fatalf("cluster.sh %s %v: %v\n%s", act, args, err, out)
 	}
 }
