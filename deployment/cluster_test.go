@@ -255,8 +255,12 @@ func TestCluster(t *testing.T) {
 	if _, ready := c.status(t); ready {
 		t.Error("two processes were killed, and the cluster is ready")
 	}
+	again := time.Now()
 	c.run(t, "up", signer) // alone: without a signer a server that starts waits
 	c.run(t, "up")
+	if took := time.Since(again); took > 40*time.Second {
+		t.Errorf("up took %s: the killed signer's lease, of 60 s, was waited for", took)
+	}
 	now := c.mustBeReady(t)
 	changed := 0
 	for name := range began {
