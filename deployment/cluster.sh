@@ -4,6 +4,7 @@
 # signers, two prooftrail servers, and HAProxy before them. It is no way to run a log.
 #
 # usage: deployment/cluster.sh up [DIR [NAME]]       start what isn't running, or NAME alone
+#        deployment/cluster.sh up [DIR] --storage    only what a log is kept in: no log, no servers
 #        deployment/cluster.sh down [DIR] [--purge]  end all; --purge removes DIR as well
 #        deployment/cluster.sh status [DIR] [--json]
 #
@@ -36,10 +37,11 @@ readonly ports=(mariadb etcd etcd-peer server-1 server-1-http server-2 server-2-
 readonly patience=90 # seconds that a process has to become ready, on a busy machine
 
 main() {
-	local act=${1:-} dir='' only='' purge='' json='' arg
+	local act=${1:-} dir='' only='' purge='' json='' storage='' arg
 	[ $# -eq 0 ] || shift
 	for arg in "$@"; do
 		case $act:$arg in
+		up:--storage) storage=1 ;;
 		down:--purge) purge=1 ;;
 		status:--json) json=1 ;;
 		*:-*) usage ;;
@@ -76,7 +78,7 @@ cluster_up() {
 	choose_ports
 	if [ -n "$only" ]; then
 		[[ " ${names[*]} " == *" $only "* ]] || fail "no process $only; there are: ${names[*]}"
-		[ -e "$dir/made" ] || fail "$dir isn't made yet: run up without a name first"
+		[ -e "$dir/databases" ] || fail "$dir isn't made yet: run up without a name first"
 		start "$only"
 		ready "$only"
 		return
@@ -85,6 +87,7 @@ cluster_up() {
 	together mariadb etcd
 	databases
 	together server-1 server-2 signer-1 signer-2
+	if [ -n "$storage" ]; then return; fi
 	make_log
 	together serve-1 serve-2
 	together proxy
@@ -331,7 +334,7 @@ certificates() {
 # tables, and the service's, whose tables init makes.
 databases() {
 	local name
-	[ ! -e "$dir/made" ] || return 0
+	[ ! -e "$dir/databases" ] || return 0
 	for name in trillian prooftrail; do
 		secret "$dir/mariadb/$name.password"
 		sql <<-SQL
@@ -341,6 +344,7 @@ databases() {
 		SQL
 	done
 	quietly "$(program)" schema --mysql-dsn "trillian@tcp($(address mariadb))/trillian" --mysql-password-file "$dir/mariadb/trillian.password"
+	: >"$dir/databases"
 }
 
 # make_log makes the log, with serve-1's anchor, and serve-2's. After that up makes no anchor:
