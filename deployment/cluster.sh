@@ -438,7 +438,8 @@ forget() {
 	local api value lease pid from to
 	api=http://$(address etcd)/v3
 	from=$(printf /prooftrail/signers/ | base64) to=$(printf /prooftrail/signers0 | base64)
-	curl --silent --max-time 5 --data "{\"key\":\"$from\",\"range_end\":\"$to\"}" "$api/kv/range" |
+	# The answer's last line has no end, and read would leave it out.
+	{ curl --silent --max-time 5 --data "{\"key\":\"$from\",\"range_end\":\"$to\"}" "$api/kv/range" && echo; } |
 		sed 's/{"key"/\n&/g' | sed -n 's/.*"value":"\([^"]*\)","lease":"\([0-9]*\)".*/\1 \2/p' |
 		while read -r value lease; do
 			value=$(base64 -d <<<"$value")

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A cluster is what cluster.sh starts.
@@ -79,7 +80,10 @@ func (c *cluster) script(act string, args ...string) (string, error) {
 
 func (c *cluster) run(t *testing.T, act string, args ...string) {
 	t.Helper()
-	if out, err := c.script(act, args...); err != nil {
+	began := time.Now()
+	out, err := c.script(act, args...)
+	t.Logf("cluster.sh %s %v took %s", act, args, time.Since(began).Round(time.Millisecond))
+	if err != nil {
 		t.Fatalf("cluster.sh %s %v: %v\n%s", act, args, err, out)
 	}
 }
@@ -251,8 +255,12 @@ func TestCluster(t *testing.T) {
 	if _, ready := c.status(t); ready {
 		t.Error("two processes were killed, and the cluster is ready")
 	}
+	again := time.Now()
 	c.run(t, "up", signer) // alone: without a signer a server that starts waits
 	c.run(t, "up")
+	if took := time.Since(again); took > 40*time.Second {
+		t.Errorf("up took %s: the killed signer's lease, of 60 s, was waited for", took)
+	}
 	now := c.mustBeReady(t)
 	changed := 0
 	for name := range began {

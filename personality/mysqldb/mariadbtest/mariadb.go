@@ -288,6 +288,16 @@ func (s *Server) Restart(tb testing.TB) {
 	}
 }
 
+// Ended reports whether the process has ended by itself, or was killed.
+func (s *Server) Ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Pause stops the process where it is, until Resume.
 func (s *Server) Pause(tb testing.TB) {
 	tb.Helper()
