@@ -301,7 +301,7 @@ func TestSignersStall(t *testing.T) {
 	for ready = s.Ready(t.Context()); ready.Ready && time.Since(began) < 30*time.Second; <-time.After(50 * time.Millisecond) {
 		ready = s.Ready(t.Context())
 	}
-	if took := time.Since(began); !strings.Contains(ready.Reason, "Trillian's signers don't integrate: their tree has had size 1") || took > 9*time.Second {
+	if took := time.Since(began); !strings.Contains(ready.Reason, "the Trillian signers don't integrate: their tree has had size 1") || took > 9*time.Second {
 		t.Errorf("after %v: %+v", took, ready)
 	}
 	stalled := func() float64 {

@@ -88,6 +88,13 @@ func (c *parts) signal(t *testing.T, name string, sig syscall.Signal) {
 	}
 }
 
+// TestKillOnCluster is TestKill for a log on a cluster.
+func TestKillOnCluster(t *testing.T) {
+	k := newKillRun(t, filepath.Join(t.TempDir(), "log"), startParts(t).where(t)...)
+	k.late = true
+	k.kill(8)
+}
+
 // clusterFaults says how long the faults of TestFaultsOnCluster last.
 type clusterFaults struct {
 	stopped time.Duration // a process that is stopped
@@ -112,6 +119,7 @@ func faultsOfCluster() clusterFaults {
 func TestFaultsOnCluster(t *testing.T) {
 	c, long := startParts(t), faultsOfCluster()
 	p := newPair(t, c.where(t)...)
+	p.late = true
 	kill := func(name string) {
 		p.fault(name+" is killed", func() {
 			c.signal(p.t, name, syscall.SIGKILL)

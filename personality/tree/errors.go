@@ -34,8 +34,8 @@ var (
 	// ErrCorrupt too, but doesn't pass.
 	ErrBroken = errors.New("the stored tree is broken")
 
-	// ErrStalled: leaves are stored, but Trillian's signers don't integrate them.
-	ErrStalled = errors.New("Trillian's signers don't integrate")
+	// ErrStalled: leaves are stored, but the Trillian signers don't integrate them.
+	ErrStalled = errors.New("the Trillian signers don't integrate")
 
 	// ErrNoTree: there is no such tree, or it has been deleted or never initialised.
 	ErrNoTree = errors.New("no such tree")
