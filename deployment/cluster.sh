@@ -385,12 +385,13 @@ start_mariadb() {
 	if [ ! -e "$data" ]; then
 		rm -rf "$data.new"
 		# From beside it: the script can't stand a blank in a path.
-		(cd "$dir/mariadb" && mariadb-install-db --no-defaults --datadir=./data.new "${self[@]}" --auth-root-authentication-method=socket \
+		(cd "$dir/mariadb" && TMPDIR=$dir/mariadb mariadb-install-db --no-defaults --datadir=./data.new "${self[@]}" --auth-root-authentication-method=socket \
 			--auth-root-socket-user="$(id -un)" --skip-test-db) >"$dir/mariadb/log" 2>&1 ||
 			fail "mariadb-install-db: $(tail -n 5 "$dir/mariadb/log")"
 		mv "$data.new" "$data"
 	fi
-	spawn mariadb mariadbd --no-defaults "${self[@]}" --datadir="$data" --socket=socket --bind-address=127.0.0.1 --port="$(port mariadb)" \
+	# A directory for temporary files of its own: a server that starts removes others' from it.
+	TMPDIR=$dir/mariadb spawn mariadb mariadbd --no-defaults "${self[@]}" --datadir="$data" --socket=socket --bind-address=127.0.0.1 --port="$(port mariadb)" \
 		--pid-file="$data/pid" --skip-name-resolve --innodb-flush-log-at-trx-commit=1 --max-allowed-packet=64M \
 		--innodb-buffer-pool-size=256M --max-connections=300
 }

@@ -337,6 +337,7 @@ func (s *trillianStack) startTrillian(t *testing.T, name, base string, client *h
 		binary = "trillian_log_signer"
 	}
 	server := start(t, trillianServer(t, binary), append(s.filled(s.Services[name].Command), "--rpc_endpoint="+rpc, "--http_endpoint="+at)...)
+	t.Cleanup(server.kill) // asked to end it would sleep for 10 seconds
 	for _, path := range []string{"/healthz", "/metrics"} {
 		eventually(t, name+" is healthy", func() error {
 			server.mustRun(t)

@@ -152,6 +152,7 @@ func (n *namespace) startTrillian(t *testing.T) {
 		}
 		at := freeAddress(t)
 		p := start(t, trillianServer(t, binary), append(without(args, "--lock_"), "--rpc_endpoint="+rpc, "--http_endpoint="+at)...)
+		t.Cleanup(p.kill) // asked to end it would sleep for 10 seconds
 		eventually(t, name+" takes connections", func() error {
 			p.mustRun(t)
 			return dial(at)
