@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
 
@@ -107,7 +108,7 @@ func TestCrashTable(t *testing.T) {
 }
 
 func testCrash(t *testing.T, op string, applied, syncFirst bool) {
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	f := &fault{}
 	l.open(withFaults(f))
@@ -122,7 +123,7 @@ func testCrash(t *testing.T, op string, applied, syncFirst bool) {
 	}
 	var pending []*Pending
 	var heads []pubstore.Head
-	var left []*vfs.MemFS
+	var left []crashtest.Disk
 	d := f.dieAt(op, applied, func() {
 		for i, p := range pending {
 			if r := p.Wait(ended(), Durable); r.Err == nil {

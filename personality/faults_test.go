@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
 	"github.com/prooftrail/prooftrail/verifier/seal"
@@ -263,7 +264,7 @@ func TestTwoStepsFail(t *testing.T) {
 
 // testStepsFail returns the faults that no call met.
 func testStepsFail(t *testing.T, f *fault, arm func()) (left []string) {
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	f.disk = &lazyDisk{FS: disk}
 	l.cfg.fs = f.disk

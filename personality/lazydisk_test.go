@@ -1,6 +1,8 @@
 package personality
 
 import (
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
+
 	"context"
 	"errors"
 	"sync/atomic"
@@ -61,7 +63,7 @@ func (f lazyFile) SyncTo(n int64) (full bool, err error) {
 // itself, nor one like it, nor one with other content, nor that one again. What can be
 // read may be gone after a loss of power.
 func TestNothingUnsyncedIsAnswered(t *testing.T) {
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	f := &fault{}
 	l.open(withFaults(f))
@@ -93,7 +95,7 @@ func TestNothingUnsyncedIsAnswered(t *testing.T) {
 
 // I1: a duplicate of an entry that isn't published yet is as durable as that.
 func TestDuplicateInFlightIsDurable(t *testing.T) {
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	f := &fault{}
 	l.open(withFaults(f))
@@ -135,7 +137,7 @@ func (l *testLog) submitUntil(ctx context.Context, id, note string) Result {
 // A process is killed, and what it had written and not synced is there when the next
 // one starts; then the power fails. What start-up found and signed again is durable.
 func TestPowerLossAfterKill(t *testing.T) {
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	lazy := &lazyDisk{FS: disk}
 	l.cfg.fs = lazy

@@ -1,6 +1,8 @@
 package personality
 
 import (
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
+
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +22,7 @@ import (
 func TestPowerLoss(t *testing.T) {
 	const rounds = 12
 	rng := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	told := &answered{}
 	for round := range rounds {

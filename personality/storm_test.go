@@ -1,6 +1,8 @@
 package personality
 
 import (
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
+
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +24,7 @@ func TestFaultsUnderLoad(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	told, conflicts := &answered{}, &answered{}
 	for round := range rounds {

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
 )
@@ -154,7 +155,7 @@ func TestDamagedMark(t *testing.T) {
 
 // I3: a slot that was written and not synced is made durable when it is read.
 func TestAnchorThatWasReadIsDurable(t *testing.T) {
-	disk := vfs.NewCrashableMem()
+	disk := crashtest.New()
 	l := newTestLogOn(t, disk)
 	a := must(openAnchor(disk, l.cfg.Anchor, l.vkey, false))
 	must(a.Load(t.Context()))

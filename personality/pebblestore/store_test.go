@@ -17,6 +17,7 @@ import (
 	"github.com/google/trillian/storage/testonly"
 	"github.com/google/trillian/types"
 	"github.com/prooftrail/prooftrail/personality/pebblestore"
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -256,7 +257,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 // TestDeferSync: a deferred commit is visible, lost by a crash, and kept by a crash after
 // a later synced commit.
 func TestDeferSync(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := crashtest.New()
 	db := openDB(t, fs, "db")
 	s := openStore(t, db)
 	tree := mustCreate(t, s, trillian.TreeType_PREORDERED_LOG)

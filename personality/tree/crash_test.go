@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/prooftrail/prooftrail/personality/pebblestore"
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
 	"github.com/prooftrail/prooftrail/personality/tree"
 	"github.com/prooftrail/prooftrail/personality/tree/treetest"
 	"github.com/transparency-dev/merkle/compact"
@@ -19,7 +20,7 @@ import (
 
 // crash is what a disk may look like after a crash at one moment, and what must be on it.
 type crash struct {
-	fs       *vfs.MemFS
+	fs       crashtest.Disk
 	op       string
 	appended int // leaves of appends that had returned
 	durable  int // size of a root before a later synced write had returned
@@ -28,7 +29,7 @@ type crash struct {
 // crashes takes a crash image before each file system operation that writes. An image is what was
 // synced and a part (none, some, all) of what wasn't.
 type crashes struct {
-	fs  *vfs.MemFS
+	fs  crashtest.Disk
 	rng *rand.Rand
 
 	mu                sync.Mutex
@@ -79,7 +80,7 @@ func TestCrash(t *testing.T) {
 }
 
 func testCrash(t *testing.T, opts tree.Options) {
-	c := &crashes{fs: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(1, 2))}
+	c := &crashes{fs: crashtest.New(), rng: rand.New(rand.NewPCG(1, 2))}
 	db := openSmall(t, errorfs.Wrap(c.fs, c))
 	id, err := tree.CreateEmbedded(t.Context(), db, opts)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/trillian/storage"
 	"github.com/google/trillian/storage/testonly"
 	"github.com/prooftrail/prooftrail/personality/pebblestore"
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
 	"github.com/prooftrail/prooftrail/personality/tree"
 	"github.com/prooftrail/prooftrail/personality/tree/treetest"
 )
@@ -21,7 +22,7 @@ import (
 // TestDamagedDatabase changes each row of a database in turn: the calls fail with
 // ErrCorrupt or answer right, never wrong.
 func TestDamagedDatabase(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := crashtest.New()
 	db := openDB(t, fs, "db")
 	id, err := tree.CreateEmbedded(t.Context(), db, tree.Options{})
 	if err != nil {
