@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +143,11 @@ func (p *pair) fault(name string, do func()) {
 				p.t = t
 			}
 			p.ready(p.servers[i])
+		}
+		for i := range p.servers {
+			p.published(p.servers[i])
+		}
+		for i := range p.servers {
 			p.check(p.servers[i], i == 1)
 		}
 		p.sendAgain(p.servers[0])
@@ -157,6 +165,28 @@ func (p *pair) ready(s *server) {
 	defer cancel()
 	if err := waitStatus(ctx, s.url+"/readyz", "200"); err != nil {
 		p.t.Fatalf("%v\n%s", err, s.stderr)
+	}
+}
+
+// published waits until a server has published all that it stored: what it has answered
+// without a receipt too.
+func (p *pair) published(s *server) {
+	p.t.Helper()
+	for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
+		var r struct {
+			Stored    uint64 `json:"tree_size"`
+			Published uint64 `json:"published_size"`
+		}
+		reply, err := http.Get(s.url + "/readyz")
+		if err == nil {
+			err = errors.Join(json.NewDecoder(reply.Body).Decode(&r), reply.Body.Close())
+		}
+		if err == nil && r.Stored == r.Published {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			p.t.Fatalf("%+v, %v\n%s", r, err, s.stderr)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ type logServer struct {
 
 	mu     sync.Mutex
 	change func(ctx context.Context, method string, request, reply any, err error) (any, error)
+	before func(ctx context.Context) error // what fails a call before it is carried out
 }
 
 func startCluster(t testing.TB, servers int) *cluster {
@@ -104,10 +105,13 @@ func (s *logServer) answer(f func(ctx context.Context, method string, request, r
 }
 
 func (s *logServer) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	reply, err := handler(ctx, req)
 	s.mu.Lock()
-	change := s.change
+	change, before := s.change, s.before
 	s.mu.Unlock()
+	if before != nil {
+		return nil, before(ctx)
+	}
+	reply, err := handler(ctx, req)
 	if change == nil {
 		return reply, err
 	}

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/trillian"
 	"github.com/google/trillian/storage"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -36,8 +36,8 @@ import (
 // sees the leaf: a process that starts there learns of it when its own first leaf is refused.
 //
 // Log servers may be behind each other, and behind what this process has seen: the
-// newest root, the last leaf. Such an answer isn't believed: it is asked for again, from
-// another server where there is one. What stays so for RemoteConfig.Patience is ErrBroken:
+// newest root, the last leaf. Such an answer isn't believed: the next server is asked, where
+// there is one, and it again. What stays so for RemoteConfig.Patience is ErrBroken:
 // it may be an old copy of the database.
 //
 // Nothing that writes is sent twice, except what the database has rolled back for a
@@ -45,12 +45,10 @@ import (
 // or that the server says it didn't begin. If it happened all the same the second would be
 // refused by its indices, and ErrIndexTaken has the caller read back.
 type Remote struct {
-	cfg    RemoteConfig
-	treeID int64
-	conn   *grpc.ClientConn
-	logs   trillian.TrillianLogClient
-	admin  trillian.TrillianAdminClient
-	closed atomic.Bool
+	cfg     RemoteConfig
+	treeID  int64
+	servers *logServers
+	closed  atomic.Bool
 
 	// doubt: the last Append failed, so what is stored is not what the caller thinks.
 	doubt atomic.Bool
@@ -73,8 +71,8 @@ var _ Tree = (*Remote)(nil)
 
 // RemoteConfig is how a cluster is reached. Times that are 0 are their default.
 type RemoteConfig struct {
-	// Addresses are the log servers, host:port each. Calls go to them in turn, as far as
-	// they can be reached. A name, if it is the only one, stands for all that DNS says of it.
+	// Addresses are the log servers, host:port each. Calls go to one of them until one fails,
+	// then to the next. A name stands for any of those that DNS says of it.
 	Addresses []string
 
 	// TLS is how the servers are authenticated, by the name that they have in Addresses.
@@ -86,8 +84,7 @@ type RemoteConfig struct {
 
 	// CallTimeout bounds one call that reads. Default 5 s.
 	CallTimeout time.Duration
-	// AppendTimeout bounds one message of an Append: Trillian's MySQL provider stores some
-	// 2,000 leaves a second. Default 60 s.
+	// AppendTimeout bounds one message of an Append, of a thousand leaves at most. Default 10 s.
 	AppendTimeout time.Duration
 	// Patience is how long a read is repeated that failed in passing, or was answered by a
 	// server that is behind. Past it what servers are behind of is taken for lost. Default 30 s.
@@ -133,7 +130,7 @@ func TakeRemote(ctx context.Context, cfg RemoteConfig, treeID int64) (err error)
 		return fmt.Errorf("take tree %d: %w", treeID, err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	err = r.checkTree(ctx)
+	err = r.checkWritable(ctx)
 	if err == nil {
 		err = r.initialise(ctx)
 	}
@@ -144,16 +141,18 @@ func TakeRemote(ctx context.Context, cfg RemoteConfig, treeID int64) (err error)
 }
 
 func (r *Remote) create(ctx context.Context) error {
-	callCtx, cancel := context.WithTimeout(ctx, r.cfg.CallTimeout)
-	defer cancel()
-	tree, err := r.admin.CreateTree(callCtx, &trillian.CreateTreeRequest{Tree: &trillian.Tree{
-		TreeState:       trillian.TreeState_ACTIVE,
-		TreeType:        trillian.TreeType_PREORDERED_LOG,
-		DisplayName:     "prooftrail",
-		MaxRootDuration: durationpb.New(0),
-	}}, grpc.WaitForReady(true))
+	var tree *trillian.Tree
+	err := r.read(ctx, func(ctx context.Context, s *logServer) (err error) {
+		tree, err = s.admin.CreateTree(ctx, &trillian.CreateTreeRequest{Tree: &trillian.Tree{
+			TreeState:       trillian.TreeState_ACTIVE,
+			TreeType:        trillian.TreeType_PREORDERED_LOG,
+			DisplayName:     "prooftrail",
+			MaxRootDuration: durationpb.New(0),
+		}})
+		return err
+	})
 	if err != nil {
-		return r.known(err)
+		return err
 	}
 	if tree.GetTreeId() <= 0 {
 		return fmt.Errorf("%w: tree has id %d", ErrCorrupt, tree.GetTreeId())
@@ -166,12 +165,12 @@ func (r *Remote) create(ctx context.Context) error {
 func (r *Remote) initialise(ctx context.Context) error {
 	// Not there yet is what a server says that is behind; there already, what is said of a
 	// call whose answer was lost.
-	err := r.read(ctx, func(ctx context.Context) error {
-		_, err := r.logs.InitLog(ctx, &trillian.InitLogRequest{LogId: r.treeID})
-		switch status.Code(err) {
-		case codes.AlreadyExists:
+	err := r.read(ctx, func(ctx context.Context, s *logServer) error {
+		_, err := s.logs.InitLog(ctx, &trillian.InitLogRequest{LogId: r.treeID})
+		if status.Code(err) == codes.AlreadyExists {
 			return nil
-		case codes.NotFound:
+		}
+		if status.Code(err) == codes.FailedPrecondition && strings.Contains(err.Error(), codes.NotFound.String()) {
 			return fmt.Errorf("%w: %w", errBehind, err)
 		}
 		return err
@@ -207,32 +206,49 @@ func (r *Remote) open(ctx context.Context) error {
 	return err
 }
 
-// checkTree checks that the tree is there and takes leaves whose order the caller decides.
+// checkTree checks that the tree is there, and one of leaves whose order the caller decides.
 func (r *Remote) checkTree(ctx context.Context) error {
+	_, err := r.getTree(ctx)
+	return err
+}
+
+// checkWritable checks besides that it takes leaves.
+func (r *Remote) checkWritable(ctx context.Context) error {
+	tree, err := r.getTree(ctx)
+	if err == nil && tree.GetTreeState() != trillian.TreeState_ACTIVE {
+		err = fmt.Errorf("%w: its state is %v", ErrNotWritable, tree.GetTreeState())
+	}
+	return err
+}
+
+func (r *Remote) getTree(ctx context.Context) (*trillian.Tree, error) {
 	var tree *trillian.Tree
-	err := r.read(ctx, func(ctx context.Context) (err error) {
-		tree, err = r.admin.GetTree(ctx, &trillian.GetTreeRequest{TreeId: r.treeID})
+	err := r.read(ctx, func(ctx context.Context, s *logServer) (err error) {
+		tree, err = s.admin.GetTree(ctx, &trillian.GetTreeRequest{TreeId: r.treeID})
 		return err
 	})
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case tree.GetTreeId() != r.treeID:
-		return fmt.Errorf("%w: tree %d for %d", ErrCorrupt, tree.GetTreeId(), r.treeID)
+		return nil, fmt.Errorf("%w: tree %d for %d", ErrCorrupt, tree.GetTreeId(), r.treeID)
 	case tree.GetDeleted():
-		return fmt.Errorf("%w: it is deleted", ErrNoTree)
+		return nil, fmt.Errorf("%w: it is deleted", ErrNoTree)
 	case tree.GetTreeType() != trillian.TreeType_PREORDERED_LOG:
-		return fmt.Errorf("%w: it is a %v", ErrNotWritable, tree.GetTreeType())
+		return nil, fmt.Errorf("%w: it is a %v", ErrNotWritable, tree.GetTreeType())
 	}
-	return nil
+	return tree, nil
 }
+
+// TreeID is Trillian's id of the tree.
+func (r *Remote) TreeID() int64 { return r.treeID }
 
 // Close implements Tree. It ends the calls that are under way.
 func (r *Remote) Close() error {
 	if r.closed.Swap(true) {
 		return nil
 	}
-	return r.conn.Close()
+	return r.servers.close()
 }
 
 // ready says whether a call may begin.
@@ -252,6 +268,9 @@ func (r *Remote) known(err error) error {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case status.Code(err) == codes.FailedPrecondition && status.Convert(err).Message() == needsInit:
 		return fmt.Errorf("%w: %w", ErrNoTree, err)
+	}
+	if status.Code(err) == codes.PermissionDenied { // of anybody on the way: see notWritable
+		return err
 	}
 	return known(err)
 }

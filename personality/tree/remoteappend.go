@@ -30,11 +30,16 @@ func (r *Remote) append(ctx context.Context, leaves []Leaf) error {
 	if err := checkOnce(leaves); err != nil {
 		return err
 	}
-	if err := r.checkPlace(ctx, leaves[0].Index); err != nil {
+	first := leaves[0].Index
+	alone := first == 0 || r.doubt.Load()
+	// To look at a place far behind the root takes reading all that is between. There one leaf
+	// alone goes first instead, and is refused where the place is taken.
+	if last := r.lastSeen(); last.end == first && first-min(first, last.root.Size) > farBehind {
+		alone = true
+	} else if err := r.checkPlace(ctx, first); err != nil {
 		return err
 	}
-	empty := leaves[0].Index == 0
-	alone := empty || r.doubt.Load()
+	empty := first == 0
 	for len(leaves) > 0 {
 		n := r.fit(leaves)
 		if alone {
@@ -53,6 +58,9 @@ func (r *Remote) append(ctx context.Context, leaves []Leaf) error {
 	r.doubt.Store(false)
 	return nil
 }
+
+// farBehind is how many leaves are read, at most, to look at a place.
+const farBehind = 2000
 
 // checkOnce refuses a batch in which an identity comes twice: the server would store it
 // but for the second.
@@ -101,8 +109,12 @@ func (r *Remote) checkPlace(ctx context.Context, first uint64) error {
 // and lengths.
 const leafBytes = 64
 
+// maxMessage is the most leaves in one message, which bounds how long a server takes.
+const maxMessage = 1000
+
 // fit returns how many leaves one message takes.
 func (r *Remote) fit(leaves []Leaf) int {
+	leaves = leaves[:min(len(leaves), maxMessage)]
 	size := 0
 	for i := range leaves {
 		if size += leafBytes + len(leaves[i].Value); size > r.cfg.MaxSend {
@@ -122,14 +134,14 @@ func (r *Remote) send(ctx context.Context, leaves []Leaf) error {
 	}
 	var reply *trillian.AddSequencedLeavesResponse
 	err := again(ctx, func() error {
-		return r.call(ctx, r.cfg.AppendTimeout, func(ctx context.Context) (err error) {
-			reply, err = r.logs.AddSequencedLeaves(ctx, request)
+		return r.call(ctx, r.cfg.AppendTimeout, func(ctx context.Context, s *logServer) (err error) {
+			reply, err = s.logs.AddSequencedLeaves(ctx, request)
 			return err
 		})
 	})
 	if err != nil {
 		r.doubt.Store(true) // it may still be under way
-		return notWritable(err)
+		return r.notWritable(ctx, err)
 	}
 	if err := checkAdded(reply.GetResults(), leaves); err != nil {
 		return r.refused(ctx, reply.GetResults(), leaves, err)
@@ -138,10 +150,14 @@ func (r *Remote) send(ctx context.Context, leaves []Leaf) error {
 	return nil
 }
 
-// notWritable adds ErrNotWritable to what a server says of a tree of the wrong type or state.
-func notWritable(err error) error {
-	if status.Code(err) == codes.InvalidArgument {
-		return fmt.Errorf("%w: %w", ErrNotWritable, err)
+// notWritable adds ErrNotWritable to what a server says of a tree of the wrong type or state, if
+// the tree is one: others on the way may say no in the same words.
+func (r *Remote) notWritable(ctx context.Context, err error) error {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.PermissionDenied:
+		if cerr := r.checkWritable(ctx); cerr != nil {
+			return fmt.Errorf("%w: %w", cerr, err)
+		}
 	}
 	return err
 }

@@ -5,25 +5,21 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
-	"github.com/google/trillian"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/resolver/manual"
 )
 
-// roundRobin sends calls to the servers in turn, past those that can't be reached. No
-// retry policy: what may be repeated is decided here.
-const roundRobin = `{"loadBalancingConfig": [{"round_robin": {}}]}`
+// pickFirst keeps to one of a name's addresses, any of them. No retry policy: what may be
+// repeated is decided here.
+const pickFirst = `{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`
 
 // How connections are kept. The fourth ping of a client between two answers makes Trillian's
-// servers close its connection, so a call gets two at most.
+// servers close its connection, so that calls mustn't take longer than 20 s.
 const (
 	dialTimeout = 5 * time.Second
 	minPing     = 10 * time.Second // gRPC allows no less
@@ -39,7 +35,7 @@ func (c RemoteConfig) withDefaults() (RemoteConfig, error) {
 		value *time.Duration
 		def   time.Duration
 	}{
-		{&c.CallTimeout, 5 * time.Second}, {&c.AppendTimeout, 60 * time.Second},
+		{&c.CallTimeout, 5 * time.Second}, {&c.AppendTimeout, 10 * time.Second},
 		{&c.Patience, 30 * time.Second}, {&c.StallTimeout, 30 * time.Second},
 	}
 	for _, t := range times {
@@ -72,24 +68,28 @@ func (c RemoteConfig) withDefaults() (RemoteConfig, error) {
 func (c *RemoteConfig) Check() error {
 	full, err := c.withDefaults()
 	if err == nil {
-		_, _, err = full.target()
+		err = full.checkAddresses()
 	}
 	return err
 }
 
-// dial prepares the connections; they are made with the first call.
+// dial prepares the ways to the servers.
 func dial(cfg RemoteConfig, treeID int64) (*Remote, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	target, options, err := cfg.target()
-	if err != nil {
+	r := &Remote{cfg: cfg, treeID: treeID}
+	if r.servers, err = dialAll(&r.cfg); err != nil {
 		return nil, err
 	}
-	options = append(options,
-		grpc.WithTransportCredentials(cfg.credentials()),
-		grpc.WithDefaultServiceConfig(roundRobin),
+	return r, nil
+}
+
+func (c *RemoteConfig) dialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(c.credentials()),
+		grpc.WithDefaultServiceConfig(pickFirst),
 		grpc.WithDisableServiceConfig(), // a resolver's
 		grpc.WithDisableRetry(),
 		grpc.WithNoProxy(),
@@ -98,44 +98,9 @@ func dial(cfg RemoteConfig, treeID int64) (*Remote, error) {
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxBackoff},
 			MinConnectTimeout: dialTimeout,
 		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time: max(minPing, cfg.AppendTimeout/2, cfg.CallTimeout/2), Timeout: pingTimeout,
-		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(cfg.MaxSend+headroom), grpc.MaxCallRecvMsgSize(cfg.MaxReceive)),
-	)
-	conn, err := grpc.NewClient(target, options...)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: minPing, Timeout: pingTimeout}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(c.MaxSend+headroom), grpc.MaxCallRecvMsgSize(c.MaxReceive)),
 	}
-	return &Remote{
-		cfg: cfg, treeID: treeID, conn: conn,
-		logs: trillian.NewTrillianLogClient(conn), admin: trillian.NewTrillianAdminClient(conn),
-	}, nil
-}
-
-// target returns what gRPC resolves: one name through DNS, again and again, else the
-// addresses as they are.
-func (c *RemoteConfig) target() (string, []grpc.DialOption, error) {
-	if len(c.Addresses) == 0 {
-		return "", nil, fmt.Errorf("%w: no address of a log server", ErrInvalid)
-	}
-	var state resolver.State
-	for _, addr := range c.Addresses {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil || host == "" || port == "" || strings.Contains(addr, "/") {
-			return "", nil, fmt.Errorf("%w: address %q, want host:port", ErrInvalid, addr)
-		}
-		if c.plain() && !c.Insecure && !isLoopback(host) {
-			return "", nil, fmt.Errorf("%w: log server %s is on another machine: it needs TLS", ErrInvalid, addr)
-		}
-		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr, ServerName: host}}})
-	}
-	if len(c.Addresses) == 1 {
-		return "dns:///" + c.Addresses[0], nil, nil
-	}
-	b := manual.NewBuilderWithScheme("trillian")
-	b.InitialState(state)
-	return "trillian:///log-servers", []grpc.DialOption{grpc.WithResolvers(b)}, nil
 }
 
 func (c *RemoteConfig) plain() bool { return c.TLS == nil }

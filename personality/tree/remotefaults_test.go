@@ -21,8 +21,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/prooftrail/prooftrail/personality/tree"
 	"github.com/prooftrail/prooftrail/personality/tree/treetest"
@@ -114,14 +116,17 @@ func TestRemoteBehind(t *testing.T) {
 		recorders[i] = &recorder{}
 		s.answer(recorders[i].change)
 	}
-	for recorders[0].leaves() == nil || recorders[1].leaves() == nil { // each server is asked in turn
-		integrated(t, r, 10)
-		if _, err := r.Root(t.Context()); err != nil {
+	for _, s := range c.servers {
+		cfg := quick(s.addr)
+		one := openRemote(t, cfg, r.TreeID())
+		integrated(t, one, 10)
+		if _, err := one.Root(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	recorders[0].old.Store(true)
 	for size := 10; size < 40; size += 10 {
+		recorders[size/10%2].old.Store(false)
+		recorders[1-size/10%2].old.Store(true)
 		if err := r.Append(t.Context(), treetest.Leaves(uint64(size), 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +137,10 @@ func TestRemoteBehind(t *testing.T) {
 			}
 		}
 	}
-	c.servers[1].answer(recorders[0].change)
+	for _, s := range c.servers {
+		s.answer(recorders[0].change)
+	}
+	recorders[0].old.Store(true)
 	if root, err := r.Root(t.Context()); !errors.Is(err, tree.ErrBroken) || !strings.Contains(err.Error(), "behind") {
 		t.Errorf("all behind: %+v, %v", root, err)
 	}
@@ -442,4 +450,115 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	pool := x509.NewCertPool()
 	pool.AddCert(leaf)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+// TestRemoteServerCantWork: one of two servers that can be reached and answers nothing as it
+// should, or not at all, is left for the other: all is stored, and a tree is opened and made.
+func TestRemoteServerCantWork(t *testing.T) {
+	for name, answer := range map[string]func(context.Context) error{
+		"unknown":  func(context.Context) error { return status.Error(codes.Unknown, "its database is gone") },
+		"internal": func(context.Context) error { return status.Error(codes.Internal, "its database is gone") },
+		"denied":   func(context.Context) error { return status.Error(codes.PermissionDenied, "by a proxy") },
+		"no tree":  func(context.Context) error { return status.Error(codes.NotFound, "a replica that is behind") },
+		"hangs":    func(ctx context.Context) error { <-ctx.Done(); return status.FromContextError(ctx.Err()).Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCluster(t, 2)
+			change := func(cfg *tree.RemoteConfig) {
+				cfg.CallTimeout, cfg.AppendTimeout = 300*time.Millisecond, 300*time.Millisecond
+			}
+			r := remoteOf(t, c, change)
+			c.servers[0].hold(answer)
+			failed := 0
+			size := 10
+			for range 40 {
+				if err := r.Append(t.Context(), treetest.Leaves(uint64(size), 2)); err != nil {
+					failed++
+					continue
+				}
+				size += 2
+			}
+			if failed > 1 { // of a write nobody knows what became
+				t.Errorf("%d appends of 40 failed", failed)
+			}
+			integrated(t, r, size)
+			for range 4 { // each begins with a server of its own choice
+				cfg := quick(c.addresses()...)
+				change(&cfg)
+				openRemote(t, cfg, createRemote(t, cfg))
+			}
+		})
+	}
+}
+
+// hold has a server fail before it does anything.
+func (s *logServer) hold(f func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
+// TestRemotePatience: what can't be true has to stay so for all of Patience, not what came before.
+func TestRemotePatience(t *testing.T) {
+	c := startCluster(t, 1)
+	r := remoteOf(t, c, func(cfg *tree.RemoteConfig) { cfg.Patience = time.Second })
+	began := time.Now()
+	var bad atomic.Bool
+	c.servers[0].answer(func(_ context.Context, _ string, _, reply any, err error) (any, error) {
+		if time.Since(began) < 900*time.Millisecond {
+			return nil, status.Error(codes.Unavailable, "injected")
+		}
+		if root, ok := reply.(*trillian.GetLatestSignedLogRootResponse); ok && !bad.Swap(true) {
+			root.SignedLogRoot = nil
+		}
+		return reply, err
+	})
+	if root, err := r.Root(t.Context()); err != nil || root.Size != 10 {
+		t.Errorf("%+v, %v", root, err)
+	}
+	if !bad.Load() {
+		t.Error("no bad answer was given")
+	}
+}
+
+// TestRemoteFrozen: a tree that is frozen takes no leaves, and none to begin a log in; one that
+// somebody on the way only says so of does.
+func TestRemoteFrozen(t *testing.T) {
+	c := startCluster(t, 1)
+	r := remoteOf(t, c, nil)
+	c.servers[0].answer(func(_ context.Context, method string, _, reply any, err error) (any, error) {
+		if method == addLeaves {
+			return nil, status.Error(codes.PermissionDenied, "by a proxy")
+		}
+		return reply, err
+	})
+	if err := r.Append(t.Context(), treetest.Leaves(10, 1)); err == nil || errors.Is(err, tree.ErrNotWritable) {
+		t.Errorf("by a proxy: %v", err)
+	}
+	c.servers[0].answer(nil)
+	conn, err := grpc.NewClient(c.servers[0].addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	freeze := func(id int64) {
+		t.Helper()
+		_, err := trillian.NewTrillianAdminClient(conn).UpdateTree(t.Context(), &trillian.UpdateTreeRequest{
+			Tree:       &trillian.Tree{TreeId: id, TreeState: trillian.TreeState_FROZEN},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"tree_state"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	freeze(r.TreeID())
+	if err := r.Append(t.Context(), treetest.Leaves(11, 1)); !errors.Is(err, tree.ErrNotWritable) {
+		t.Errorf("a frozen tree: %v", err)
+	}
+	cfg := quick(c.addresses()...)
+	fresh := createRemote(t, cfg)
+	freeze(fresh)
+	if err := tree.TakeRemote(t.Context(), cfg, fresh); !errors.Is(err, tree.ErrNotWritable) {
+		t.Errorf("to begin a log in: %v", err)
+	}
 }

@@ -35,34 +35,50 @@ const (
 )
 
 // call makes one call, which gets a time of its own. What it returns matches the error of
-// ctx, if that has ended.
-func (r *Remote) call(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
+// ctx, if that has ended. A server whose call fails is left for the next one.
+func (r *Remote) call(ctx context.Context, timeout time.Duration, f func(context.Context, *logServer) error) error {
 	callCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := r.known(f(callCtx))
+	s := r.servers.current()
+	err := r.known(f(callCtx, s))
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	if err != nil && status.Code(err) != codes.Aborted && !tooLarge(err) {
+		r.servers.failed(s)
 	}
 	return err
 }
 
-// read makes a call that only reads, and repeats it while it fails in passing.
-func (r *Remote) read(ctx context.Context, f func(context.Context) error) error {
-	began := r.cfg.Now()
-	told := false
+// read makes a call that only reads, and repeats it while it fails in passing. An answer
+// that can't be true is one as long as it isn't given for all of Patience; other failures are
+// repeated on each server once.
+func (r *Remote) read(ctx context.Context, f func(context.Context, *logServer) error) error {
+	began, wrong := r.cfg.Now(), time.Time{} // wrong: since when answers can't be true
+	others := len(r.cfg.Addresses)
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		err := r.call(ctx, r.cfg.CallTimeout, f)
-		patient := r.cfg.Now().Sub(began) < r.cfg.Patience
+		now := r.cfg.Now()
 		switch {
-		case err == nil || !passes(err) || ctx.Err() != nil:
+		case err == nil || ctx.Err() != nil || tooLarge(err) || errors.Is(err, ErrClosed) || errors.Is(err, ErrBroken):
 			return err
-		case !patient && (errors.Is(err, errBehind) || errors.Is(err, ErrCorrupt)):
-			return fmt.Errorf("%w: %w: for %v: %w", ErrBroken, ErrCorrupt, r.cfg.Patience, err)
-		case !patient:
-			return err
-		case !told && errors.Is(err, errBehind):
-			told = true
-			r.cfg.Logger.WarnContext(ctx, "asking Trillian again", "error", err)
+		case isWrong(err):
+			if wrong.IsZero() {
+				wrong = now
+				r.cfg.Logger.WarnContext(ctx, "asking Trillian again", "error", err)
+			}
+			if now.Sub(wrong) >= r.cfg.Patience {
+				return fmt.Errorf("%w: %w: for %v: %w", ErrBroken, ErrCorrupt, r.cfg.Patience, err)
+			}
+		case passes(err):
+			wrong = time.Time{}
+			if now.Sub(began) >= r.cfg.Patience {
+				return err
+			}
+		default:
+			if others--; others <= 0 {
+				return err
+			}
 		}
 		if err := wait(ctx, pause); err != nil {
 			return err
@@ -70,12 +86,14 @@ func (r *Remote) read(ctx context.Context, f func(context.Context) error) error 
 	}
 }
 
-// passes says whether a read that failed so may succeed when it is repeated. An answer that
-// can't be true may be a moment's, too: see ErrCorrupt.
+// isWrong says whether an answer can't be true. It may be a moment's all the same: see
+// ErrCorrupt. A tree that isn't there is one that a server which is behind doesn't have.
+func isWrong(err error) bool {
+	return errors.Is(err, errBehind) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNoTree)
+}
+
+// passes says whether a read that failed so may succeed when it is repeated.
 func passes(err error) bool {
-	if errors.Is(err, errBehind) || errors.Is(err, ErrCorrupt) {
-		return !errors.Is(err, ErrBroken)
-	}
 	switch status.Code(err) {
 	case codes.Unavailable, codes.Aborted, codes.DeadlineExceeded:
 		return true
@@ -107,15 +125,15 @@ func (r *Remote) root(ctx context.Context) (root Root, err error) {
 	if err := r.ready(ctx); err != nil {
 		return Root{}, err
 	}
-	err = r.read(ctx, func(ctx context.Context) (err error) {
-		root, err = r.rootOnce(ctx)
+	err = r.read(ctx, func(ctx context.Context, s *logServer) (err error) {
+		root, err = r.rootOnce(ctx, s)
 		return err
 	})
 	return root, err
 }
 
-func (r *Remote) rootOnce(ctx context.Context) (Root, error) {
-	reply, err := r.logs.GetLatestSignedLogRoot(ctx, &trillian.GetLatestSignedLogRootRequest{LogId: r.treeID})
+func (r *Remote) rootOnce(ctx context.Context, s *logServer) (Root, error) {
+	reply, err := s.logs.GetLatestSignedLogRoot(ctx, &trillian.GetLatestSignedLogRootRequest{LogId: r.treeID})
 	if err != nil {
 		return Root{}, err
 	}
@@ -264,15 +282,20 @@ func tooLarge(err error) bool {
 func (r *Remote) some(ctx context.Context, start uint64, count int) (leaves []Leaf, err error) {
 	last := r.lastSeen()
 	if last.root.Size == 0 {
-		// Not even the first leaf can be read before it is integrated.
-		if last.root, err = r.await(ctx, min(last.end, 1)); err != nil || last.root.Size == 0 {
+		// Not even the first leaf can be read before it is integrated. Who was just told that the
+		// signers stall isn't kept waiting again.
+		if _, long := r.Stalled(); last.end > 0 && long >= r.cfg.StallTimeout {
+			if last.root, err = r.root(ctx); err == nil && last.root.Size == 0 {
+				err = fmt.Errorf("%w, the first leaf", ErrStalled)
+			}
+		} else if last.root, err = r.await(ctx, min(last.end, 1)); err != nil || last.root.Size == 0 {
 			return nil, err
 		}
 	}
 	from := min(start, last.root.Size-1)
 	most := int(min(start-from+uint64(count), tailAtOnce))
-	err = r.read(ctx, func(ctx context.Context) (err error) {
-		leaves, err = r.rangeOnce(ctx, from, most)
+	err = r.read(ctx, func(ctx context.Context, s *logServer) (err error) {
+		leaves, err = r.rangeOnce(ctx, s, from, most)
 		return err
 	})
 	switch n := uint64(len(leaves)); {
@@ -287,8 +310,8 @@ func (r *Remote) some(ctx context.Context, start uint64, count int) (leaves []Le
 }
 
 // rangeOnce asks one server for count leaves from start on, which is below a root that was seen.
-func (r *Remote) rangeOnce(ctx context.Context, start uint64, count int) ([]Leaf, error) {
-	reply, err := r.logs.GetLeavesByRange(ctx, &trillian.GetLeavesByRangeRequest{
+func (r *Remote) rangeOnce(ctx context.Context, s *logServer, start uint64, count int) ([]Leaf, error) {
+	reply, err := s.logs.GetLeavesByRange(ctx, &trillian.GetLeavesByRangeRequest{
 		LogId: r.treeID, StartIndex: int64(start), Count: int64(count),
 	})
 	if err != nil {
