@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
@@ -36,11 +37,13 @@ var (
 // maxPlace bounds Place, in bytes: a hold has MaxHold at most.
 const maxPlace = 512
 
+// clipPlace keeps a place within that.
+func clipPlace(place string) string {
+	return strings.ToValidUTF8(place[:min(len(place), maxPlace)], "")
+}
+
 // text is what is stored.
 func (h hold) text() (string, error) {
-	if len(h.Place) > maxPlace {
-		h.Place = h.Place[:maxPlace]
-	}
 	b, err := json.Marshal(h)
 	if err != nil {
 		return "", fmt.Errorf("encode the hold: %w", err)

@@ -52,6 +52,12 @@ func (s *storageFlags) open(cfg *personality.Config) (err error) {
 	return err
 }
 
+// openStorage makes the part of a log's configuration that says where it is kept.
+func (c *Config) openStorage(cfg *personality.Config) (err error) {
+	cfg.Database, err = databaseConfig(c.Storage, c.MySQL)
+	return err
+}
+
 // databaseConfig returns how the database is reached; nil for an embedded log.
 func databaseConfig(storage string, m MySQLConfig) (*mysqldb.Config, error) {
 	switch storage {
