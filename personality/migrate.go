@@ -98,14 +98,14 @@ func unfit(format string, args ...any) error {
 func Migrate(ctx context.Context, cfg MigrateConfig) (*Migrated, error) {
 	m, err := newMigration(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return nil, fmt.Errorf("move the log: %w", err)
 	}
 	// Where one of the disks is full this ends, and its goroutine stays until the process does.
 	done, err := unlessFull(m.to.room, func() (*Migrated, error) {
 		return unlessFull(m.from.room, func() (*Migrated, error) { return m.run(ctx) })
 	})
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return nil, fmt.Errorf("move the log: %w", err)
 	}
 	return done, nil
 }
@@ -129,13 +129,15 @@ type migration struct {
 
 	done Migrated
 
+	tiles uint64 // of entries in a batch, at most
+
 	// Tests put faults in.
 	change func(old bool, p *parts)
 	step   func(name string, f func() error) error
 }
 
 func newMigration(cfg MigrateConfig) (*migration, error) {
-	m := &migration{cfg: cfg, step: func(_ string, f func() error) error { return f() }, change: func(bool, *parts) {}}
+	m := &migration{cfg: cfg, tiles: copyTiles, step: func(_ string, f func() error) error { return f() }, change: func(bool, *parts) {}}
 	m.cfg.FromPlace, m.cfg.ToPlace = clipPlace(cfg.FromPlace), clipPlace(cfg.ToPlace)
 	var err error
 	if m.from, err = cfg.From.withDefaults(); err != nil {

@@ -79,7 +79,7 @@ func (m *migration) copyTokens(ctx context.Context) error {
 
 // chunkEnd is where the batch that begins at first ends: at the end of a tile, or of the log.
 func (m *migration) chunkEnd(first uint64) uint64 {
-	return min(m.srcHead.Size, (first/tileWidth+copyTiles)*tileWidth)
+	return min(m.srcHead.Size, (first/tileWidth+m.tiles)*tileWidth)
 }
 
 // readBatch reads entries of the old log, compared with what it has published, and their

@@ -64,10 +64,13 @@ func runMigrate(ctx context.Context, e *env, args []string) error {
 
 	cfg := personality.MigrateConfig{}
 	var err error
-	if cfg.From, cfg.FromPlace, err = migrateConfig(e, from); err != nil {
+	if cfg.From, cfg.FromPlace, err = migrateConfig(from); err != nil {
 		return err
 	}
-	if cfg.To, cfg.ToPlace, err = migrateConfig(e, to); err != nil {
+	if cfg.To, cfg.ToPlace, err = migrateConfig(to); err != nil {
+		return err
+	}
+	if cfg.To.Logger, err = newLogger(e.stderr, LogConfig{Level: "warn", Format: "text"}); err != nil {
 		return err
 	}
 	line := newProgressLine(e.stderr)
@@ -81,7 +84,7 @@ func runMigrate(ctx context.Context, e *env, args []string) error {
 }
 
 // migrateConfig reads where a log is kept, and names that.
-func migrateConfig(e *env, file string) (log personality.Config, place string, err error) {
+func migrateConfig(file string) (log personality.Config, place string, err error) {
 	cfg, err := loadConfig(file)
 	if err == nil && cfg.Data == "" {
 		err = errors.New("data: expected the log's data directory")
@@ -92,11 +95,7 @@ func migrateConfig(e *env, file string) (log personality.Config, place string, e
 	if err != nil {
 		return log, "", fmt.Errorf("%s: %w", file, err)
 	}
-	logger, err := newLogger(e.stderr, LogConfig{Level: "warn", Format: "text"})
-	if err != nil {
-		return log, "", err
-	}
-	log = personality.Config{Dir: cfg.Data, Anchor: cfg.Anchor, Logger: logger, MinFree: cfg.Limits.MinFree, CacheBytes: cfg.Limits.CacheBytes}
+	log = personality.Config{Dir: cfg.Data, Anchor: cfg.Anchor, MinFree: cfg.Limits.MinFree, CacheBytes: cfg.Limits.CacheBytes}
 	if err := cfg.openStorage(&log); err != nil {
 		return log, "", fmt.Errorf("%s: %w", file, err)
 	}
@@ -105,7 +104,6 @@ func migrateConfig(e *env, file string) (log personality.Config, place string, e
 		dir, err := filepath.Abs(cfg.Data)
 		return log, place + dir, err
 	}
-	log.Database.Logger = logger
 	return log, place + log.Database.Place(), nil
 }
 
