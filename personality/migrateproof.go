@@ -21,7 +21,7 @@ const openingsCompared = 64
 // tile, bundle, identity, opening and token, and the root that they make.
 func (m *migration) prove(ctx context.Context) error {
 	if err := m.proveTokens(ctx); err != nil {
-		return err
+		return brokenIf(err)
 	}
 	m.done.WithoutOpening = 0
 	p := &proving{m: m, folded: rangeFactory.NewEmptyRange(0), tiles: &readTiles{from: m.dst.store}}

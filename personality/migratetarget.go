@@ -168,7 +168,7 @@ func (m *migration) sameLog() error {
 		return unfit("it has been made with other parameters than the old log")
 	}
 	if now.TreeID == old.TreeID {
-		return unfit("both are the same storage")
+		return unfit("both are the same storage, or one is a copy of the other")
 	}
 	return nil
 }
