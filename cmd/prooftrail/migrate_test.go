@@ -29,7 +29,7 @@ type migrateRun struct {
 	file  string        // the configuration of the log as it is
 	takes time.Duration // what a run takes, about
 
-	kills, ended, source int
+	kills, ended, source, held int
 }
 
 // TestMigrateKill kills `prooftrail migrate` with SIGKILL at random moments, and runs it
@@ -60,8 +60,8 @@ func TestMigrateKill(t *testing.T) {
 	s := m.start()
 	m.check(s, true)
 	s.end(t, syscall.SIGTERM)
-	t.Logf("%d kills in %d moves, %d of them of a run that had ended; the old log was served %d times in between; %d answers, %d entries",
-		m.kills, m.moves, m.ended, m.source, len(m.answers), len(m.log.leaves))
+	t.Logf("%d kills in %d moves, %d of them of a run that had ended; the old log was served %d times in between, and was held %d times; %d answers, %d entries",
+		m.kills, m.moves, m.ended, m.source, m.held, len(m.answers), len(m.log.leaves))
 }
 
 // serve serves the log where it is, under load, and checks it.
@@ -99,7 +99,9 @@ func (m *migrateRun) move(kills int) {
 	name := fmt.Sprint("log", m.moves)
 	to := m.config(name, where)
 	for m.kills < kills && !m.kill(to) {
-		m.mayServe()
+		if m.mayServe() {
+			m.held++
+		}
 	}
 	out, err := exec.Command("prooftrail", "migrate", "--from", m.file, "--to", to).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("moved")) {
@@ -130,7 +132,8 @@ func (m *migrateRun) kill(to string) (ended bool) {
 	case <-time.After(rand.N(m.takes * 9 / 8)):
 	}
 	m.kills++
-	_ = cmd.Process.Kill() // it may end at this moment
+	m.takes = m.takes * 6 / 5 // so that it comes further in the end
+	_ = cmd.Process.Kill()    // it may end at this moment
 	<-waited
 	if cmd.ProcessState.Success() {
 		m.ended++
@@ -164,6 +167,10 @@ func (m *migrateRun) mayServe() (moved bool) {
 	}
 	m.source++
 	m.check(s, false)
-	m.load(s, syscall.SIGTERM)
+	if rand.N(4) == 0 {
+		m.load(s, syscall.SIGTERM)
+	} else {
+		s.end(m.t, syscall.SIGTERM)
+	}
 	return false
 }
