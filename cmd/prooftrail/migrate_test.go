@@ -98,7 +98,8 @@ func (m *migrateRun) move(kills int) {
 	m.moves++
 	name := fmt.Sprint("log", m.moves)
 	to := m.config(name, where)
-	for m.kills < kills && !m.kill(to) {
+	anchor := filepath.Join(filepath.Dir(m.dir), name+".anchor")
+	for m.kills < kills && !m.kill(to, anchor) {
 		if m.mayServe() {
 			m.held++
 		}
@@ -113,15 +114,19 @@ func (m *migrateRun) move(kills int) {
 	m.file, m.where, m.dir = to, where, filepath.Join(filepath.Dir(m.dir), name)
 }
 
-// kill runs the command and kills it at a random moment. It reports whether it was too
-// late for that.
-func (m *migrateRun) kill(to string) (ended bool) {
+// kill runs the command and kills it at a random moment, or at one soon after the new anchor
+// was made, while the new log takes over. It reports whether it was too late for that.
+func (m *migrateRun) kill(to, anchor string) (ended bool) {
 	m.t.Helper()
 	cmd := exec.Command("prooftrail", "migrate", "--from", m.file, "--to", to)
 	began := time.Now()
 	s := m.run(cmd)
 	waited := make(chan error, 1)
 	go func() { waited <- s.wait() }()
+	moment := time.After(rand.N(m.takes * 9 / 8))
+	if rand.N(2) == 0 {
+		moment = soonAfter(anchor)
+	}
 	select {
 	case err := <-waited:
 		m.takes = time.Since(began)
@@ -129,7 +134,7 @@ func (m *migrateRun) kill(to string) (ended bool) {
 			m.t.Fatalf("migrate: %v\n%s", err, s.stderr)
 		}
 		return true
-	case <-time.After(rand.N(m.takes * 9 / 8)):
+	case <-moment:
 	}
 	m.kills++
 	m.takes = m.takes * 6 / 5 // so that it comes further in the end
@@ -141,6 +146,17 @@ func (m *migrateRun) kill(to string) (ended bool) {
 		m.t.Fatalf("migrate ended by itself: %v\n%s", cmd.ProcessState, s.stderr)
 	}
 	return cmd.ProcessState.Success()
+}
+
+// soonAfter tells of a moment within some milliseconds of a file's being there.
+func soonAfter(file string) <-chan time.Time {
+	c := make(chan time.Time, 1)
+	go func() {
+		for began := time.Now(); time.Since(began) < 20*time.Second && !isFile(file); <-time.After(100 * time.Microsecond) {
+		}
+		c <- <-time.After(rand.N(25 * time.Millisecond))
+	}()
+	return c
 }
 
 // mayServe starts a server on the old log. Either it goes on, and then takes events; or it
