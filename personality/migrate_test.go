@@ -285,6 +285,23 @@ func TestMigrateBack(t *testing.T) {
 	next.to.close()
 }
 
+// TestMigrateOldCopy: a copy of the old log from before it moved, put back in its place,
+// doesn't know that. It lacks its anchor, and refuses.
+func TestMigrateOldCopy(t *testing.T) {
+	m := newMove(t, "embedded", "embedded", 20)
+	backup := m.cfg.Dir + ".backup"
+	check(t, os.CopyFS(backup, os.DirFS(m.cfg.Dir)))
+	m.migrate()
+	check(t, os.RemoveAll(m.cfg.Dir))
+	check(t, os.Rename(backup, m.cfg.Dir))
+	check(t, os.Chmod(m.cfg.Dir, 0o700))
+	check(t, os.Chmod(filepath.Join(m.cfg.Dir, keyFile), 0o600))
+	m.open(nil)
+	m.mustRefuse("is missing")
+	m.close()
+	m.mustNotMove(ErrNotMigrated, "is missing")
+}
+
 // TestMigrateUnpublished: what a crash left stored and not published moves too.
 func TestMigrateUnpublished(t *testing.T) {
 	for _, from := range []string{"embedded", "mysql"} {

@@ -132,6 +132,9 @@ func TestMigrateTampered(t *testing.T) {
 	}
 	for what, statement := range sql {
 		for _, held := range []bool{false, true} {
+			if testing.Short() && held {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s, held %v", what, held), func(t *testing.T) {
 				t.Parallel()
 				m := newMove(t, "embedded", "mysql", 290)

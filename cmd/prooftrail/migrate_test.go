@@ -139,8 +139,7 @@ func (m *migrateRun) kill(to, anchor string) (ended bool) {
 	m.kills++
 	m.takes = m.takes * 6 / 5 // so that it comes further in the end
 	_ = cmd.Process.Kill()    // it may end at this moment
-	<-waited
-	if cmd.ProcessState.Success() {
+	if err := <-waited; err == nil {
 		m.ended++
 	} else if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		m.t.Fatalf("migrate ended by itself: %v\n%s", cmd.ProcessState, s.stderr)
@@ -157,6 +156,30 @@ func soonAfter(file string) <-chan time.Time {
 		c <- <-time.After(rand.N(25 * time.Millisecond))
 	}()
 	return c
+}
+
+// TestMigrateInterrupted: what is interrupted says that it can be run again, and can.
+func TestMigrateInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"old", "new"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte("data: "+filepath.Join(dir, name)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(ctx context.Context, want int, says string, args ...string) {
+		t.Helper()
+		var stdout, stderr strings.Builder
+		if code := Run(ctx, args, strings.NewReader(""), &stdout, &stderr); code != want || !strings.Contains(stderr.String(), says) {
+			t.Errorf("%q: exit code %d, %s; want %d, %s", args, code, stderr.String(), want, says)
+		}
+	}
+	run(t.Context(), 0, "made the log", "init", "--data", filepath.Join(dir, "old"), "--origin", "o.example")
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	migrate := []string{"migrate", "--from", filepath.Join(dir, "old.yaml"), "--to", filepath.Join(dir, "new.yaml")}
+	run(interrupted, 2, "interrupted: run it again to go on", migrate...)
+	run(t.Context(), 0, "moved o.example", migrate...)
+	run(t.Context(), 0, "has moved already", migrate...)
 }
 
 // mayServe starts a server on the old log. Either it goes on, and then takes events; or it
