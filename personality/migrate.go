@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -152,7 +153,17 @@ func newMigration(cfg MigrateConfig) (*migration, error) {
 	if sameFile(m.from.Anchor, m.to.Anchor) {
 		return nil, unfit("the anchor of both is %s: name another one for the new log", m.to.Anchor)
 	}
+	if within(m.from.Dir, m.dir) {
+		return nil, unfit("%s is in the old log's directory: name another one for the new log", m.dir)
+	}
 	return m, m.to.room.atStart()
+}
+
+// within reports whether a path is below a directory.
+func within(dir, path string) bool {
+	absDir, errDir := filepath.Abs(dir)
+	absPath, errPath := filepath.Abs(path)
+	return errDir == nil && errPath == nil && strings.HasPrefix(absPath, absDir+string(filepath.Separator))
 }
 
 // sameFile reports whether two names are of one file, which may not be there yet.

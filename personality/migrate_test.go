@@ -131,6 +131,12 @@ func (m *move) mustHaveMoved() {
 		}
 	}
 	m.close()
+	if further := m.cfg; further.Database != nil {
+		further.Anchor += "2"
+		if _, err := CreateAnchor(m.t.Context(), further); err == nil || !strings.Contains(err.Error(), "this log has moved") {
+			m.t.Errorf("a further anchor: %v", err)
+		}
+	}
 	m.to.open(nil)
 	m.to.mustHold(m.told.some(30), append(m.heads, old.head)...)
 	m.to.mustHaveEvent(old.head.Size, ActionMigrate)

@@ -43,9 +43,10 @@ func TestMigrateRefuses(t *testing.T) {
 		want     error
 		says     string
 	}{
-		"the directory exists": {"embedded", "mysql", func(m *move) { check(m.t, os.Mkdir(m.to.cfg.Dir, 0o700)) }, fs.ErrExist, "new directory"},
-		"its own directory":    {"embedded", "embedded", func(m *move) { m.to.cfg = m.cfg; m.to.cfg.Anchor += "2" }, fs.ErrExist, "new directory"},
-		"its own anchor":       {"embedded", "mysql", func(m *move) { m.to.cfg.Anchor = m.cfg.Anchor }, ErrNotMigrated, "anchor of both"},
+		"the directory exists":   {"embedded", "mysql", func(m *move) { check(m.t, os.Mkdir(m.to.cfg.Dir, 0o700)) }, fs.ErrExist, "new directory"},
+		"its own directory":      {"embedded", "embedded", func(m *move) { m.to.cfg = m.cfg; m.to.cfg.Anchor += "2" }, fs.ErrExist, "new directory"},
+		"a directory in its own": {"embedded", "mysql", func(m *move) { m.to.cfg.Dir = filepath.Join(m.cfg.Dir, "new") }, ErrNotMigrated, "in the old log's directory"},
+		"its own anchor":         {"embedded", "mysql", func(m *move) { m.to.cfg.Anchor = m.cfg.Anchor }, ErrNotMigrated, "anchor of both"},
 		"a link to its own anchor": {"embedded", "mysql", func(m *move) {
 			m.to.cfg.Anchor = m.cfg.Anchor + "2"
 			check(m.t, os.Link(m.cfg.Anchor, m.to.cfg.Anchor))

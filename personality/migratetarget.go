@@ -46,6 +46,8 @@ func copyDir(from, to, but string) error {
 			return err
 		}
 		switch {
+		case info.IsDir() && !e.IsDir():
+			return unfit("%s is a link to another directory: a data directory is moved whole", src)
 		case info.IsDir():
 			if err = os.Mkdir(dst, info.Mode().Perm()); err == nil || errors.Is(err, fs.ErrExist) {
 				err = copyDir(src, dst, "")

@@ -339,6 +339,30 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// Held tells of others, and not of oneself.
+func TestLockHeld(t *testing.T) {
+	db, _ := open(t)
+	one, two := NewLock(db, "test", time.Minute), NewLock(db, "test", time.Minute)
+	defer one.Close()
+	defer two.Close()
+	held := func(l *Lock, want bool) {
+		t.Helper()
+		if got, err := l.Held(t.Context()); err != nil || got != want {
+			t.Errorf("held: %v, %v; want %v", got, err, want)
+		}
+	}
+	held(two, false)
+	if _, err := one.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	held(one, false)
+	held(two, true)
+	if err := one.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	held(two, false)
+}
+
 // Who waits is seen; who gives up isn't any more; the lock of another database is another.
 func TestLockWanted(t *testing.T) {
 	db, _ := open(t)
