@@ -11,15 +11,22 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 readonly golangci_lint=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 readonly govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-readonly all_steps=(format shell build vet tidy test process lint vuln)
+readonly all_steps=(format shell build vet tidy check test process lint vuln)
 
 # Packages whose tests start programs, kill them and read what they print. The
 # race detector sees nothing of another process, so these run without it.
-readonly process_tests='/(cmd/[^/]+|docs)$'
+readonly process_tests='/(cmd/[^/]+|docs|deployment)$'
 
 # Packages that have so many faults to inject that the race detector, which makes
 # each cost ten times as much, is given some of them (-short). All run without it.
 readonly many_faults='/personality(/tree)?$'
+
+# A module of its own, for what the programs don't need: deployment/check/doc.go.
+readonly check=deployment/check
+
+# What Trillian's programs are built with: their other databases and Kubernetes's election
+# are used by no test.
+readonly trillian_tags=mysql,etcd
 
 # The one thing that may be missing in continuous integration too.
 readonly no_vuln_data="the vulnerability data at vuln.go.dev can't be reached from here"
@@ -139,7 +146,7 @@ need() {
 	why=
 }
 
-# tool MODULE@VERSION builds a program below .tools/ unless it is there, and
+# tool MODULE@VERSION [FLAG...] builds a program below .tools/ unless it is there, and
 # leaves its path in $tool.
 tool() {
 	local name=${1%@*} dir
@@ -148,10 +155,20 @@ tool() {
 	tool=$dir/$name
 	[ -x "$tool" ] && return 0
 	echo "building $1"
-	GOBIN=$dir go install "$1" >"$work/$name.log" 2>&1 && return 0
+	GOBIN=$dir go install "${@:2}" "$1" >"$work/$name.log" 2>&1 && return 0
 	tail -n 5 "$work/$name.log"
 	why="$1 could not be built or fetched"
 	return 1
+}
+
+# trillian_servers builds Trillian's log server and signer, of the version in go.mod, where
+# tests look for them: building takes minutes, which a test's time doesn't have.
+trillian_servers() {
+	local version program
+	version=$(go list -m -f '{{.Version}}' github.com/google/trillian) || return 1
+	for program in trillian_log_server trillian_log_signer; do
+		tool "github.com/google/trillian/cmd/$program@$version" -tags "$trillian_tags" || return 1
+	done
 }
 
 # sources lists this project's files with the given ending, tools aside.
@@ -178,7 +195,7 @@ step_vet() { go vet ./...; }
 
 step_tidy() {
 	local code=0
-	go mod tidy -diff >"$work/tidy.log" 2>&1 || code=$?
+	{ go mod tidy -diff && go -C "$check" mod tidy -diff; } >"$work/tidy.log" 2>&1 || code=$?
 	[ "$code" -eq 0 ] && return 0
 	tail -n 40 "$work/tidy.log"
 	grep -q '^diff ' "$work/tidy.log" && return 1
@@ -186,10 +203,22 @@ step_tidy() {
 	return "$not_run"
 }
 
+# step_check checks the files of deployment/ with the libraries of those who read them. They are
+# many: it is also where they are fetched, before a test that uses them has its time measured.
+step_check() {
+	go -C "$check" mod download >"$work/check.log" 2>&1 || {
+		tail -n 5 "$work/check.log"
+		why="the modules of $check could not be fetched"
+		return "$not_run"
+	}
+	go -C "$check" vet ./... && (cd "$check" && go_test check ./...)
+}
+
 # step_test runs the tests under the race detector, which needs a C compiler.
 step_test() {
 	local race=(-race) packages missing
 	need mariadbd mariadb-server-core || return "$not_run"
+	trillian_servers || return "$not_run"
 	need gcc gcc libc6-dev || race=()
 	missing=$why why=
 	mapfile -t packages < <(go list ./... | grep -vE "$process_tests")
@@ -198,11 +227,17 @@ step_test() {
 }
 
 # step_process runs the tests that start the programs. The commands in the
-# documentation use curl and openssl.
+# documentation use curl and openssl; those of deployment/ start what stands around a log.
 step_process() {
 	need openssl openssl || return "$not_run"
 	need curl curl ca-certificates || return "$not_run"
 	need mariadbd mariadb-server-core || return "$not_run"
+	need mariadb mariadb-client-core || return "$not_run"
+	need etcd etcd-server || return "$not_run"
+	need haproxy haproxy || return "$not_run"
+	need prometheus prometheus || return "$not_run" # promtool is in it
+	need systemd-analyze systemd || return "$not_run"
+	trillian_servers || return "$not_run"
 	local packages
 	mapfile -t packages < <(go list ./... | grep -E "$process_tests|$many_faults")
 	[ "${#packages[@]}" -gt 0 ] || return 1 # the pattern no longer fits the tree
@@ -211,7 +246,7 @@ step_process() {
 
 step_lint() {
 	tool "$golangci_lint" || return "$not_run"
-	"$tool" run ./...
+	"$tool" run ./... && (cd "$check" && "$tool" run ./...)
 }
 
 step_vuln() {

@@ -61,7 +61,7 @@ func TestMetricsAreListed(t *testing.T) {
 			}
 		}
 	}
-	listed(t, "docs/operate/health.md", want)
+	listed(t, "docs/operate/metrics.md", want)
 }
 
 func TestEventCodesAreListed(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
+	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
 // Config is how a log is opened. The zero value of every field but Dir has a
@@ -21,6 +22,10 @@ type Config struct {
 	// Database is the MySQL or MariaDB database that the log is kept in. Several processes may
 	// open it, each with a Dir that holds the same key. Nil: the log is in Dir.
 	Database *mysqldb.Config
+	// Trillian is how Trillian's log servers are reached, of a log whose tree a cluster keeps;
+	// the rest of it is in the Database. Nil: Trillian's code runs in this process. Its Logger
+	// is this one's.
+	Trillian *tree.RemoteConfig
 	// Anchor is the file that keeps the newest signed head (I3). It must not be
 	// part of any backup that Dir is part of, and belongs on another volume in
 	// production. Default: Dir with ".anchor" appended, beside the directory. Processes
@@ -96,6 +101,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MinFree == 0 {
 		c.MinFree = 256 << 20
+	}
+	if c.Trillian != nil && c.Database == nil {
+		return c, errors.New("a log whose tree a Trillian cluster keeps needs a database for the rest")
 	}
 	if c.Database != nil {
 		c.MinFree = -1 // only the anchor is here, and its room is taken already

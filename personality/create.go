@@ -42,6 +42,9 @@ type CreateConfig struct {
 	// Log is the short name in URLs, lower-case letters, digits and dashes.
 	// Default "audit".
 	Log string
+	// TakeTree is the id of a tree of the Trillian cluster's to take, which must be a
+	// PREORDERED_LOG without leaves. 0: one is made.
+	TakeTree int64
 }
 
 // Created is what Create made.
@@ -58,6 +61,9 @@ func (c CreateConfig) check() error {
 	}
 	if strings.Contains(c.Origin, "://") {
 		return &InvalidError{Field: "origin", Expected: "a URL without scheme, such as example.com/audit"}
+	}
+	if c.TakeTree < 0 || c.TakeTree > 0 && c.Trillian == nil {
+		return &InvalidError{Field: "tree", Expected: "the positive id of a tree of a Trillian cluster"}
 	}
 	if c.Origin == "" || len(c.Origin) > 128 || strings.ContainsFunc(c.Origin, badInOrigin) || !event.ValidSource(ownScheme+c.Origin) {
 		return &InvalidError{Field: "origin", Expected: "1 to 128 characters that a URL may have, without spaces or '+', such as example.com/audit"}
@@ -125,7 +131,7 @@ func create(ctx context.Context, cfg CreateConfig, c Config, building string, an
 	if err != nil {
 		return "", fmt.Errorf("derive keys: %w", err)
 	}
-	n := newLog{keys: keys, empty: pubstore.Head{Root: sha256.Sum256(nil)}} // RFC 6962: the hash of nothing
+	n := newLog{keys: keys, takeTree: cfg.TakeTree, empty: pubstore.Head{Root: sha256.Sum256(nil)}} // RFC 6962: the hash of nothing
 	n.params = pubstore.Log{Origin: cfg.Origin, Name: cfg.Log, VKey: vkey, Created: c.Now().UTC(), IDSecret: make([]byte, 32)}
 	if _, err := rand.Read(n.params.IDSecret); err != nil {
 		return "", err
@@ -152,6 +158,8 @@ type newLog struct {
 	params pubstore.Log // without the tree's id, and not sealed
 	empty  pubstore.Head
 	hold   string // of the empty head; see hold.go
+
+	takeTree int64 // see CreateConfig
 }
 
 // storeIn makes the log in a store, with the tree that has been made for it.

@@ -2,6 +2,7 @@ package personality
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,8 +13,8 @@ import (
 	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
-// database is a MySQL or MariaDB database, with Trillian's part and ours, that several
-// processes may share.
+// database is a MySQL or MariaDB database that several processes may share. It holds our
+// part, and Trillian's too unless a cluster keeps that.
 type database struct{ Config }
 
 const (
@@ -45,7 +46,7 @@ func (c database) create(ctx context.Context, _ string, n newLog) (err error) {
 	case !errors.Is(err, pubstore.ErrNotFound):
 		return err
 	}
-	treeID, err := tree.CreateMySQL(ctx, db, c.treeOptions())
+	treeID, err := c.createTree(ctx, db, n.takeTree)
 	if err != nil {
 		return err
 	}
@@ -73,10 +74,30 @@ func (c database) open(ctx context.Context) (p parts, openTree func(context.Cont
 	if err := mysqldb.CheckSchema(ctx, db); err != nil {
 		return parts{}, nil, err
 	}
-	p = parts{store: pubstore.NewMySQL(db), turns: mysqldb.NewLock(db, turnLock, turnPatience), close: db.Close}
+	p = parts{store: pubstore.NewMySQL(db), turns: mysqldb.NewLock(db, turnLock, turnPatience), close: db.Close, splits: c.Trillian != nil}
 	return p, func(ctx context.Context, id int64) (tree.Tree, error) {
+		if c.Trillian != nil {
+			return tree.OpenRemote(ctx, c.remote(), id)
+		}
 		return tree.OpenMySQL(ctx, db, id, c.treeOptions())
 	}, nil
+}
+
+// createTree makes the tree of a new log, or takes the one that is named.
+func (c database) createTree(ctx context.Context, db *sql.DB, take int64) (int64, error) {
+	switch {
+	case c.Trillian == nil:
+		return tree.CreateMySQL(ctx, db, c.treeOptions())
+	case take == 0:
+		return tree.CreateRemote(ctx, c.remote())
+	}
+	return take, tree.TakeRemote(ctx, c.remote(), take)
+}
+
+func (c database) remote() tree.RemoteConfig {
+	cfg := *c.Trillian
+	cfg.Logger = c.Logger
+	return cfg
 }
 
 func (c database) treeOptions() tree.Options { return tree.Options{Logger: c.Logger} }

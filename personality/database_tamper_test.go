@@ -20,6 +20,7 @@ type sqlTampering struct {
 	do     string // statement
 	refuse string // the reason that readiness gives; "" where the log goes on
 	audit  bool   // and then: whether the audit verifies all of it
+	stalls bool   // Trillian's signers can't go on, and nothing is signed
 }
 
 var sqlTamperings = []sqlTampering{
@@ -127,6 +128,10 @@ func (c *sqlTampering) check(t *testing.T, l *testLog) {
 		if after, err := l.svc.Checkpoint(t.Context()); err != nil || string(after) != string(before) {
 			t.Errorf("it signed %s, %v", after, err)
 		}
+		return
+	}
+	if c.stalls {
+		c.checkStalled(t, l)
 		return
 	}
 	if ready.Refusing {

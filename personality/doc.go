@@ -78,6 +78,18 @@
 // compares the stored head with the two it can be (settle). Neither answers for
 // such a write before a later sync has succeeded.
 //
+// Of a tree that a Trillian cluster keeps, two rows are others. Each commit there is
+// the cluster's own.
+//
+//	2b leaves       as 2a                            any of the batch's leaves may be stored, now or
+//	                                                 later: the marks say of each whether it is this
+//	                                                 log's. Those behind a missing one can't be read:
+//	                                                 they show when the next event takes its place,
+//	                                                 or one of the service's own does (hole.go)
+//	3a integrate    as 2b                            the signers go on by themselves. A server that
+//	                                                 starts waits for a root that covers the head,
+//	                                                 and not for more
+//
 // A full disk is none of these (room.go, package roomfs): events are refused while
 // there is still room for the steps above, and a write that meets the end of the disk
 // waits where it is, as if the disk were slow. It has its place in the table as soon as

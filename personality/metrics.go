@@ -1,6 +1,7 @@
 package personality
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ type Metrics struct {
 	clockBack  prometheus.Counter
 	diskFree   prometheus.Gauge
 	diskFull   prometheus.Gauge
+
+	stalled atomic.Pointer[func() float64] // what the gauge of that name says
 }
 
 // NewMetrics makes the metrics and registers them with r, if r isn't nil. It
@@ -55,9 +58,18 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		diskFull: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "prooftrail_disk_full", Help: "1 when events are refused because a disk is full (see /readyz), else 0."}),
 	}
+	stalled := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "prooftrail_signers_stalled_seconds",
+		Help: "For how long the signers of a Trillian cluster have integrated none of the entries that wait for them; 0 when none do."},
+		func() float64 {
+			if f := m.stalled.Load(); f != nil {
+				return (*f)()
+			}
+			return 0
+		})
 	if r != nil {
 		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack,
-			m.diskFree, m.diskFull)
+			m.diskFree, m.diskFull, stalled)
 	}
 	return m
 }

@@ -241,11 +241,17 @@ func (m *migration) recoverSource(ctx context.Context, p parts) error {
 	if err != nil {
 		return err
 	}
+	if src.fault.Load() == nil { // where a cluster keeps the tree, opening leaves what isn't integrated in time
+		err = src.publishStored(ctx)
+	}
 	if fault := src.fault.Load(); fault != nil && !errors.Is(fault, errMoved) {
 		src.endTurn(ctx)
 		return unfit("a log that refuses to go on stays where it is: %s", fault.Reason)
 	}
-	if m.srcHead, err = p.store.Head(ctx); err == nil && m.srcHead.Head != src.published.Load().head {
+	if err == nil {
+		m.srcHead, err = p.store.Head(ctx)
+	}
+	if err == nil && m.srcHead.Head != src.published.Load().head {
 		err = ErrInUse
 	}
 	if err == nil {

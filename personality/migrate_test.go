@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,12 +24,18 @@ var ways = []struct{ from, to string }{
 	{"embedded", "mysql"}, {"mysql", "embedded"}, {"mysql", "mysql"}, {"embedded", "embedded"},
 }
 
+// clusterWays are those from and to a Trillian cluster.
+var clusterWays = []struct{ from, to string }{{"mysql", "cluster"}, {"cluster", "embedded"}}
+
 // storedIn makes the configuration of a log in a new directory and a storage of that kind.
 func storedIn(t *testing.T, kind string) Config {
 	t.Helper()
 	cfg := testConfig(t)
-	if kind == "mysql" {
+	if kind != "embedded" {
 		s := mariadbtest.Shared(t)
+		if kind == "cluster" {
+			cfg.Trillian = startCluster(t, s, 2).config()
+		}
 		cfg.Database = &mysqldb.Config{DSN: s.DSN(s.Database(t)), Password: mariadbtest.Password}
 	}
 	return cfg
@@ -219,7 +226,7 @@ func (m *move) mustAnswerAgain() {
 
 // TestMigrate moves a log of several tiles between all storages.
 func TestMigrate(t *testing.T) {
-	for _, way := range ways {
+	for _, way := range slices.Concat(ways, clusterWays) {
 		t.Run(way.from+" to "+way.to, func(t *testing.T) {
 			t.Parallel()
 			m := newMove(t, way.from, way.to, 1100)

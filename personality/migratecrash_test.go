@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -33,12 +34,12 @@ var migrateCalls = []struct {
 func TestMigrateCrash(t *testing.T) {
 	for i, c := range migrateCalls {
 		for _, applied := range []bool{false, true} {
-			for _, way := range ways {
-				shared := way.from == "mysql"
+			for _, way := range slices.Concat(ways, clusterWays) {
+				shared, onCluster := way.from != "embedded", slices.Contains(clusterWays, way)
 				if c.part == "old" && (c.op == "append" && !shared || c.op == "checkpoint" && shared) {
 					continue // doesn't occur: there is no fence, or the first call is this one
 				}
-				if testing.Short() && i%4 > 0 || way.from == way.to && i%2 > 0 {
+				if testing.Short() && (i%4 > 0 || onCluster) || way.from == way.to && i%2 > 0 || onCluster && i%4 > 0 {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s %s %d, applied %v, %s to %s", c.part, c.op, c.skip, applied, way.from, way.to), func(t *testing.T) {
@@ -141,7 +142,7 @@ func (m *move) canSign(cfg Config) bool {
 // TestMigrateLostAnswers: each call fails once, with or without effect, and nothing dies. What
 // can be told at once isn't an error; the rest is one, and the next run ends well.
 func TestMigrateLostAnswers(t *testing.T) {
-	for _, way := range ways[:2] {
+	for _, way := range slices.Concat(ways[:2], clusterWays) {
 		for _, o := range []outcome{failed, failedButStored} {
 			t.Run(fmt.Sprintf("%s to %s, %s", way.from, way.to, o), func(t *testing.T) {
 				t.Parallel()

@@ -21,6 +21,7 @@ const (
 	ActionRead        = "audit.read"
 	ActionConflict    = "audit.conflict"
 	ActionMigrate     = "audit.migrate"
+	ActionFill        = "audit.fill"
 	ActionTokenCreate = "audit.token.create"
 	ActionTokenRevoke = "audit.token.revoke"
 )

@@ -91,6 +91,14 @@ func (s *Service) nextStep() (size uint64, ok bool) {
 // publish moves the head to at least size: integrate, read back, recompute,
 // compare, write, anchor, sign. See the crash table in the package comment.
 func (s *Service) publish(ctx context.Context, size uint64) error {
+	// Not while the head is held: signers may take long, and sequencing needs the head.
+	began := time.Now()
+	root, err := s.tree.Integrate(ctx, size)
+	if err != nil {
+		return fmt.Errorf("integrate up to size %d: %w", size, err)
+	}
+	s.cfg.Metrics.since("integrate", began)
+
 	if err := s.headMu.lock(ctx); err != nil {
 		return err
 	}
@@ -103,13 +111,6 @@ func (s *Service) publish(ctx context.Context, size uint64) error {
 			return err
 		}
 	}
-	began := time.Now()
-	root, err := s.tree.Integrate(ctx, size)
-	if err != nil {
-		return fmt.Errorf("integrate up to size %d: %w", size, err)
-	}
-	s.cfg.Metrics.since("integrate", began)
-
 	began = time.Now()
 	next, err := s.recompute(ctx, root)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/transparency-dev/merkle/compact"
 	"golang.org/x/mod/sumdb/note"
@@ -70,7 +71,27 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {
 		return err
 	}
-	return s.asRefusal(s.publishStored(ctx))
+	return s.asRefusal(s.publishAtStart(ctx))
+}
+
+// signersPatience is how long a start waits for the signers of a cluster. Where they take
+// longer the service begins, and says that it isn't ready.
+const signersPatience = 3 * time.Second
+
+// publishAtStart publishes what is stored past the head, and leaves it to the publisher
+// where that waits for others.
+func (s *Service) publishAtStart(ctx context.Context) error {
+	if !s.parts.splits {
+		return s.publishStored(ctx)
+	}
+	patience, stop := context.WithTimeout(ctx, signersPatience)
+	defer stop()
+	err := s.publishStored(patience)
+	if errors.Is(err, tree.ErrStalled) && ctx.Err() == nil {
+		s.log.Warn("publishing what is stored goes on after the start", "error", err)
+		return nil
+	}
+	return err
 }
 
 // publishStored publishes what is stored past the head.
@@ -228,11 +249,7 @@ func (s *Service) checkAnchor(ctx context.Context, head, anchored pubstore.Head,
 // checkTree compares the head with Trillian's own root, as far as that goes
 // before its newer leaves are read back.
 func (s *Service) checkTree(ctx context.Context, head pubstore.Head) error {
-	read := s.tree.Root
-	if s.parts.splits { // a server of the tree's may be behind: wait for one that isn't
-		read = func(ctx context.Context) (tree.Root, error) { return s.tree.Integrate(ctx, head.Size) }
-	}
-	root, err := read(ctx)
+	root, err := s.rootFor(ctx, head.Size)
 	if err != nil {
 		return fmt.Errorf("read Trillian's root: %w", err)
 	}
@@ -246,4 +263,28 @@ func (s *Service) checkTree(ctx context.Context, head pubstore.Head) error {
 	// integration becomes durable with the head's write, so neither is behind.
 	return s.refuse(fmt.Sprintf("Trillian's tree has size %d and root %x, but size %d with root %x has been published",
 		root.Size, root.Hash, head.Size, head.Root), errRoot)
+}
+
+const (
+	// behindPatience is how long a start waits for a server that has the published tree,
+	// where the tree has several and they may be behind each other.
+	behindPatience = 10 * time.Second
+	behindPause    = 50 * time.Millisecond
+)
+
+// rootFor reads Trillian's root, and again while it may be one of a server that is behind:
+// no size is published before Trillian has it.
+func (s *Service) rootFor(ctx context.Context, size uint64) (tree.Root, error) {
+	patience, stop := context.WithTimeout(ctx, behindPatience)
+	defer stop()
+	for {
+		root, err := s.tree.Root(ctx)
+		if err != nil || root.Size >= size || !s.parts.splits || patience.Err() != nil {
+			return root, err
+		}
+		select {
+		case <-time.After(behindPause):
+		case <-patience.Done():
+		}
+	}
 }

@@ -225,10 +225,18 @@ func (s *Service) maySequence(ctx context.Context) error {
 // maxMeetings is how often a batch is planned anew because another process took its place.
 const maxMeetings = 3
 
+// tries counts how often storing the same events has failed, and why.
+type tries struct {
+	met     int // another process took the place
+	unknown int // in a row, an identity was stored that couldn't be found; see afterUnknown
+	fills   int
+}
+
 // storeBatch plans the events' batch and writes it. Where another process was faster,
 // it plans it anew behind what is there then.
 func (s *Service) storeBatch(ctx context.Context, events []*Pending) (*work, error) {
-	for met := 0; ; met++ {
+	var tried tries
+	for {
 		w := s.plan(ctx, events)
 		if len(w.leaves) == 0 {
 			return w, nil
@@ -240,8 +248,8 @@ func (s *Service) storeBatch(ctx context.Context, events []*Pending) (*work, err
 		}
 		s.log.Error("storing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
 		s.forget(w.batch)
-		again, err := s.afterFailure(ctx, w.batch.first, err)
-		if !again || met == maxMeetings {
+		again, err := s.afterFailure(ctx, w.batch.first, err, &tried)
+		if !again {
 			return nil, err
 		}
 	}
@@ -314,7 +322,7 @@ func (b *batch) syncedByPublisher() bool {
 // afterFailure learns at once, if it can, what a failed write left behind; else
 // the next batch tries again. It returns what the events of the batch, which was to begin at
 // first, are told, and whether they may be planned again: another process has taken its place.
-func (s *Service) afterFailure(ctx context.Context, first uint64, err error) (again bool, _ error) {
+func (s *Service) afterFailure(ctx context.Context, first uint64, err error, tried *tries) (again bool, _ error) {
 	if !s.unsure {
 		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -325,8 +333,13 @@ func (s *Service) afterFailure(ctx context.Context, first uint64, err error) (ag
 		s.log.Error("reading back after a failed write failed", "error", syncErr)
 		err = s.refuseDamage(syncErr)
 	case s.next > first:
-		again = taken && s.shared()
-	case s.parts.splits: // a server of the tree's may be behind the others
+		tried.met++
+		tried.unknown = 0
+		again = taken && s.shared() && tried.met <= maxMeetings
+	case s.parts.splits && errors.Is(err, tree.ErrDuplicate):
+		again, err = s.afterUnknown(ctx, err, tried)
+	case s.parts.splits && !errors.Is(err, tree.ErrNotWritable): // a server of the tree's may be behind
+		err = s.refuseDamage(err)
 	case errors.Is(err, tree.ErrDuplicate):
 		// An identity that the tree has and the store has not: every batch with this
 		// event in it would fail, for ever.

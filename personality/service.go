@@ -152,6 +152,8 @@ func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
 		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), called: make(chan struct{}, 1), headMu: make(ctxMutex, 1), closing: make(chan struct{}),
 	}
+	stalled := func() float64 { _, long := s.stalled(); return long.Seconds() }
+	cfg.Metrics.stalled.Store(&stalled)
 	p.corruption.listen(func(err error) { _ = s.refuse("the database's files: "+err.Error(), err) })
 	if err := s.tokens.load(ctx, p.keys, p.store); errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
 		_ = s.refuse(err.Error()+": somebody wrote to the database", err)

@@ -34,6 +34,9 @@ const (
 	// drainTimeout bounds how long a turn that another process wants is kept for what
 	// isn't published yet. That process publishes it then.
 	drainTimeout = 2 * time.Second
+	// signersDrain is the same where it is others, the signers of a cluster, who have to
+	// integrate it first. They do so many times a second, or not for long.
+	signersDrain = 200 * time.Millisecond
 	// yieldEvery is how often a process that waits for its publisher asks whether another
 	// one waits for the turn.
 	yieldEvery = 100 * time.Millisecond
@@ -135,7 +138,11 @@ func (s *Service) yield(ctx context.Context) {
 	if wanted, err := s.parts.turns.Wanted(ctx); err == nil && !wanted {
 		return
 	}
-	patience := time.NewTimer(drainTimeout)
+	long := drainTimeout
+	if s.parts.splits {
+		long = signersDrain
+	}
+	patience := time.NewTimer(long)
 	defer patience.Stop()
 	for !s.drained() {
 		select {

@@ -2,7 +2,10 @@ package personality
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
 // watch is what readiness looks at beside the unpublished batches: whether work
@@ -63,6 +66,22 @@ type Readiness struct {
 	OldestUnpublished time.Duration `json:"oldest_unpublished_ns"`
 }
 
+// maxStall is how long Trillian's signers may leave the tree as it is while entries wait.
+// They look for entries many times a second; only one that comes in for another takes longer.
+const maxStall = 5 * time.Second
+
+// stalled returns for how long the signers of a Trillian cluster have left their tree at a
+// size while entries wait for them; 0 and 0 where they don't, or where there are none.
+func (s *Service) stalled() (size uint64, long time.Duration) {
+	cluster, ok := s.tree.(interface {
+		Stalled() (size uint64, long time.Duration)
+	})
+	if !ok || s.drained() {
+		return 0, 0
+	}
+	return cluster.Stalled()
+}
+
 // Ready reports whether the service does its work.
 func (s *Service) Ready(context.Context) Readiness {
 	r := Readiness{Ready: true, PublishedSize: s.published.Load().head.Size}
@@ -76,10 +95,17 @@ func (s *Service) Ready(context.Context) Readiness {
 	}
 	failing := !s.watch.failing.IsZero()
 	s.pendingMu.Unlock()
+	if size, long := s.stalled(); long > maxStall {
+		r.Ready, r.Reason = false, fmt.Sprintf("%v: their tree has had size %d for %s", tree.ErrStalled, size, long.Round(time.Second))
+	}
 	if r.OldestUnpublished > s.cfg.MaxLag {
-		r.Ready, r.Reason = false, "the oldest unpublished event has waited too long"
-		if failing {
+		r.Ready = false
+		switch {
+		case r.Reason != "": // that explains it
+		case failing:
 			r.Reason = "events can't be stored"
+		default:
+			r.Reason = "the oldest unpublished event has waited too long"
 		}
 	}
 	if full := s.cfg.room.state(); full != roomy {

@@ -26,10 +26,12 @@ type Config struct {
 	// server at a time may open; the key and the policy of one in a database.
 	Data string `yaml:"data"`
 	// embedded: the log is in data. mysql: it is in a MySQL or MariaDB database, which
-	// any number of servers may share, each with the same key in its data.
+	// any number of servers may share, each with the same key in its data. trillian: its
+	// tree is kept by a Trillian cluster, and the rest of it is in such a database.
 	Storage string `yaml:"storage"`
 
-	MySQL MySQLConfig `yaml:"mysql"`
+	MySQL    MySQLConfig    `yaml:"mysql"`
+	Trillian TrillianConfig `yaml:"trillian"`
 
 	// The file that remembers the newest signed head. It belongs on another volume
 	// than data, and never into the same backup: a restored backup is noticed
@@ -52,7 +54,7 @@ type Config struct {
 	Profile string `yaml:"profile"`
 }
 
-// MySQLConfig is the mysql section, for that storage.
+// MySQLConfig is the mysql section, for the storages mysql and trillian.
 type MySQLConfig struct {
 	// user@tcp(host:port)/database or user@unix(/socket)/database, without the password.
 	// As parameters it takes tls=true, timeout, readTimeout and writeTimeout.
@@ -65,6 +67,19 @@ type MySQLConfig struct {
 	CA string `yaml:"ca"`
 	// Allow a server on another machine without TLS: all that it is told can then be read
 	// on the way.
+	Insecure bool `yaml:"insecure"`
+}
+
+// TrillianConfig is the trillian section, for that storage.
+type TrillianConfig struct {
+	// Trillian's log servers, host:port each; they are called in turn, as far as they can
+	// be reached. A name, if it is the only one, stands for all that DNS says of it.
+	Servers []string `yaml:"servers"`
+	// PEM file of the certificate authorities that they are checked with. Empty: no TLS,
+	// which is for servers on this machine.
+	CA string `yaml:"ca"`
+	// Allow servers on other machines without TLS: who is on the way can then read and
+	// change what the log stores, which it notices, and refuses to go on.
 	Insecure bool `yaml:"insecure"`
 }
 
@@ -140,9 +155,10 @@ var manual string
 // defaultConfig is what an empty file means.
 func defaultConfig() Config {
 	return Config{
-		Storage: storageEmbedded,
-		Listen:  "127.0.0.1:8080",
-		Log:     LogConfig{Level: "info", Format: "text"},
+		Storage:  storageEmbedded,
+		Trillian: TrillianConfig{Servers: []string{}},
+		Listen:   "127.0.0.1:8080",
+		Log:      LogConfig{Level: "info", Format: "text"},
 		Limits: LimitsConfig{
 			QueueEvents: 4096, QueueBytes: 64 << 20, MaxUnpublished: 100_000, ReadyLag: 10 * time.Second,
 			MinFree: 256 << 20, MaxBatch: 500, CacheBytes: 128 << 20,

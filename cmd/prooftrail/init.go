@@ -34,6 +34,10 @@ With --storage mysql the log is in a MySQL or MariaDB database, which must exist
 empty, and DIR has only the key, the policy and the tokens. Give each further server a
 copy of the key and policy.txt, and an anchor ('prooftrail anchor --help').
 
+With --storage trillian the tree is made in a Trillian cluster, through its log servers, or
+--trillian-tree takes one that somebody has made there: a PREORDERED_LOG without leaves, of
+which no other log knows. All the rest is in a database as above.
+
 Example:
   prooftrail init --data /var/lib/prooftrail --origin example.com/audit
   prooftrail serve --data /var/lib/prooftrail
@@ -52,6 +56,7 @@ func runInit(ctx context.Context, e *env, args []string) error {
 	fs.StringVar(&cfg.Log, "log", "audit", "the log's short `name` in URLs")
 	fs.StringVar(&cfg.Anchor, "anchor", "", "`file` for the newest signed head, outside every backup of DIR (default DIR.anchor)")
 	storage.add(fs)
+	fs.Int64Var(&cfg.TakeTree, "trillian-tree", 0, "`id` of an empty tree to take, for storage trillian (default: make one)")
 	fs.StringVar(&source, "source", "", "what submit.token may speak for: events whose source begins with this `prefix`;\nempty: any source")
 	if err := fs.noArgs(args); err != nil {
 		return err

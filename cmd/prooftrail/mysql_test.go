@@ -33,30 +33,42 @@ func TestKillOnMySQL(t *testing.T) {
 	newKillRun(t, filepath.Join(t.TempDir(), "log"), where...).kill(8)
 }
 
-// pair is two servers on one database, under load.
+// pair is two servers on one log, under load.
 type pair struct {
 	*killRun
-	db       *mariadbtest.Server
-	database string
-	proxy    *proxy // between the servers and the database
 
 	mu      sync.Mutex
 	servers [2]*server // nil: it doesn't run
 }
 
-func newPair(t *testing.T) *pair {
+// newPair makes a log and starts two servers on it.
+func newPair(t *testing.T, where ...string) *pair {
 	t.Helper()
-	p := &pair{db: mariadbtest.Start(t)}
+	p := &pair{killRun: newKillRun(t, filepath.Join(t.TempDir(), "log"), where...)}
+	p.reorders = true
+	for i := range p.servers {
+		p.servers[i] = p.start()
+	}
+	return p
+}
+
+// mysqlPair is two servers on one database.
+type mysqlPair struct {
+	*pair
+	db       *mariadbtest.Server
+	database string
+	proxy    *proxy // between the servers and the database
+}
+
+func newMySQLPair(t *testing.T) *mysqlPair {
+	t.Helper()
+	p := &mysqlPair{db: mariadbtest.Start(t)}
 	p.proxy = newProxy(t, p.db.Addr())
 	where, database := onMySQL(t, p.db)
 	for i := range where {
 		where[i] = strings.Replace(where[i], p.db.Addr(), p.proxy.addr(), 1)
 	}
-	p.killRun, p.database = newKillRun(t, filepath.Join(t.TempDir(), "log"), where...), database
-	p.reorders = true
-	for i := range p.servers {
-		p.servers[i] = p.start()
-	}
+	p.pair, p.database = newPair(t, where...), database
 	return p
 }
 
@@ -169,7 +181,7 @@ func (p *pair) sendOn(ctx context.Context, i int, s *sender, count *atomic.Int64
 // while, or has its connections cut, under load. After each, every answered event is there
 // once, the whole log verifies at both servers, and they serve again by themselves.
 func TestFaultsOnMySQL(t *testing.T) {
-	p := newPair(t)
+	p := newMySQLPair(t)
 	p.fault("the database is killed", func() {
 		p.db.Kill(t)
 		<-time.After(time.Second)
@@ -188,7 +200,7 @@ func TestFaultsOnMySQL(t *testing.T) {
 	p.fault("a server is stopped for 20 s", func() {
 		s := p.server(1)
 		p.replace(1, nil)
-		pause(t, s)
+		pause(t, s, 20*time.Second)
 		p.replace(1, s)
 	})
 	p.fault("the database is stopped for 20 s", func() {
@@ -223,21 +235,21 @@ func TestFaultsOnMySQL(t *testing.T) {
 	}
 }
 
-// pause stops a server for 20 s, and has nobody wait for it meanwhile.
-func pause(t *testing.T, s *server) {
+// pause stops a server for a while.
+func pause(t *testing.T, s *server, long time.Duration) {
 	t.Helper()
 	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
 		if err := s.cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
 		if sig == syscall.SIGSTOP {
-			<-time.After(20 * time.Second)
+			<-time.After(long)
 		}
 	}
 }
 
 // cutConnections ends all connections to the database.
-func (p *pair) cutConnections(t *testing.T) {
+func (p *mysqlPair) cutConnections(t *testing.T) {
 	t.Helper()
 	rows, err := p.db.Root(t, "").QueryContext(t.Context(), "SELECT id FROM information_schema.processlist WHERE db = ?", p.database)
 	if err != nil {
@@ -281,9 +293,15 @@ func TestMySQLFlags(t *testing.T) {
 	}
 	run(2, "expected no password", "init", "--data", dir, "--origin", "o.example", "--storage", "mysql", "--mysql-dsn", "u:"+mariadbtest.Password+"@tcp(127.0.0.1:1)/d")
 	run(2, "--mysql-dsn", "init", "--data", dir, "--origin", "o.example", "--storage", "mysql")
-	run(2, "storage isn't mysql", "init", "--data", dir, "--origin", "o.example", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d")
-	run(2, "expected embedded or mysql", "init", "--data", dir, "--origin", "o.example", "--storage", "paper")
+	run(2, "storage is neither mysql nor trillian", "init", "--data", dir, "--origin", "o.example", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d")
+	run(2, "expected embedded, mysql or trillian", "init", "--data", dir, "--origin", "o.example", "--storage", "paper")
 	run(2, "others may read it", "init", "--data", dir, "--origin", "o.example", "--storage", "mysql", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d", "--mysql-password-file", open)
+	run(2, "needs --trillian", "init", "--data", dir, "--origin", "o.example", "--storage", "trillian", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d")
+	run(2, "--mysql-dsn", "init", "--data", dir, "--origin", "o.example", "--storage", "trillian", "--trillian", "127.0.0.1:1")
+	run(2, "storage isn't trillian", "init", "--data", dir, "--origin", "o.example", "--storage", "mysql", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d", "--trillian", "127.0.0.1:1")
+	run(2, "it needs TLS", "init", "--data", dir, "--origin", "o.example", "--storage", "trillian", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d", "--trillian", "127.0.0.1:1,log.invalid:2")
+	run(2, "want host:port", "init", "--data", dir, "--origin", "o.example", "--storage", "trillian", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d", "--trillian", "127.0.0.1:1,")
+	run(2, "positive id", "init", "--data", dir, "--origin", "o.example", "--trillian-tree", "7")
 	run(2, "expected TLS", "init", "--data", dir, "--origin", "o.example", "--storage", "mysql", "--mysql-dsn", "u@tcp(db.invalid:1)/d")
 	run(2, "connection refused", "init", "--data", dir, "--origin", "o.example", "--storage", "mysql", "--mysql-dsn", "u@tcp(127.0.0.1:1)/d")
 	if left, err := filepath.Glob(dir + "*"); err != nil || len(left) > 0 {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -93,7 +94,7 @@ func serveConfig(e *env, args []string) (Config, error) {
 			*f.to = *f.from
 		}
 	}
-	storage.over(&cfg.Storage, &cfg.MySQL)
+	storage.over(&cfg)
 	return cfg, cfg.check()
 }
 
@@ -127,19 +128,19 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	if r.listen, err = net.Listen("tcp", cfg.Listen); err != nil {
 		return nil, err
 	}
-	database, err := databaseConfig(cfg.Storage, cfg.MySQL)
-	if err != nil {
-		return nil, errors.Join(err, r.listen.Close())
-	}
-	if database != nil {
-		database.Logger = logger
-	}
-	r.svc, err = personality.Open(ctx, personality.Config{
-		Database: database, Dir: cfg.Data, Anchor: cfg.Anchor, Logger: logger, Metrics: personality.NewMetrics(reg),
+	log := personality.Config{
+		Dir: cfg.Data, Anchor: cfg.Anchor, Logger: logger, Metrics: personality.NewMetrics(reg),
 		QueueEvents: cfg.Limits.QueueEvents, QueueBytes: cfg.Limits.QueueBytes,
 		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MinFree: cfg.Limits.MinFree,
 		MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
-	})
+	}
+	if err := cfg.openStorage(&log); err != nil {
+		return nil, errors.Join(err, r.listen.Close())
+	}
+	if log.Database != nil {
+		log.Database.Logger = logger
+	}
+	r.svc, err = personality.Open(ctx, log)
 	if errors.Is(err, syscall.EAGAIN) {
 		err = fmt.Errorf("%w (another process has %s open: one server at a time)", err, cfg.Data)
 	}
@@ -149,7 +150,7 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	if r.server, err = httpapi.NewServer(apiConfig(cfg, r.svc, logger, reg)); err != nil {
 		return nil, errors.Join(err, r.svc.Close(ctx), r.listen.Close())
 	}
-	if err := r.svc.Announce(ctx); err != nil && !errors.Is(err, personality.ErrRefusing) {
+	if err := announce(ctx, r.svc); err != nil && !errors.Is(err, personality.ErrRefusing) {
 		return nil, errors.Join(err, r.svc.Close(ctx), r.listen.Close())
 	}
 	scheme := "http"
@@ -159,6 +160,16 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	r.url = scheme + "://" + r.listen.Addr().String()
 	go func() { r.failed <- r.server.Serve(r.listen) }()
 	return r, nil
+}
+
+// announceTimeout bounds the wait for the start to be signed into the log. Where it is
+// stored and that takes longer, the server serves, and says that it isn't ready.
+const announceTimeout = 10 * time.Second
+
+func announce(ctx context.Context, svc *personality.Service) error {
+	ctx, stop := context.WithTimeout(ctx, announceTimeout)
+	defer stop()
+	return svc.Announce(ctx)
 }
 
 func apiConfig(cfg Config, svc *personality.Service, logger *slog.Logger, reg *prometheus.Registry) httpapi.Config {

@@ -10,69 +10,104 @@ import (
 
 	"github.com/prooftrail/prooftrail/personality"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
+	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
 // passwordEnv is the environment variable with the database's password.
 const passwordEnv = "PROOFTRAIL_MYSQL_PASSWORD"
 
+// The kinds of storage.
 const (
 	storageEmbedded = "embedded"
 	storageMySQL    = "mysql"
+	storageTrillian = "trillian"
 )
 
 // storageFlags say where a log is kept: flags of every command that opens one.
 type storageFlags struct {
-	storage string
-	mysql   MySQLConfig
+	storage  string
+	mysql    MySQLConfig
+	trillian TrillianConfig
 }
 
 func (s *storageFlags) add(fs *flags) {
-	fs.StringVar(&s.storage, "storage", "", "where the log is kept: embedded, in the data directory, or mysql: a `kind` (default embedded)")
+	fs.StringVar(&s.storage, "storage", "", "where the log is kept: embedded, in the data directory, mysql, or trillian: a `kind` (default embedded)")
+	s.addMySQL(fs)
+	fs.Var((*commaList)(&s.trillian.Servers), "trillian", "Trillian's log servers, `host:port[,host:port]`, for storage trillian")
+	fs.StringVar(&s.trillian.CA, "trillian-ca", "", "PEM `file` of the certificate authorities that they are checked with")
+	fs.BoolVar(&s.trillian.Insecure, "trillian-insecure", false, "allow them on other machines without TLS: what the log stores can then be read and changed on the way")
+}
+
+func (s *storageFlags) addMySQL(fs *flags) {
 	fs.StringVar(&s.mysql.DSN, "mysql-dsn", "", "the database, as user@tcp(host:port)/name or user@unix(/socket)/name: a `DSN` without a password")
 	fs.StringVar(&s.mysql.PasswordFile, "mysql-password-file", "", "`file` with the database's password, mode 0600 (default the environment's "+passwordEnv+")")
 	fs.StringVar(&s.mysql.CA, "mysql-ca", "", "PEM `file` of the certificate authorities that the database's server is checked with")
 	fs.BoolVar(&s.mysql.Insecure, "mysql-insecure", false, "allow a database on another machine without TLS: all that it is told can then be read on the way")
 }
 
+// commaList is a flag's value that is a list with commas.
+type commaList []string
+
+func (l *commaList) String() string { return strings.Join(*l, ",") }
+
+func (l *commaList) Set(s string) error {
+	*l = strings.Split(s, ",")
+	return nil
+}
+
 // over puts the flags that were given over a configuration.
-func (s *storageFlags) over(storage *string, m *MySQLConfig) {
+func (s *storageFlags) over(cfg *Config) {
 	for _, f := range []struct{ to, from *string }{
-		{storage, &s.storage}, {&m.DSN, &s.mysql.DSN}, {&m.PasswordFile, &s.mysql.PasswordFile}, {&m.CA, &s.mysql.CA},
+		{&cfg.Storage, &s.storage}, {&cfg.MySQL.DSN, &s.mysql.DSN}, {&cfg.MySQL.PasswordFile, &s.mysql.PasswordFile},
+		{&cfg.MySQL.CA, &s.mysql.CA}, {&cfg.Trillian.CA, &s.trillian.CA},
 	} {
 		if *f.from != "" {
 			*f.to = *f.from
 		}
 	}
-	m.Insecure = m.Insecure || s.mysql.Insecure
+	if len(s.trillian.Servers) > 0 {
+		cfg.Trillian.Servers = s.trillian.Servers
+	}
+	cfg.MySQL.Insecure = cfg.MySQL.Insecure || s.mysql.Insecure
+	cfg.Trillian.Insecure = cfg.Trillian.Insecure || s.trillian.Insecure
 }
 
 // open makes the part of a log's configuration that says where it is kept.
-func (s *storageFlags) open(cfg *personality.Config) (err error) {
-	cfg.Database, err = databaseConfig(s.storage, s.mysql)
-	return err
+func (s *storageFlags) open(cfg *personality.Config) error {
+	c := defaultConfig()
+	s.over(&c)
+	return c.openStorage(cfg)
 }
 
 // openStorage makes the part of a log's configuration that says where it is kept.
 func (c *Config) openStorage(cfg *personality.Config) (err error) {
-	cfg.Database, err = databaseConfig(c.Storage, c.MySQL)
-	return err
+	switch c.Storage {
+	case storageEmbedded:
+		if c.MySQL != (MySQLConfig{}) {
+			return errors.New("a database is named, but storage is neither mysql nor trillian; see --help")
+		}
+	case storageMySQL, storageTrillian:
+		if c.MySQL.DSN == "" {
+			return fmt.Errorf("storage %s needs --mysql-dsn (or dsn in the configuration); see --help", c.Storage)
+		}
+		if cfg.Database, err = c.MySQL.open(); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("storage %q: expected %s, %s or %s", c.Storage, storageEmbedded, storageMySQL, storageTrillian)
+	}
+	if c.Storage == storageTrillian {
+		cfg.Trillian, err = c.Trillian.open()
+		return err
+	}
+	if len(c.Trillian.Servers) > 0 || c.Trillian.CA != "" || c.Trillian.Insecure {
+		return errors.New("a Trillian cluster is named, but storage isn't trillian; see --help")
+	}
+	return nil
 }
 
-// databaseConfig returns how the database is reached; nil for an embedded log.
-func databaseConfig(storage string, m MySQLConfig) (*mysqldb.Config, error) {
-	switch storage {
-	case "", storageEmbedded:
-		if m != (MySQLConfig{}) {
-			return nil, errors.New("a database is named, but storage isn't mysql; see --help")
-		}
-		return nil, nil
-	case storageMySQL:
-	default:
-		return nil, fmt.Errorf("storage %q: expected %s or %s", storage, storageEmbedded, storageMySQL)
-	}
-	if m.DSN == "" {
-		return nil, errors.New("storage mysql needs --mysql-dsn (or dsn in the configuration); see --help")
-	}
+// open returns how the database is reached.
+func (m *MySQLConfig) open() (*mysqldb.Config, error) {
 	password, err := m.password()
 	if err != nil {
 		return nil, err
@@ -86,6 +121,25 @@ func databaseConfig(storage string, m MySQLConfig) (*mysqldb.Config, error) {
 		db.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
 	return db, nil
+}
+
+// open returns how the cluster is reached.
+func (t *TrillianConfig) open() (*tree.RemoteConfig, error) {
+	if len(t.Servers) == 0 {
+		return nil, errors.New("storage trillian needs --trillian (or servers in the configuration); see --help")
+	}
+	cluster := &tree.RemoteConfig{Addresses: t.Servers, Insecure: t.Insecure}
+	if t.CA != "" {
+		roots, err := readRoots(t.CA)
+		if err != nil {
+			return nil, err
+		}
+		cluster.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	if err := cluster.Check(); err != nil {
+		return nil, fmt.Errorf("storage trillian: %w", err)
+	}
+	return cluster, nil
 }
 
 // password reads the database's password.
@@ -159,18 +213,20 @@ Exit codes: 0 the tables are those of this version; 2 failed.
 `
 
 func runSchema(ctx context.Context, e *env, args []string) (err error) {
-	storage := storageFlags{storage: storageMySQL}
+	var at storageFlags
 	fs := newFlags(e, "schema", schemaHelp)
-	storage.add(fs)
+	at.addMySQL(fs)
 	if err := fs.noArgs(args); err != nil {
 		return err
 	}
-	var cfg personality.Config
-	storage.storage = storageMySQL
-	if err := storage.open(&cfg); err != nil {
+	if err := fs.needed("mysql-dsn"); err != nil {
 		return err
 	}
-	db, err := mysqldb.Open(*cfg.Database)
+	cfg, err := at.mysql.open()
+	if err != nil {
+		return err
+	}
+	db, err := mysqldb.Open(*cfg)
 	if err != nil {
 		return err
 	}

@@ -186,6 +186,24 @@ func TestLongWait(t *testing.T) {
 	}
 }
 
+// TestLongWaitForLines: for the receipts of a request of lines, too, nobody waits longer than
+// AnswerTimeout once its body is there.
+func TestLongWaitForLines(t *testing.T) {
+	h, _ := withRecords(t, func(c *Config) { c.BodyTimeout, c.AnswerTimeout = time.Hour, time.Minute })
+	var left time.Duration
+	h.fake.waiting = func(ctx context.Context) {
+		until, _ := ctx.Deadline()
+		left = time.Until(until)
+	}
+	h.fake.result = func(*fakeEvent, personality.Wait) personality.Result {
+		return personality.Result{Status: personality.StatusAccepted}
+	}
+	h.post("fake", "/v1/events", "application/x-ndjson", sample("a", "x")+"\n", 200)
+	if left <= 0 || left > time.Minute {
+		t.Errorf("%v were left", left)
+	}
+}
+
 // TestShutdownUnderLoad: what was answered before or during a shutdown is in
 // the log when it is opened again.
 func TestShutdownUnderLoad(t *testing.T) {

@@ -170,6 +170,8 @@ func (a *API) submitLines(x *exchange, wait personality.Wait) error {
 	if len(items) == 0 {
 		return badMember("", "1 to 500 lines with an event each")
 	}
+	ctx, stop := context.WithTimeout(ctx, a.cfg.AnswerTimeout) // from here on: the body is there
+	defer stop()
 	return a.answerBatch(ctx, x, wait, items, true)
 }
 

@@ -18,6 +18,9 @@
 // because the call of the same name one level up refuses leaves one by one and
 // stores the rest, and nothing integrates past the hole that this leaves.
 //
+// Remote has log servers and signers of Trillian's own do this, over gRPC. They know no
+// batch that is all or nothing: see there what is made of that.
+//
 // # Replies are input
 //
 // What comes back from Trillian or from the database is checked before it is
@@ -33,6 +36,9 @@
 //	Integrate: commit, synced    old root; Integrate again    new root
 //	Integrate: commit, deferred  old root; Integrate again    old or new root; Integrate again gives
 //	                                                          the same hash for the same size
+//
+// For a Remote the commits are the servers': an Append that is given up may be stored later,
+// and in part; a message that was cut off is one of which nothing is known.
 //
 // Start-up has nothing to repair: it asks for the root, reads the leaves past it
 // and integrates them.

@@ -15,6 +15,12 @@ var (
 	// comes twice in the batch.
 	ErrDuplicate = errors.New("identity hash is stored already")
 
+	// ErrHole: leaves of the batch were stored past an index that holds none, because the
+	// leaf for that one was refused. It comes with ErrDuplicate, from a Remote. Nothing is
+	// integrated past that index until Append has stored a leaf there whose identity isn't
+	// stored yet: no leaf of this batch will do.
+	ErrHole = errors.New("leaves are stored past a missing one")
+
 	// ErrGap: an index below the one asked for holds no leaf.
 	ErrGap = errors.New("leaves are missing before that index")
 
@@ -24,13 +30,18 @@ var (
 	ErrCorrupt = errors.New("impossible reply from Trillian's storage")
 
 	// ErrBroken: what is stored contradicts itself: a row's checksum is wrong, or the
-	// nodes don't make the root. It matches ErrCorrupt too, but doesn't pass.
+	// nodes don't make the root, or what was there before isn't any more. It matches
+	// ErrCorrupt too, but doesn't pass.
 	ErrBroken = errors.New("the stored tree is broken")
+
+	// ErrStalled: leaves are stored, but the Trillian signers don't integrate them.
+	ErrStalled = errors.New("the Trillian signers don't integrate")
 
 	// ErrNoTree: there is no such tree, or it has been deleted or never initialised.
 	ErrNoTree = errors.New("no such tree")
 
-	// ErrNotWritable: the tree is frozen, or not a PREORDERED_LOG.
+	// ErrNotWritable: the tree is frozen, or not a PREORDERED_LOG, or one that was to be
+	// taken for a new log has leaves.
 	ErrNotWritable = errors.New("tree takes no leaves")
 
 	// ErrClosed: the Tree has been closed.

@@ -203,7 +203,7 @@ func (l *local) append(ctx context.Context, leaves []Leaf) error {
 		return err
 	}
 	logLeaves := toLogLeaves(leaves)
-	return known(l.again(ctx, func() error { return l.appendOnce(ctx, tree, leaves, logLeaves) }))
+	return known(again(ctx, func() error { return l.appendOnce(ctx, tree, leaves, logLeaves) }))
 }
 
 // maxDeadlocks is how often a transaction that the database gave up for another is tried.
@@ -211,7 +211,7 @@ const maxDeadlocks = 20
 
 // again calls f, and again while the database has rolled its transaction back, whole,
 // because it and another wait for each other. No other outcome is known enough for that.
-func (l *local) again(ctx context.Context, f func() error) error {
+func again(ctx context.Context, f func() error) error {
 	for tried := 1; ; tried++ {
 		err := f()
 		if status.Code(err) != codes.Aborted || tried == maxDeadlocks || ctx.Err() != nil {
@@ -343,7 +343,7 @@ func (l *local) integrate(ctx context.Context, size uint64) (Root, error) {
 	for root.Size < size {
 		limit := int(min(uint64(l.batch), size-root.Size))
 		var n int
-		err := l.again(ctx, func() (err error) {
+		err := again(ctx, func() (err error) {
 			n, err = log.IntegrateBatch(l.commitCtx(ctx), tree, limit, 0, 0, l.clock, l.logs, quota.Noop())
 			return err
 		})

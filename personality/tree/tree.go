@@ -46,15 +46,21 @@ type Root struct {
 // outcome it doesn't know. Errors wrap one of the Err values of this package
 // where it applies; any other error says nothing about what was stored.
 type Tree interface {
-	// Append stores leaves at consecutive indices, all or nothing, and returns
-	// nil once they are on stable storage; Embedded may leave that to the next synced
+	// Append stores leaves at consecutive indices and returns nil once all of them
+	// are on stable storage; Embedded may leave that to the next synced
 	// write into the same database. leaves[0].Index must be the first
 	// missing index: ErrIndexTaken if it is stored already, ErrGap if one before
 	// it isn't. An identity hash that is stored already, or comes twice in leaves,
 	// is ErrDuplicate. At most MaxAppend leaves; none is no error.
 	//
 	// After any error the caller must read back (Leaves) before deciding: the
-	// batch may have been stored even so, whole.
+	// batch may have been stored even so. Embedded and MySQL store it whole or not
+	// at all. Remote may store a part: the leaves from the first on up to some index, and
+	// with ErrIndexTaken or ErrDuplicate any of those behind, which Leaves shows only
+	// once there is no hole before them (ErrHole). And where the answer was lost or not waited
+	// for, what isn't there yet may come to be there while the server's call lasts. So whoever
+	// uses a Remote tells by its content whose a leaf is, and goes on at the first missing
+	// index with whatever leaf comes next.
 	//
 	// Append doesn't keep leaves or their values after it returns.
 	Append(ctx context.Context, leaves []Leaf) error
@@ -63,7 +69,8 @@ type Tree interface {
 	// returns its root then, which may cover more. ErrGap if fewer than size
 	// leaves are stored without a hole. It may be repeated: for one size there
 	// is only one root. Embedded runs Trillian's IntegrateBatch here, and may leave
-	// durability to the next synced write likewise.
+	// durability to the next synced write likewise. Remote waits for Trillian's signers,
+	// and tells ErrStalled from ErrGap only in a tree that isn't empty.
 	Integrate(ctx context.Context, size uint64) (Root, error)
 
 	// Root returns the latest root.
@@ -71,7 +78,9 @@ type Tree interface {
 
 	// Leaves returns stored leaves [start, start+count) in order, also past the
 	// root; fewer, or none, if a hole or the end comes first. A hole below
-	// the root is ErrCorrupt. A count of 0 gives none.
+	// the root is ErrCorrupt. A count of 0 gives none. The first leaf of a Remote is
+	// shown once it is integrated, which Append waits for; one whose Append failed may be
+	// missing until then.
 	Leaves(ctx context.Context, start uint64, count int) ([]Leaf, error)
 
 	// Close releases what the Tree holds, not the database that it was handed.

@@ -115,8 +115,9 @@ func start(args ...string) (_ *Server, err error) {
 			s.end()
 		}
 	}()
-	out, err := exec.Command(install, append(s.common(), "--auth-root-authentication-method=normal", "--skip-test-db")...).CombinedOutput()
-	if err != nil {
+	making := exec.Command(install, append(s.common(), "--auth-root-authentication-method=normal", "--skip-test-db")...)
+	making.Env = s.env(making)
+	if out, err := making.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
 	}
 	if s.port, err = freePort(); err != nil {
@@ -136,6 +137,10 @@ func (s *Server) common() []string {
 	}
 	return args
 }
+
+// env is the environment of a program of MariaDB's. A server that starts removes what others have
+// left in the directory for temporary files, and what they are using: so each has its own.
+func (s *Server) env(cmd *exec.Cmd) []string { return append(cmd.Environ(), "TMPDIR="+s.dir) }
 
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -160,6 +165,7 @@ func (s *Server) start() error {
 		"--pid-file="+filepath.Join(s.dir, "pid"), "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=1",
 		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=64M", "--max-connections=300")
 	cmd := exec.Command(program, append(args, s.args...)...)
+	cmd.Env = s.env(cmd)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // not for the terminal's interrupt
 	dieWithParent(cmd.SysProcAttr)
@@ -285,6 +291,16 @@ func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
 	if err := s.start(); err != nil {
 		tb.Fatal(err)
+	}
+}
+
+// Ended reports whether the process has ended by itself, or was killed.
+func (s *Server) Ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -19,6 +19,30 @@ func (r *run) refused(t *testing.T, leaves []tree.Leaf, want error) {
 	r.check(t)
 }
 
+// splits appends leaves to a tree that stores them but for the one at place, whose identity
+// is stored already, and fills the hole with another.
+func (r *run) splits(t *testing.T, leaves []tree.Leaf, place int) {
+	t.Helper()
+	err := r.tree.Append(r.ctx, leaves)
+	if !errors.Is(err, tree.ErrDuplicate) {
+		t.Fatalf("got error %v, want %v", err, tree.ErrDuplicate)
+	}
+	r.model.add(leaves[:place])
+	r.check(t)
+	last := place == len(leaves)-1
+	if got, rerr := r.tree.Leaves(r.ctx, leaves[place].Index, 9); rerr != nil || len(got) > 0 || errors.Is(err, tree.ErrHole) == last {
+		t.Fatalf("append returned %v; %d leaves from the hole on, %v", err, len(got), rerr)
+	}
+	fill := leaves[place]
+	fill.IdentityHash = Leaf(fill.Index).IdentityHash
+	if err := r.tree.Append(r.ctx, []tree.Leaf{fill}); err != nil {
+		t.Fatal(err)
+	}
+	r.model.add([]tree.Leaf{fill})
+	r.model.add(leaves[place+1:])
+	r.check(t)
+}
+
 func testEmpty(t *testing.T, r *run) {
 	root, err := r.tree.Root(r.ctx)
 	if err != nil {
@@ -86,7 +110,11 @@ func testDuplicateStored(t *testing.T, r *run) {
 	duplicate := func(stored, place int) {
 		leaves := Leaves(r.model.size(), 5)
 		leaves[place].IdentityHash = r.model.leaves[stored].IdentityHash
-		r.refused(t, leaves, tree.ErrDuplicate)
+		if r.Split {
+			r.splits(t, leaves, place)
+		} else {
+			r.refused(t, leaves, tree.ErrDuplicate)
+		}
 	}
 	duplicate(0, 0)
 	duplicate(4, 4)

@@ -9,11 +9,7 @@ import (
 
 // testEverySize integrates each size by itself, and checks old roots against new leaves.
 func testEverySize(t *testing.T, r *run) {
-	sizes := r.Sizes
-	if sizes == 0 {
-		sizes = 300
-	}
-	for range sizes {
+	for range r.sizes() {
 		r.append(t, 1)
 		r.integrate(t)
 	}

@@ -6,6 +6,7 @@
 package treetest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -21,10 +22,14 @@ type Subject struct {
 	// Open opens the tree, as a process does that starts. The suite closes what it opened.
 	Open func(t *testing.T) tree.Tree
 
+	// Split says that an Append which fails may store a part of its batch.
+	Split bool
+
 	// Overlap says that two Trees of Open may be in use at once.
 	Overlap bool
 
-	// Sizes is up to which size each one is integrated by itself; 0 is 300.
+	// Sizes is up to which size each one is integrated by itself, and others are while
+	// readers look on; 0 is 300.
 	Sizes int
 }
 
@@ -81,6 +86,8 @@ type run struct {
 	tree  tree.Tree
 	model *model
 }
+
+func (r *run) sizes() int { return cmp.Or(r.Sizes, 300) }
 
 func (r *run) open(t *testing.T) tree.Tree {
 	t.Helper()

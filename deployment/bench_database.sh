@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Measures a log in a database on this machine, and prints a Markdown table: the part of
+# docs/performance.md that is about that. MariaDB with durable settings, Trillian's programs, the
+# servers and the load share the machine's cores; all of it is started by cluster.sh, talks to
+# loopback only, and is removed at the end. Takes about four minutes.
+#
+# usage: deployment/bench_database.sh [DURATION]    (of each run; 10s)
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+export PATH=$PATH:/usr/sbin # where Debian has mariadbd
+duration=${1:-10s}
+work=$(mktemp -d "${TMPDIR:-/tmp}/prooftrail-bench.XXXXXX")
+cluster=$work/cluster
+servers=()
+
+finish() {
+	stop_servers
+	bash deployment/cluster.sh down "$cluster" --purge >/dev/null 2>&1 || :
+	rm -rf "$work"
+}
+trap finish EXIT
+
+stop_servers() {
+	[ "${#servers[@]}" -eq 0 ] || kill "${servers[@]}" 2>/dev/null || :
+	for pid in "${servers[@]}"; do wait "$pid" || :; done
+	servers=()
+}
+
+# serve PORT FLAG... serves the log $log and waits until it is ready.
+serve() {
+	local port=$1 i
+	shift
+	"$PROOFTRAIL" serve --data "$log" --listen "127.0.0.1:$port" "$@" >>"$work/serve.out" 2>>"$work/serve.err" &
+	servers+=($!)
+	for ((i = 0; i < 300; i++)); do
+		curl -sf "http://127.0.0.1:$port/readyz" >/dev/null && return
+		sleep 0.1
+	done
+	tail -n 5 "$work/serve.err" >&2
+	return 1
+}
+
+# load PORT FLAG... runs bench and leaves its report in $report.
+load() {
+	local port=$1
+	shift
+	report=$("$PROOFTRAIL" bench --server "http://127.0.0.1:$port" --token-file "$log/tokens/submit.token" \
+		--policy "$log/policy.txt" --duration "$duration" "$@")
+}
+
+rate() { sed -n 's|^accepted .* events, \([0-9]*\)/s.*|\1|p' <<<"$report"; }
+verified() { sed -n 's|^to a verified receipt *||p' <<<"$report"; }
+row() { printf '| %s | %s |\n' "$1" "$2"; }
+
+# measure WHAT PORT: the three loads.
+measure() {
+	load "$2" --clients 8 --batch 100
+	row "$1: 8 clients, 100 events a request" "$(rate)/s; $(verified)"
+	batches=$(rate)
+	load "$2" --clients 64 --batch 1
+	row "$1: 64 clients, 1 event a request" "$(rate)/s; $(verified)"
+	singles=$(rate)
+	load "$2" --clients 8 --batch 1 --rate 50
+	row "$1: 50 events/s asked for, to a verified receipt" "$(verified)"
+}
+
+# both PORT PORT: the same load, half of it at each of two servers.
+both() {
+	(load "$2" --clients 4 --batch 100 && rate) >"$work/second.rate" &
+	local other=$!
+	load "$1" --clients 4 --batch 100
+	first=$(rate)
+	wait "$other"
+	second=$(<"$work/second.rate")
+}
+
+times() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+
+# new_log NAME FLAG... makes a log in a database of its own and leaves in $where how it is opened.
+new_log() {
+	local name=$1
+	shift
+	(cd "$cluster/mariadb/data" && mariadb --no-defaults --socket=socket --user="$(id -un)" --batch) <<-SQL
+		CREATE DATABASE $name;
+		GRANT ALL ON $name.* TO 'prooftrail'@'%';
+	SQL
+	log=$work/$name
+	where=("--mysql-dsn=prooftrail@tcp($(<"$cluster/mariadb/addr"))/$name" "--mysql-password-file=$cluster/mariadb/prooftrail.password" "$@")
+	"$PROOFTRAIL" init --data "$log" --origin "example.com/$name" "${where[@]}" >"$work/init.out" 2>&1
+}
+
+go build -o "$work/" ./cmd/prooftrail
+go test -c -o "$work/tree.test" ./personality/tree
+export PROOFTRAIL=$work/prooftrail
+bash deployment/cluster.sh up "$cluster" --storage >/dev/null
+echo "$(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(go version), $(mariadbd --version | sed 's/.*Ver //'), commit $(git rev-parse --short HEAD)"
+echo
+row what measured
+row --- ---
+
+queued=$(cd "$work" && PROOFTRAIL_LOG_SERVER=$(<"$cluster/server-1/addr") PROOFTRAIL_LOG_SERVER_CA=$cluster/tls/ca.crt \
+	./tree.test -test.run '^$' -test.bench QueueLeaf -test.benchtime "$duration" | sed -n 's|.* \([0-9.]*\) leaves/s.*|\1|p')
+queued=${queued%.*}
+row "Trillian's QueueLeaf, 64 clients" "$queued/s"
+
+new_log bench_mysql --storage=mysql
+serve 18181 "${where[@]}"
+measure mysql 18181
+row "mysql over QueueLeaf" "$(times "$batches" "$queued") with 100 events a request, $(times "$singles" "$queued") with one"
+load 18181 --clients 8 --batch 100
+one=$(rate)
+"$PROOFTRAIL" anchor --data "$log" --anchor "$work/second.anchor" "${where[@]}" 2>/dev/null
+serve 18182 --anchor "$work/second.anchor" "${where[@]}"
+load 18181 --clients 8 --batch 100
+row "mysql: a second server that gets no load" "$(times "$(rate)" "$one") of one"
+both 18181 18182
+row "mysql: two servers with half the load each" "$(times "$((first + second))" "$one") of one"
+stop_servers
+
+new_log bench_trillian --storage=trillian "--trillian=$(<"$cluster/server-1/addr")" "--trillian-ca=$cluster/tls/ca.crt"
+serve 18181 "${where[@]}"
+measure trillian 18181

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package trilliantest
+
+import "syscall"
+
+func dieWithParent(*syscall.SysProcAttr) {}
