@@ -147,11 +147,14 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	if err != nil {
 		return nil, errors.Join(limitError(err), r.listen.Close())
 	}
-	if r.server, err = httpapi.NewServer(apiConfig(cfg, r.svc, logger, reg)); err != nil {
-		return nil, errors.Join(err, r.svc.Close(ctx), r.listen.Close())
+	r.server, err = httpapi.NewServer(apiConfig(cfg, r.svc, logger, reg))
+	if err == nil {
+		err = announce(ctx, r.svc)
 	}
-	if err := announce(ctx, r.svc); err != nil && !errors.Is(err, personality.ErrRefusing) {
-		return nil, errors.Join(err, r.svc.Close(ctx), r.listen.Close())
+	if err != nil && !errors.Is(err, personality.ErrRefusing) {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
+		defer cancel()
+		return nil, errors.Join(err, r.svc.Close(closing), r.listen.Close())
 	}
 	scheme := "http"
 	if cfg.TLS.Cert != "" {
