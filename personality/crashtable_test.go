@@ -18,6 +18,7 @@ import (
 type death struct {
 	op      string
 	applied bool
+	skip    int    // calls of op before that one
 	at      func() // what there is at that moment
 	over    chan struct{}
 }

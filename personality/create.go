@@ -157,6 +157,7 @@ type newLog struct {
 	keys   keys
 	params pubstore.Log // without the tree's id, and not sealed
 	empty  pubstore.Head
+	hold   string // of the empty head; see hold.go
 
 	takeTree int64 // see CreateConfig
 }
@@ -168,7 +169,7 @@ func (n newLog) storeIn(ctx context.Context, store pubstore.Store, treeID int64)
 	if err != nil {
 		return err
 	}
-	return store.Create(ctx, params, n.keys.sealHead(n.empty))
+	return store.Create(ctx, params, n.keys.sealHeld(n.empty, n.hold))
 }
 
 // writeNew writes a file that must not exist, durably.
@@ -254,14 +255,19 @@ func loadSigner(path string, params pubstore.Log) (signer note.Signer, k keys, e
 		return nil, k, fmt.Errorf("stored public key: %w", err)
 	}
 	if signer.Name() != verifier.Name() || signer.KeyHash() != verifier.KeyHash() {
-		return nil, k, fmt.Errorf("signing key %s belongs to %s+%08x, this log's is %s+%08x", path,
-			signer.Name(), signer.KeyHash(), verifier.Name(), verifier.KeyHash())
+		return nil, k, &otherLogError{fmt.Sprintf("signing key %s belongs to %s+%08x, this log's is %s+%08x", path,
+			signer.Name(), signer.KeyHash(), verifier.Name(), verifier.KeyHash())}
 	}
 	if k, err = deriveKeys(text); err != nil {
 		return nil, k, fmt.Errorf("signing key %s: %w", path, err)
 	}
 	return signer, k, k.checkLog(params)
 }
+
+// otherLogError: what is stored is another log than the key's.
+type otherLogError struct{ text string }
+
+func (e *otherLogError) Error() string { return e.text }
 
 // checkPrivate refuses a file or directory that others than its owner may read:
 // the directory holds events in the clear.

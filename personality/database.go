@@ -133,6 +133,9 @@ func CreateAnchor(ctx context.Context, cfg Config) (size uint64, err error) {
 	if err == nil {
 		err = p.keys.checkHead(head)
 	}
+	if err == nil && head.Hold != "" {
+		err = errors.New(parseHold(head.Hold).reason())
+	}
 	if err == nil {
 		err = createAnchor(c.Anchor, params.VKey, head.Head)
 	}

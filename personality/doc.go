@@ -33,6 +33,7 @@
 //     the anchor, outside every backup of the store. At start a store that is behind
 //     its anchor, or differs from it, makes the service refuse: it sequences, signs and
 //     shows content no more, and says why in Ready.
+//     So does one whose head is held: it has moved, or is on its way (hold.go).
 //   - I4. A leaf never changes. An opening can only lose values.
 //   - I5. Tenant, source and id name one event. The same submitted fields again give the
 //     same index; others are a conflict, which is logged whole.

@@ -35,6 +35,10 @@ func (c Config) storage() storage {
 type embedded struct{ Config }
 
 func (c embedded) create(ctx context.Context, dir string, n newLog) (err error) {
+	// What an earlier attempt left there isn't a log yet: see Migrate.
+	if err := c.fs.RemoveAll(filepath.Join(dir, storeDir)); err != nil {
+		return fmt.Errorf("remove what an earlier attempt left: %w", err)
+	}
 	db, err := openPebble(c.Config, dir, false)
 	if err != nil {
 		return err

@@ -101,7 +101,9 @@ func (f *fault) decide(op string) (outcome, *death) {
 	if f.gone {
 		return failed, nil
 	}
-	if d := f.death; d != nil && d.op == op {
+	if d := f.death; d != nil && d.op == op && d.skip > 0 {
+		d.skip--
+	} else if d != nil && d.op == op {
 		f.death = nil
 		return outcome{apply: d.applied}, d
 	}
@@ -176,6 +178,14 @@ func (s faultyStore) Indexes(ctx context.Context, ids [][32]byte) (found map[[32
 func (s faultyStore) Opening(ctx context.Context, index uint64, leafHash [32]byte) (o []byte, err error) {
 	err = s.f.do("opening", func() (err error) { o, err = s.Store.Opening(ctx, index, leafHash); return err })
 	return o, err
+}
+
+func (s faultyStore) SetHold(ctx context.Context, old, held pubstore.SealedHead) error {
+	return s.f.do("hold", func() error { return s.Store.SetHold(ctx, old, held) })
+}
+
+func (s faultyStore) PutToken(ctx context.Context, t pubstore.Token) error {
+	return s.f.do("token", func() error { return s.Store.PutToken(ctx, t) })
 }
 
 func (s faultyStore) PutCheckpoint(ctx context.Context, note []byte) error {

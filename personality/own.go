@@ -20,6 +20,7 @@ const (
 	ActionStop        = "audit.stop"
 	ActionRead        = "audit.read"
 	ActionConflict    = "audit.conflict"
+	ActionMigrate     = "audit.migrate"
 	ActionFill        = "audit.fill"
 	ActionTokenCreate = "audit.token.create"
 	ActionTokenRevoke = "audit.token.revoke"

@@ -186,25 +186,44 @@ type node struct {
 }
 
 // recompute reads the leaves that the root adds to the published tree back from
-// Trillian, folds their hashes into our own compact range, and compares (I2).
+// Trillian, and compares them with the root and with what was sequenced (I2).
 func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) {
 	old := s.published.Load().head
-	if root.Size <= old.Size {
-		return nil, s.refuse(fmt.Sprintf("Trillian's tree has %d entries, but %d are published", root.Size, old.Size), errRoot)
+	st, err := extend(ctx, s.tree, s.fold.folded, root)
+	var wrong *Fault
+	if errors.As(err, &wrong) {
+		return nil, s.refuse(wrong.Reason, wrong.Err)
 	}
-	folded, err := cloneRange(s.fold.folded)
+	if err != nil {
+		return nil, err
+	}
+	st.pub.Head, st.pub.Drop = s.parts.keys.sealHead(pubstore.Head{Size: root.Size, Root: root.Hash}), s.fold.drop
+	return st, s.sameAsSequenced(old.Size, st)
+}
+
+// extend makes the step from what old covers to Trillian's root: it reads the leaves in
+// between back, folds their hashes into our own compact range, and compares. A tree that
+// is wrong is a *Fault. The step's head is the caller's to seal.
+func extend(ctx context.Context, t tree.Tree, old *compact.Range, root tree.Root) (*step, error) {
+	size := old.End()
+	wrong := func(format string, args ...any) error {
+		return &Fault{Reason: fmt.Sprintf(format, args...), Err: errRoot}
+	}
+	if root.Size <= size {
+		return nil, wrong("Trillian's tree has %d entries, but %d are published", root.Size, size)
+	}
+	folded, err := cloneRange(old)
 	if err != nil {
 		return nil, fmt.Errorf("recompute the root: %w", err)
 	}
-	st := &step{folded: folded, pub: pubstore.Publication{
-		Head: s.parts.keys.sealHead(pubstore.Head{Size: root.Size, Root: root.Hash}), Drop: s.fold.drop}}
-	for next := old.Size; next < root.Size; {
-		leaves, err := s.tree.Leaves(ctx, next, int(min(readBack, root.Size-next)))
+	st := &step{folded: folded}
+	for next := size; next < root.Size; {
+		leaves, err := t.Leaves(ctx, next, int(min(readBack, root.Size-next)))
 		if err != nil {
 			return nil, fmt.Errorf("read back entries from %d: %w", next, err)
 		}
 		if len(leaves) == 0 {
-			return nil, s.refuse(fmt.Sprintf("Trillian's tree has %d entries, but entry %d can't be read back", root.Size, next), errRoot)
+			return nil, wrong("Trillian's tree has %d entries, but entry %d can't be read back", root.Size, next)
 		}
 		if err := st.add(leaves); err != nil {
 			return nil, fmt.Errorf("recompute the root: %w", err)
@@ -216,10 +235,7 @@ func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) 
 		return nil, fmt.Errorf("recompute the root: %w", err)
 	}
 	if got != root.Hash {
-		return nil, s.refuse(fmt.Sprintf("at size %d Trillian's root is %x, but its leaves make %x", root.Size, root.Hash, got), errRoot)
-	}
-	if err := s.sameAsSequenced(old.Size, st); err != nil {
-		return nil, err
+		return nil, wrong("at size %d Trillian's root is %x, but its leaves make %x", root.Size, root.Hash, got)
 	}
 	st.tiles()
 	return st, nil

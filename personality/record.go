@@ -51,19 +51,36 @@ func (k keys) markMAC(m *pubstore.Mark) [32]byte {
 // sealHead adds the MAC to a head: HMAC-SHA-256 over "prooftrail.head/1", the size as
 // uint64 big endian, and the root. Who finds it in the store knows that this log
 // published it, in this process or in another.
-func (k keys) sealHead(h pubstore.Head) pubstore.SealedHead {
+func (k keys) sealHead(h pubstore.Head) pubstore.SealedHead { return k.sealHeld(h, "") }
+
+// sealHeld is sealHead for a head with a hold (hold.go): with "prooftrail.held/1" in front, and
+// the hold at the end.
+func (k keys) sealHeld(h pubstore.Head, hold string) pubstore.SealedHead {
+	kind := "prooftrail.head/1"
+	if hold != "" {
+		kind = "prooftrail.held/1"
+	}
 	mac := hmac.New(sha256.New, k.head)
-	mac.Write(binary.BigEndian.AppendUint64([]byte("prooftrail.head/1"), h.Size))
+	mac.Write(binary.BigEndian.AppendUint64([]byte(kind), h.Size))
 	mac.Write(h.Root[:])
-	return pubstore.SealedHead{Head: h, MAC: [32]byte(mac.Sum(nil))}
+	mac.Write([]byte(hold))
+	return pubstore.SealedHead{Head: h, Hold: hold, MAC: [32]byte(mac.Sum(nil))}
 }
 
-// checkHead returns errRecord unless the head is as sealHead made it.
+// checkHead returns errRecord unless the head is as sealHeld made it.
 func (k keys) checkHead(h pubstore.SealedHead) error {
-	if sealed := k.sealHead(h.Head); !hmac.Equal(sealed.MAC[:], h.MAC[:]) {
+	if sealed := k.sealHeld(h.Head, h.Hold); !hmac.Equal(sealed.MAC[:], h.MAC[:]) {
 		return fmt.Errorf("the head of size %d: %w", h.Size, errRecord)
 	}
 	return nil
+}
+
+// fenceIdentity is the identity hash of the leaf that ends a tree for good (hold.go):
+// HMAC-SHA-256 over "prooftrail.fence/1" and its index as uint64 big endian.
+func (k keys) fenceIdentity(index uint64) [32]byte {
+	mac := hmac.New(sha256.New, k.batch)
+	mac.Write(binary.BigEndian.AppendUint64([]byte("prooftrail.fence/1"), index))
+	return [32]byte(mac.Sum(nil))
 }
 
 // errRecord: a stored record isn't as the service wrote it.

@@ -42,6 +42,9 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.parts.keys.checkHead(stored); err != nil {
 		return s.asRefusal(s.refuse(err.Error()+": somebody wrote to the database", err))
 	}
+	if err := s.checkHold(stored); err != nil {
+		return s.asRefusal(err)
+	}
 	if err := s.checkHead(ctx, head); err != nil {
 		return s.asRefusal(err)
 	}

@@ -125,6 +125,25 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 }
 
 func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
+	s, err := openRecovered(ctx, cfg, p)
+	if err != nil {
+		return nil, err
+	}
+	s.endTurn(ctx)
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.done.Go(func() { s.sequenceAll(run) })
+	s.done.Go(func() { s.publishAll(run) })
+	s.done.Go(func() { cfg.room.watch(s.closing) })
+	if s.shared() {
+		s.done.Go(func() { s.follow(run) })
+	}
+	return s, nil
+}
+
+// openRecovered returns the service where recovery has brought it, with its turn, and
+// without the goroutines that let it go on.
+func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	params, err := p.store.Log(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -146,15 +165,6 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	}
 	if err := s.recover(ctx); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
-	}
-	s.endTurn(ctx)
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.done.Go(func() { s.sequenceAll(run) })
-	s.done.Go(func() { s.publishAll(run) })
-	s.done.Go(func() { cfg.room.watch(s.closing) })
-	if s.shared() {
-		s.done.Go(func() { s.follow(run) })
 	}
 	return s, nil
 }

@@ -17,6 +17,8 @@ import (
 type turns interface {
 	// Acquire waits for the turn, and returns the database's clock.
 	Acquire(ctx context.Context) (now time.Time, err error)
+	// Held reports whether another process has the turn.
+	Held(ctx context.Context) (bool, error)
 	// Wanted reports whether another process waits for the turn.
 	Wanted(ctx context.Context) (bool, error)
 	// Release ends the turn; an error means that it had been lost.
@@ -223,11 +225,14 @@ func (s *Service) followHeadLocked(ctx context.Context) error {
 		return s.refuseDamage(err)
 	}
 	cur := s.published.Load().head
-	if stored.Head == cur {
+	if stored.Head == cur && stored.Hold == "" {
 		return nil
 	}
 	if err := s.parts.keys.checkHead(stored); err != nil {
 		return s.refuse(err.Error()+": somebody wrote to the database", err)
+	}
+	if err := s.checkHold(stored); err != nil {
+		return err
 	}
 	if stored.Size <= cur.Size {
 		return s.olderCopy(stored.Size, cur.Size, "by this process")
@@ -316,7 +321,7 @@ func (s *Service) poll(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, pollTimeout)
 	defer stop()
 	stored, err := s.store.Head(ctx)
-	if err == nil && stored.Head == s.published.Load().head {
+	if err == nil && stored.Head == s.published.Load().head && stored.Hold == "" {
 		return nil // without waiting for the publisher
 	}
 	if err != nil {

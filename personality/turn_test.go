@@ -38,6 +38,8 @@ func (l *localTurns) Acquire(ctx context.Context) (time.Time, error) {
 	return time.Now().Add(time.Duration(l.ahead.Load())), nil
 }
 
+func (l *localTurns) Held(context.Context) (bool, error) { return false, nil }
+
 func (l *localTurns) Wanted(context.Context) (bool, error) { return l.waiting.Load() > 0, nil }
 
 func (l *localTurns) Release(context.Context) error {

@@ -47,6 +47,7 @@ var commands = []command{
 	{"checkpoint", "fetch the log's signed head", runCheckpoint},
 	{"token", "add, list and revoke access tokens", runToken},
 	{"anchor", "make the anchor of a further server of a log in a database", runAnchor},
+	{"migrate", "move a log to another storage", runMigrate},
 	{"schema", "bring a database's tables to this version", runSchema},
 	{"bench", "measure a server with realistic events", runBench},
 }

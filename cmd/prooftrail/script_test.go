@@ -55,7 +55,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeaddr": freeAddr, "ready": ready, "mode": mode, "setfile": setFile, "exitcode": exitCode, "sigterm": sigterm,
-			"answers": answers, "tlscert": tlsCert, "tamper": tamper,
+			"answers": answers, "tlscert": tlsCert, "tamper": tamper, "database": database(t),
 		},
 	})
 }
@@ -66,6 +66,16 @@ func freeAddr(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], l.Addr().String())
 	ts.Check(l.Close())
+}
+
+// database VAR makes a database, sets VAR to its DSN, and writes the password to the file
+// mysql.password.
+func database(t *testing.T) func(ts *testscript.TestScript, _ bool, args []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		s := mariadbtest.Shared(t)
+		ts.Setenv(args[0], s.DSN(s.Database(t)))
+		ts.Check(os.WriteFile(ts.MkAbs("mysql.password"), []byte(mariadbtest.Password+"\n"), 0o600))
+	}
 }
 
 // ready ADDR waits until the server at ADDR is ready.

@@ -180,6 +180,21 @@ func (l *Lock) Wanted(ctx context.Context) (bool, error) {
 	return waits.Valid, nil
 }
 
+// Held reports whether another connection has the lock.
+func (l *Lock) Held(ctx context.Context) (bool, error) {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return false, fmt.Errorf("ask who has the database's lock: %w", err)
+	}
+	var holder sql.NullInt64
+	var own int64
+	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?), CONNECTION_ID()", l.name).Scan(&holder, &own); err != nil {
+		l.drop()
+		return false, fmt.Errorf("ask who has the database's lock: %w", err)
+	}
+	return holder.Valid && holder.Int64 != own, nil
+}
+
 // Release lets go of the lock. ErrLockLost if it wasn't held any more.
 func (l *Lock) Release(ctx context.Context) error {
 	conn, err := l.connect(ctx)

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,7 +164,7 @@ func TestMigrate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	exec("DELETE FROM goose_db_version WHERE version_id = 2")
+	exec("DELETE FROM goose_db_version WHERE version_id > 1")
 	if err := CheckSchema(ctx, db); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "schema") {
 		t.Errorf("an older version: %v", err)
 	}
@@ -173,6 +174,63 @@ func TestMigrate(t *testing.T) {
 			t.Errorf("a newer version: %v", err)
 		}
 	}
+}
+
+// TestMigrateCutOff: Migrate is cut off behind each statement of each version, and before
+// goose has noted anything; the next one ends with the same tables.
+func TestMigrateCutOff(t *testing.T) {
+	s := mariadbtest.Shared(t)
+	db, name := open(t)
+	if err := Migrate(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	want := describe(t, s, name)
+	cut := func(before int64, statements []string) {
+		t.Helper()
+		db, name := open(t)
+		p, err := provider(db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before < 0 {
+			_, err = db.ExecContext(t.Context(), "CREATE TABLE goose_db_version (id SERIAL, version_id BIGINT NOT NULL, is_applied BOOLEAN NOT NULL, tstamp TIMESTAMP NULL DEFAULT NOW())")
+		} else if _, err = p.GetDBVersion(t.Context()); err == nil && before > 0 {
+			_, err = p.UpTo(t.Context(), before)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := s.Root(t, name)
+		root.SetMaxOpenConns(1)
+		for _, st := range statements {
+			if _, err := root.ExecContext(t.Context(), st); err != nil {
+				t.Fatalf("%s: %v", st, err)
+			}
+		}
+		if err := errors.Join(Migrate(t.Context(), db), CheckSchema(t.Context(), db)); err != nil {
+			t.Fatalf("version %d, %d statements: %v", before+1, len(statements), err)
+		}
+		got := describe(t, s, name)
+		if !maps.Equal(got, want) {
+			t.Errorf("version %d, %d statements: other tables", before+1, len(statements))
+		}
+	}
+	cut(-1, nil)
+	files, err := migrations.ReadDir("migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, f := range files {
+		text, err := migrations.ReadFile("migrations/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		statements := strings.SplitAfter(string(text), ";\n")
+		for n := range statements[:len(statements)-1] {
+			cut(int64(version), statements[:n+1])
+		}
+	}
+	cut(2, []string{"ALTER TABLE prooftrail_head ADD COLUMN hold VARBINARY(4096) NOT NULL DEFAULT ''"})
 }
 
 // Trillian's tables are those of the module in use: an upgrade that changes them needs a
@@ -279,6 +337,30 @@ func TestLock(t *testing.T) {
 			t.Errorf("holder %d had its last turn as number %d of %d", h, at, total)
 		}
 	}
+}
+
+// Held tells of others, and not of oneself.
+func TestLockHeld(t *testing.T) {
+	db, _ := open(t)
+	one, two := NewLock(db, "test", time.Minute), NewLock(db, "test", time.Minute)
+	defer one.Close()
+	defer two.Close()
+	held := func(l *Lock, want bool) {
+		t.Helper()
+		if got, err := l.Held(t.Context()); err != nil || got != want {
+			t.Errorf("held: %v, %v; want %v", got, err, want)
+		}
+	}
+	held(two, false)
+	if _, err := one.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	held(one, false)
+	held(two, true)
+	if err := one.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	held(two, false)
 }
 
 // Who waits is seen; who gives up isn't any more; the lock of another database is another.

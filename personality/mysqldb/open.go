@@ -68,6 +68,15 @@ func Open(cfg Config) (*sql.DB, error) {
 	return db, nil
 }
 
+// Place names the database and where its server is, for people: no user and no password.
+func (cfg *Config) Place() string {
+	c, err := parseDSN(cfg.DSN)
+	if err != nil {
+		return "a database"
+	}
+	return "database " + c.DBName + " at " + c.Addr
+}
+
 // driver makes the driver's configuration.
 func (cfg *Config) driver() (*mysql.Config, error) {
 	c, err := parseDSN(cfg.DSN)

@@ -25,6 +25,7 @@ func FuzzPebbleRows(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(uint8(0), append([]byte{2}, make([]byte, 72)...))
+	f.Add(uint8(0), append([]byte{3}, make([]byte, 73)...))
 	f.Add(uint8(1), log)
 	f.Add(uint8(2), make([]byte, 64))
 	f.Add(uint8(3), make([]byte, 8))
@@ -61,7 +62,11 @@ func storedRows() []storedRow {
 	return []storedRow{
 		{[]byte("ph"), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
 			h, err := s.Head(t.Context())
-			return bytes.Equal(slices.Concat(binary.BigEndian.AppendUint64([]byte{2}, h.Size), h.Root[:], h.MAC[:]), value), err
+			version := byte(2)
+			if h.Hold != "" {
+				version = 3
+			}
+			return bytes.Equal(slices.Concat(binary.BigEndian.AppendUint64([]byte{version}, h.Size), h.Root[:], h.MAC[:], []byte(h.Hold)), value), err
 		}},
 		{[]byte("pl"), func(t *testing.T, s *pubstore.Pebble, _ []byte) (bool, error) {
 			l, err := s.Log(t.Context())

@@ -128,8 +128,8 @@ func (m *MySQL) Create(ctx context.Context, log Log, empty SealedHead) error {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO prooftrail_log (one, params) VALUES (1, ?)", params); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO prooftrail_head (one, size, root, mac) VALUES (1, ?, ?, ?)",
-			empty.Size, empty.Root[:], empty.MAC[:])
+		_, err := tx.ExecContext(ctx, "INSERT INTO prooftrail_head (one, size, root, mac, hold) VALUES (1, ?, ?, ?, ?)",
+			empty.Size, empty.Root[:], empty.MAC[:], []byte(empty.Hold))
 		return err
 	})
 	if isDuplicate(err) {
@@ -160,7 +160,7 @@ type queryer interface {
 
 func readHead(ctx context.Context, db queryer) (h SealedHead, err error) {
 	var root, mac []byte
-	err = db.QueryRowContext(ctx, "SELECT size, root, mac FROM prooftrail_head WHERE one = 1").Scan(&h.Size, &root, &mac)
+	err = db.QueryRowContext(ctx, "SELECT size, root, mac, hold FROM prooftrail_head WHERE one = 1").Scan(&h.Size, &root, &mac, &h.Hold)
 	if err != nil {
 		return h, failed(miss(err), "read head")
 	}
@@ -182,8 +182,8 @@ func (m *MySQL) Publish(ctx context.Context, old Head, pub Publication) error {
 	moved := false
 	err := m.inTx(ctx, func(tx *sql.Tx) error {
 		// First: the row's lock lets one publisher at a time go on.
-		res, err := tx.ExecContext(ctx, "UPDATE prooftrail_head SET size = ?, root = ?, mac = ? WHERE one = 1 AND size = ? AND root = ?",
-			pub.Head.Size, pub.Head.Root[:], pub.Head.MAC[:], old.Size, old.Root[:])
+		res, err := tx.ExecContext(ctx, "UPDATE prooftrail_head SET size = ?, root = ?, mac = ? WHERE one = 1 AND size = ? AND root = ? AND hold = ?",
+			pub.Head.Size, pub.Head.Root[:], pub.Head.MAC[:], old.Size, old.Root[:], []byte(pub.Head.Hold))
 		if err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (m *MySQL) Publish(ctx context.Context, old Head, pub Publication) error {
 		if err != nil {
 			return failed(err, "publish")
 		}
-		return &HeadMovedError{Stored: stored.Head, Want: old}
+		return &HeadMovedError{Stored: stored.Head, Want: old, Hold: stored.Hold != pub.Head.Hold}
 	}
 	if isDuplicate(err) { // nothing is ever published twice
 		err = fmt.Errorf("%w: it holds what the head doesn't cover: %w", ErrCorrupt, err)
@@ -210,6 +210,26 @@ func (m *MySQL) Publish(ctx context.Context, old Head, pub Publication) error {
 		return failed(err, "publish")
 	}
 	return nil
+}
+
+// SetHold implements Store.
+func (m *MySQL) SetHold(ctx context.Context, old, held SealedHead) error {
+	if err := checkHold(old, held); err != nil {
+		return fmt.Errorf("hold the head: %w", err)
+	}
+	res, err := m.db.ExecContext(ctx, "UPDATE prooftrail_head SET hold = ?, mac = ? WHERE one = 1 AND size = ? AND root = ? AND hold = ?",
+		[]byte(held.Hold), held.MAC[:], old.Size, old.Root[:], []byte(old.Hold))
+	if err != nil {
+		return failed(err, "hold the head")
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	stored, err := m.Head(ctx)
+	if err != nil {
+		return failed(err, "hold the head")
+	}
+	return fmt.Errorf("hold the head: %w", &HeadMovedError{Stored: stored.Head, Want: old.Head, Hold: stored.Hold != old.Hold})
 }
 
 var errHeadMoved = errors.New("the head has moved")
@@ -284,6 +304,9 @@ func (m *MySQL) PutBatch(ctx context.Context, batch Batch) error {
 			insert: "INSERT INTO prooftrail_opening (idx, leaf_hash, opening) VALUES (?,?,?) ON DUPLICATE KEY UPDATE idx = idx"} // one that has lost values since stays so
 		for i := range batch.Openings {
 			o := &batch.Openings[i]
+			if o.Bytes == nil {
+				continue
+			}
 			if err := openings.add(batch.Mark.First+uint64(i), o.LeafHash[:], o.Bytes); err != nil {
 				return err
 			}

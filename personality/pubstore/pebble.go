@@ -18,7 +18,7 @@ import (
 // endian, so that keys sort as numbers do.
 //
 //	p l                         the log's parameters, JSON
-//	p h                         the head: 2 ‖ size uint64 ‖ root ‖ mac
+//	p h                         the head: 2 ‖ size uint64 ‖ root ‖ mac; with a hold 3, and that behind it
 //	p c                         the newest signed checkpoint
 //	p t level uint8 n uint64    a hash tile
 //	p e n uint64                an entry bundle
@@ -43,7 +43,11 @@ const (
 	prefixMark       = "ps"
 )
 
-const headVersion = 2
+const (
+	headVersion     = 2
+	headVersionHeld = 3
+	headLen         = 1 + 8 + 32 + 32
+)
 
 // Pebble is a Store in a Pebble database that it may share with others.
 type Pebble struct {
@@ -135,8 +139,12 @@ func (p *Pebble) Log(context.Context) (Log, error) {
 }
 
 func encodeHead(h SealedHead) []byte {
-	b := binary.BigEndian.AppendUint64([]byte{headVersion}, h.Size)
-	return append(append(b, h.Root[:]...), h.MAC[:]...)
+	version := byte(headVersion)
+	if h.Hold != "" {
+		version = headVersionHeld
+	}
+	b := binary.BigEndian.AppendUint64([]byte{version}, h.Size)
+	return append(append(append(b, h.Root[:]...), h.MAC[:]...), h.Hold...)
 }
 
 // Head implements Store.
@@ -145,22 +153,48 @@ func (p *Pebble) Head(context.Context) (SealedHead, error) {
 	if err != nil {
 		return SealedHead{}, fmt.Errorf("read head: %w", err)
 	}
-	if len(v) != 1+8+32+32 || v[0] != headVersion {
+	free := len(v) == headLen && v[0] == headVersion
+	held := len(v) > headLen && len(v) <= headLen+MaxHold && v[0] == headVersionHeld
+	if !free && !held {
 		return SealedHead{}, fmt.Errorf("read head: %w: %d bytes", ErrCorrupt, len(v))
 	}
-	return SealedHead{Head: Head{Size: binary.BigEndian.Uint64(v[1:]), Root: [32]byte(v[9:])}, MAC: [32]byte(v[41:])}, nil
+	return SealedHead{Head: Head{Size: binary.BigEndian.Uint64(v[1:]), Root: [32]byte(v[9:])}, MAC: [32]byte(v[41:]), Hold: string(v[headLen:])}, nil
+}
+
+// SetHold implements Store.
+func (p *Pebble) SetHold(ctx context.Context, old, held SealedHead) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := checkHold(old, held); err != nil {
+		return fmt.Errorf("hold the head: %w", err)
+	}
+	if err := p.compareHead(ctx, old.Head, old.Hold); err != nil {
+		return fmt.Errorf("hold the head: %w", err)
+	}
+	if err := p.db.Set([]byte(keyHead), encodeHead(held), pebble.Sync); err != nil {
+		return fmt.Errorf("hold the head: %w", err)
+	}
+	return nil
+}
+
+// compareHead returns *HeadMovedError unless the stored head is this one.
+func (p *Pebble) compareHead(ctx context.Context, want Head, hold string) error {
+	stored, err := p.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if stored.Head != want || stored.Hold != hold {
+		return &HeadMovedError{Stored: stored.Head, Want: want, Hold: stored.Hold != hold}
+	}
+	return nil
 }
 
 // Publish implements Store.
 func (p *Pebble) Publish(ctx context.Context, old Head, pub Publication) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stored, err := p.Head(ctx)
-	if err != nil {
+	if err := p.compareHead(ctx, old, pub.Head.Hold); err != nil {
 		return fmt.Errorf("publish: %w", err)
-	}
-	if stored.Head != old {
-		return &HeadMovedError{Stored: stored.Head, Want: old}
 	}
 	if err := pub.check(old); err != nil {
 		return fmt.Errorf("publish: %w", err)
@@ -271,6 +305,9 @@ func (p *Pebble) PutBatch(_ context.Context, batch Batch) error {
 	b := p.db.NewBatchWithSize(size + openingOverhead + len(batch.Mark.Leaves)*leafIDLen)
 	defer b.Close()
 	for i, o := range batch.Openings {
+		if o.Bytes == nil {
+			continue
+		}
 		if err := b.Set(openingKey(batch.Mark.First+uint64(i), o.LeafHash), o.Bytes, nil); err != nil {
 			return fmt.Errorf("store batch: %w", err)
 		}

@@ -42,17 +42,27 @@ type Head struct {
 // hold, that tells it from one that somebody wrote into the database.
 type SealedHead struct {
 	Head
-	MAC [32]byte // see the package personality
+	// Hold, unless empty, says why nothing may be published on this head: see the package
+	// personality. At most MaxHold bytes.
+	Hold string
+	MAC  [32]byte // over all of it; see the package personality
 }
 
+// MaxHold is the longest Hold, in bytes.
+const MaxHold = 4096
+
 // HeadMovedError is returned by Publish when the stored head isn't the one the
-// publication extends. Nothing was written.
+// publication extends, and by SetHold likewise. Nothing was written.
 type HeadMovedError struct {
 	Stored Head // what is there
 	Want   Head // what the publication was made on
+	Hold   bool // the stored head's Hold isn't the one that was expected
 }
 
 func (e *HeadMovedError) Error() string {
+	if e.Stored == e.Want {
+		return fmt.Sprintf("the stored head of size %d is held otherwise than was expected", e.Stored.Size)
+	}
 	return fmt.Sprintf("the stored head has size %d and root %x, the publication extends size %d and root %x",
 		e.Stored.Size, e.Stored.Root[:4], e.Want.Size, e.Want.Root[:4])
 }
@@ -63,7 +73,7 @@ func (e *HeadMovedError) Error() string {
 // from standing for, or in the place of, that of the leaf which did.
 type Opening struct {
 	LeafHash [32]byte
-	Bytes    []byte
+	Bytes    []byte // nil: there is none, and none is stored
 }
 
 // A Mark says that a batch was sequenced by this log: it is made with a key that
@@ -149,7 +159,7 @@ type Token struct {
 
 // Store is the publication store of one log.
 //
-// Durability: Publish, ReplaceOpening and PutToken are on stable storage when they
+// Durability: Publish, SetHold, ReplaceOpening and PutToken are on stable storage when they
 // return nil. PutBatch need be durable only when Sync, called after it, returns nil.
 //
 // Consistency: a reader sees a publication whole or not at all, and what
@@ -162,8 +172,8 @@ type Token struct {
 // have happened; the caller reads the head before it goes on. The store doesn't
 // retry.
 type Store interface {
-	// Create makes the log: its parameters and a head of size 0. ErrExists if
-	// there is one.
+	// Create makes the log: its parameters and a head of size 0, which may be held. ErrExists
+	// if there is one.
 	Create(ctx context.Context, log Log, empty SealedHead) error
 	// Log returns the parameters, or ErrNotFound.
 	Log(ctx context.Context) (Log, error)
@@ -171,9 +181,12 @@ type Store interface {
 	// Head returns the head published last, or ErrNotFound.
 	Head(ctx context.Context) (SealedHead, error)
 	// Publish moves the head from old, whatever its MAC, to p.Head and appends everything else of
-	// p, atomically. *HeadMovedError if the head isn't old. After it returns nil, what
-	// could be read before it is durable too, as after Sync.
+	// p, atomically. *HeadMovedError if the head isn't old, or its Hold isn't p.Head's. After it
+	// returns nil, what could be read before it is durable too, as after Sync.
 	Publish(ctx context.Context, old Head, p Publication) error
+	// SetHold puts held, which is old but for Hold and MAC, in the place of old, whatever
+	// that one's MAC. *HeadMovedError if old isn't there.
+	SetHold(ctx context.Context, old, held SealedHead) error
 	// Sync makes durable whatever can be read: of the store, and of a tree in the same
 	// database.
 	Sync(ctx context.Context) error

@@ -32,6 +32,9 @@ func parseToken(id string, v []byte) (Token, error) {
 
 // check refuses a publication that can't follow the old head.
 func (p *Publication) check(old Head) error {
+	if len(p.Head.Hold) > MaxHold {
+		return fmt.Errorf("a hold of %d bytes", len(p.Head.Hold))
+	}
 	if p.Head.Size <= old.Size {
 		return fmt.Errorf("the new size %d must be above %d", p.Head.Size, old.Size)
 	}
@@ -39,6 +42,17 @@ func (p *Publication) check(old Head) error {
 		if len(t.Data) == 0 || len(t.Data)%32 != 0 || t.Width+len(t.Data)/32 > 256 {
 			return fmt.Errorf("tile %d/%d: %d bytes don't fit a tile of width %d", t.Level, t.N, len(t.Data), t.Width)
 		}
+	}
+	return nil
+}
+
+// checkHold refuses a hold that isn't of the old head.
+func checkHold(old, held SealedHead) error {
+	if held.Head != old.Head {
+		return fmt.Errorf("the head of size %d can't be held as one of size %d", old.Size, held.Size)
+	}
+	if len(held.Hold) > MaxHold {
+		return fmt.Errorf("a hold of %d bytes", len(held.Hold))
 	}
 	return nil
 }

@@ -1,7 +1,8 @@
 -- +goose Up
 -- Trillian's tables, as in storage/mysql/schema/storage.sql of the module
 -- github.com/google/trillian v1.8.0 (Copyright Google LLC, Apache License 2.0),
--- statement for statement: TestTrillianTables compares the two. Its comments are there.
+-- table for table: TestTrillianTables compares the two. Its comments are there. Indexes are
+-- made with their tables, so that each statement may be run again: see Migrate.
 # MySQL / MariaDB version of the tree schema
 CREATE TABLE IF NOT EXISTS Trees(
   TreeId                BIGINT NOT NULL,
@@ -45,10 +46,9 @@ CREATE TABLE IF NOT EXISTS TreeHead(
   RootSignature        VARBINARY(1024) NOT NULL,
   TreeRevision         BIGINT,
   PRIMARY KEY(TreeId, TreeHeadTimestamp),
-  FOREIGN KEY(TreeId) REFERENCES Trees(TreeId) ON DELETE CASCADE
+  FOREIGN KEY(TreeId) REFERENCES Trees(TreeId) ON DELETE CASCADE,
+  UNIQUE INDEX TreeHeadRevisionIdx(TreeId, TreeRevision)
 );
-CREATE UNIQUE INDEX TreeHeadRevisionIdx
-  ON TreeHead(TreeId, TreeRevision);
 CREATE TABLE IF NOT EXISTS LeafData(
   TreeId               BIGINT NOT NULL,
   LeafIdentityHash     VARBINARY(255) NOT NULL,
@@ -66,10 +66,9 @@ CREATE TABLE IF NOT EXISTS SequencedLeafData(
   IntegrateTimestampNanos BIGINT NOT NULL,
   PRIMARY KEY(TreeId, SequenceNumber),
   FOREIGN KEY(TreeId) REFERENCES Trees(TreeId) ON DELETE CASCADE,
-  FOREIGN KEY(TreeId, LeafIdentityHash) REFERENCES LeafData(TreeId, LeafIdentityHash) ON DELETE CASCADE
+  FOREIGN KEY(TreeId, LeafIdentityHash) REFERENCES LeafData(TreeId, LeafIdentityHash) ON DELETE CASCADE,
+  INDEX SequencedLeafMerkleIdx(TreeId, MerkleLeafHash)
 );
-CREATE INDEX SequencedLeafMerkleIdx
-  ON SequencedLeafData(TreeId, MerkleLeafHash);
 CREATE TABLE IF NOT EXISTS Unsequenced(
   TreeId               BIGINT NOT NULL,
   Bucket               INTEGER NOT NULL,

@@ -2,26 +2,26 @@
 -- The publication store (package pubstore). Numbers that aren't of SQL's are as
 -- there; each table's rows are checked by who reads them.
 
-CREATE TABLE prooftrail_log (
+CREATE TABLE IF NOT EXISTS prooftrail_log (
   one    TINYINT UNSIGNED NOT NULL PRIMARY KEY, -- always 1
   params MEDIUMBLOB NOT NULL                    -- JSON
 ) ENGINE=InnoDB;
 
-CREATE TABLE prooftrail_head (
+CREATE TABLE IF NOT EXISTS prooftrail_head (
   one  TINYINT UNSIGNED NOT NULL PRIMARY KEY,
   size BIGINT UNSIGNED NOT NULL,
   root BINARY(32) NOT NULL,
   mac  BINARY(32) NOT NULL
 ) ENGINE=InnoDB;
 
-CREATE TABLE prooftrail_checkpoint (
+CREATE TABLE IF NOT EXISTS prooftrail_checkpoint (
   one  TINYINT UNSIGNED NOT NULL PRIMARY KEY,
   note MEDIUMBLOB NOT NULL
 ) ENGINE=InnoDB;
 
 -- What a publication appends is a row of its own. width is how many hashes or
 -- entries the tile held before.
-CREATE TABLE prooftrail_tile (
+CREATE TABLE IF NOT EXISTS prooftrail_tile (
   level TINYINT UNSIGNED NOT NULL,
   n     BIGINT UNSIGNED NOT NULL,
   width SMALLINT UNSIGNED NOT NULL,
@@ -29,26 +29,26 @@ CREATE TABLE prooftrail_tile (
   PRIMARY KEY (level, n, width)
 ) ENGINE=InnoDB;
 
-CREATE TABLE prooftrail_bundle (
+CREATE TABLE IF NOT EXISTS prooftrail_bundle (
   n     BIGINT UNSIGNED NOT NULL,
   width SMALLINT UNSIGNED NOT NULL,
   data  LONGBLOB NOT NULL,
   PRIMARY KEY (n, width)
 ) ENGINE=InnoDB;
 
-CREATE TABLE prooftrail_identity (
+CREATE TABLE IF NOT EXISTS prooftrail_identity (
   hash BINARY(32) NOT NULL PRIMARY KEY,
   idx  BIGINT UNSIGNED NOT NULL
 ) ENGINE=InnoDB;
 
-CREATE TABLE prooftrail_opening (
+CREATE TABLE IF NOT EXISTS prooftrail_opening (
   idx       BIGINT UNSIGNED NOT NULL,
   leaf_hash BINARY(32) NOT NULL,
   opening   MEDIUMBLOB NOT NULL,
   PRIMARY KEY (idx, leaf_hash)
 ) ENGINE=InnoDB;
 
-CREATE TABLE prooftrail_mark (
+CREATE TABLE IF NOT EXISTS prooftrail_mark (
   first  BIGINT UNSIGNED NOT NULL,
   mac    BINARY(32) NOT NULL,
   past   BIGINT UNSIGNED NOT NULL, -- the index behind the batch
@@ -56,7 +56,7 @@ CREATE TABLE prooftrail_mark (
   PRIMARY KEY (first, mac)
 ) ENGINE=InnoDB;
 
-CREATE TABLE prooftrail_token (
+CREATE TABLE IF NOT EXISTS prooftrail_token (
   id    VARBINARY(64) NOT NULL PRIMARY KEY,
   token MEDIUMBLOB NOT NULL -- JSON
 ) ENGINE=InnoDB;

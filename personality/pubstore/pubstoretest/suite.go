@@ -30,6 +30,7 @@ func Run(t *testing.T, factory Factory) {
 		"PublishComparesTheHead":   testPublishCompares,
 		"PublishRefusesNonsense":   testPublishRefuses,
 		"ConcurrentPublishersRace": testRace,
+		"Hold":                     testHold,
 		"Openings":                 testOpenings,
 		"OpeningsInBulk":           testOpeningsInBulk,
 		"Marks":                    testMarks,
@@ -203,6 +204,55 @@ func testPublishRefuses(t *testing.T, factory Factory) {
 	verify(t, s, 5)
 }
 
+// A held head is published on only by who knows the hold, and the hold changes by
+// compare-and-swap.
+func testHold(t *testing.T, factory Factory) {
+	s, reopen := created(t, factory)
+	ctx := t.Context()
+	check(t, s.Publish(ctx, head(0).Head, publication(0, 5)))
+	held := func(size uint64, hold string) pubstore.SealedHead {
+		h := head(size)
+		h.Hold, h.MAC = hold, sha256.Sum256([]byte(hold))
+		return h
+	}
+	moved := func(what string, err error) {
+		t.Helper()
+		var moved *pubstore.HeadMovedError
+		if !errors.As(err, &moved) {
+			t.Errorf("%s: got %v, want *HeadMovedError", what, err)
+		}
+	}
+	moved("SetHold on another hold", s.SetHold(ctx, held(5, "x"), held(5, "y")))
+	moved("SetHold on another size", s.SetHold(ctx, head(4), held(4, "y")))
+	if err := s.SetHold(ctx, head(5), held(6, "y")); err == nil {
+		t.Error("SetHold on another size: no error")
+	}
+	if err := s.SetHold(ctx, head(5), held(5, strings.Repeat("y", pubstore.MaxHold+1))); err == nil {
+		t.Error("SetHold with a long hold: no error")
+	}
+	long := strings.Repeat("y ", pubstore.MaxHold/2)
+	check(t, s.SetHold(ctx, head(5), held(5, long)))
+	moved("Publish on a held head", s.Publish(ctx, head(5).Head, publication(5, 9)))
+	moved("SetHold again", s.SetHold(ctx, head(5), held(5, "z")))
+	s = reopen()
+	if h, err := s.Head(ctx); err != nil || h != held(5, long) {
+		t.Errorf("the held head: %+v, %v", h, err)
+	}
+	p := publication(5, 9)
+	p.Head = held(9, long)
+	check(t, s.Publish(ctx, head(5).Head, p))
+	check(t, s.SetHold(ctx, held(9, long), head(9)))
+	check(t, s.Publish(ctx, head(9).Head, publication(9, 12)))
+	verify(t, s, 12)
+
+	first, _ := factory(t)
+	check(t, first.Create(ctx, params(), held(0, "x")))
+	moved("Publish on a log that is held from its beginning", first.Publish(ctx, head(0).Head, publication(0, 5)))
+	if h, err := first.Head(ctx); err != nil || h != held(0, "x") {
+		t.Errorf("the held head: %+v, %v", h, err)
+	}
+}
+
 func testRace(t *testing.T, factory Factory) {
 	s, _ := created(t, factory)
 	const writers, rounds = 4, 20
@@ -256,6 +306,9 @@ func manyOpenings(t *testing.T, factory Factory) (pubstore.Store, func() pubstor
 	putOpenings(t, s, 260, "f")
 	putOpenings(t, s, 1<<40, "far")
 	putOpenings(t, s, 1<<41, "")
+	none := pubstore.Batch{Mark: pubstore.Mark{First: 1 << 42, MAC: [32]byte{42}, Leaves: make([]pubstore.LeafID, 3)},
+		Openings: []pubstore.Opening{{LeafHash: textHash("x"), Bytes: []byte("x")}, {LeafHash: textHash("no")}, {LeafHash: textHash("y"), Bytes: []byte("y")}}}
+	check(t, s.PutBatch(t.Context(), none))
 	check(t, s.PutBatch(t.Context(), pubstore.Batch{}))
 	return s, reopen
 }
@@ -317,6 +370,7 @@ func testOpeningsInBulk(t *testing.T, factory Factory) {
 	bulk(0, nil, "")
 	bulk(1<<40, []string{"far", "beyond"}, "far,none")
 	bulk(1<<41, []string{"", "beyond"}, ",none") // an empty one isn't a missing one
+	bulk(1<<42, []string{"x", "no", "y"}, "x,none,y")
 	enough := errors.New("enough")
 	calls := 0
 	err := s.Openings(ctx, 254, [][32]byte{textHash("a"), textHash("b")}, func([]byte) error { calls++; return enough })
