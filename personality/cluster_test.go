@@ -229,6 +229,9 @@ func TestHolesAreFilled(t *testing.T) {
 		"all":                   {".x.x.x", []string{"a", "b", "c", "d", "e", "f"}, 0},
 		"nothing missing":       {"xx", []string{"b", "a"}, 0},
 		"backwards":             {".x.x.x", []string{"f", "e", "d", "c", "b", "a"}, 3},
+		"two in a row":          {"..x", []string{"c"}, 2},
+		"many in a row":         {".......x", []string{"h"}, 7},
+		"rows of several":       {"..x...x.x", []string{"i"}, 6},
 		"a long way behind one": {".xxxxxxxx", []string{"i"}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -275,7 +278,7 @@ func TestUnknownLeaf(t *testing.T) {
 		t.Errorf("%+v, %+v", r, ready)
 	}
 	root, err := s.tree.Root(t.Context())
-	if err != nil || root.Size > 2+maxFills {
+	if err != nil || root.Size > 2+2*maxBatchEvents {
 		t.Errorf("%+v, %v", root, err)
 	}
 }

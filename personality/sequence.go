@@ -229,7 +229,8 @@ const maxMeetings = 3
 type tries struct {
 	met     int // another process took the place
 	unknown int // in a row, an identity was stored that couldn't be found; see afterUnknown
-	fills   int
+	fills   int // how often places were filled
+	filled  int // in a row, places that were filled without anything behind them
 }
 
 // storeBatch plans the events' batch and writes it. Where another process was faster,
@@ -334,7 +335,7 @@ func (s *Service) afterFailure(ctx context.Context, first uint64, err error, tri
 		err = s.refuseDamage(syncErr)
 	case s.next > first:
 		tried.met++
-		tried.unknown = 0
+		tried.unknown, tried.filled = 0, 0
 		again = taken && s.shared() && tried.met <= maxMeetings
 	case s.parts.splits && errors.Is(err, tree.ErrDuplicate):
 		again, err = s.afterUnknown(ctx, err, tried)
