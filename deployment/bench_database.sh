@@ -27,25 +27,25 @@ stop_servers() {
 	servers=()
 }
 
-# serve PORT FLAG... serves the log $log and waits until it is ready.
+# serve FLAG... serves the log $log, waits until it is ready, and leaves its URL in $url.
 serve() {
-	local port=$1 i
-	shift
-	"$PROOFTRAIL" serve --data "$log" --listen "127.0.0.1:$port" "$@" >>"$work/serve.out" 2>>"$work/serve.err" &
+	local i
+	"$PROOFTRAIL" serve --data "$log" --listen 127.0.0.1:0 "$@" >"$work/serve.out" 2>>"$work/serve.err" &
 	servers+=($!)
 	for ((i = 0; i < 300; i++)); do
-		curl -sf "http://127.0.0.1:$port/readyz" >/dev/null && return
+		url=$(sed -n 's|.* on \(http://.*\)|\1|p' "$work/serve.out")
+		if [ -n "$url" ] && curl -sf "$url/readyz" >/dev/null; then return; fi
 		sleep 0.1
 	done
 	tail -n 5 "$work/serve.err" >&2
 	return 1
 }
 
-# load PORT FLAG... runs bench and leaves its report in $report.
+# load URL FLAG... runs bench and leaves its report in $report.
 load() {
-	local port=$1
+	local at=$1
 	shift
-	report=$("$PROOFTRAIL" bench --server "http://127.0.0.1:$port" --token-file "$log/tokens/submit.token" \
+	report=$("$PROOFTRAIL" bench --server "$at" --token-file "$log/tokens/submit.token" \
 		--policy "$log/policy.txt" --duration "$duration" "$@")
 }
 
@@ -53,7 +53,7 @@ rate() { sed -n 's|^accepted .* events, \([0-9]*\)/s.*|\1|p' <<<"$report"; }
 verified() { sed -n 's|^to a verified receipt *||p' <<<"$report"; }
 row() { printf '| %s | %s |\n' "$1" "$2"; }
 
-# measure WHAT PORT: the three loads.
+# measure WHAT URL: the three loads.
 measure() {
 	load "$2" --clients 8 --batch 100
 	row "$1: 8 clients, 100 events a request" "$(rate)/s; $(verified)"
@@ -65,7 +65,7 @@ measure() {
 	row "$1: 50 events/s asked for, to a verified receipt" "$(verified)"
 }
 
-# both PORT PORT: the same load, half of it at each of two servers.
+# both URL URL: the same load, half of it at each of two servers.
 both() {
 	(load "$2" --clients 4 --batch 100 && rate) >"$work/second.rate" &
 	local other=$!
@@ -105,19 +105,20 @@ queued=${queued%.*}
 row "Trillian's QueueLeaf, 64 clients" "$queued/s"
 
 new_log bench_mysql --storage=mysql
-serve 18181 "${where[@]}"
-measure mysql 18181
+serve "${where[@]}"
+first_url=$url
+measure mysql "$first_url"
 row "mysql over QueueLeaf" "$(times "$batches" "$queued") with 100 events a request, $(times "$singles" "$queued") with one"
-load 18181 --clients 8 --batch 100
+load "$first_url" --clients 8 --batch 100
 one=$(rate)
 "$PROOFTRAIL" anchor --data "$log" --anchor "$work/second.anchor" "${where[@]}" 2>/dev/null
-serve 18182 --anchor "$work/second.anchor" "${where[@]}"
-load 18181 --clients 8 --batch 100
+serve --anchor "$work/second.anchor" "${where[@]}"
+load "$first_url" --clients 8 --batch 100
 row "mysql: a second server that gets no load" "$(times "$(rate)" "$one") of one"
-both 18181 18182
+both "$first_url" "$url"
 row "mysql: two servers with half the load each" "$(times "$((first + second))" "$one") of one"
 stop_servers
 
 new_log bench_trillian --storage=trillian "--trillian=$(<"$cluster/server-1/addr")" "--trillian-ca=$cluster/tls/ca.crt"
-serve 18181 "${where[@]}"
-measure trillian 18181
+serve "${where[@]}"
+measure trillian "$url"

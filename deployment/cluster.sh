@@ -51,7 +51,7 @@ main() {
 	dir=${dir:-$root/.cluster}
 	case $act in
 	up) mkdir -p -- "$dir" ;;
-	down | status) [ -d "$dir" ] || fail "there is no $dir" ;;
+	down | status) [ -e "$dir/ports" ] || fail "there is no cluster in $dir" ;;
 	*) usage ;;
 	esac
 	dir=$(cd -- "$dir" && pwd -P)

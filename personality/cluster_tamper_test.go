@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -126,4 +127,86 @@ func TestClusterOlderDump(t *testing.T) {
 	l.close()
 	l.open(nil)
 	l.mustRefuse("Trillian's tree has size 1")
+}
+
+// TestClusterTamperingAtWork: a server that runs refuses, for good, when its tree is gone.
+func TestClusterTamperingAtWork(t *testing.T) {
+	for _, do := range []string{"UPDATE Trees SET Deleted = 1", "DELETE FROM TreeHead", "DELETE FROM Trees", "UPDATE Trees SET TreeState = 'FROZEN'"} {
+		t.Run(do, func(t *testing.T) {
+			l, c := newClusterLog(t, 2)
+			s := l.open(nil)
+			l.mustSubmit("a", "x")
+			c.signer.Kill(t)
+			if _, err := c.db.Root(t, c.name).ExecContext(t.Context(), do); err != nil {
+				t.Fatal(err)
+			}
+			var r Readiness
+			for began := time.Now(); !r.Refusing && time.Since(began) < 20*time.Second; r = s.Ready(t.Context()) {
+				if r := l.submit(submitter("default"), "b", "x", Durable); r.Err == nil {
+					t.Fatalf("it took an event: %+v", r)
+				}
+			}
+			if !r.Refusing || !strings.Contains(r.Reason, "tree") {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// TestClusterLongTail: a server starts, and says why it isn't ready, however much waits for
+// the signers; and all of it is published when they are back.
+func TestClusterLongTail(t *testing.T) {
+	const events = 12_000
+	l, c := newClusterLog(t, 1)
+	l.cfg.MaxUnpublished = events
+	s := l.open(nil)
+	l.mustSubmit("first", "x")
+	c.signer.Kill(t)
+	var clients sync.WaitGroup
+	for n := range 16 {
+		clients.Go(func() {
+			var sent []*Pending
+			for i := range events / 16 {
+				p, err := s.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprintf("e%d-%d", n, i), "x"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				sent = append(sent, p)
+			}
+			for _, p := range sent {
+				if r := p.Wait(t.Context(), Durable); r.Err != nil {
+					t.Error(r.Err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	if r := l.submit(submitter("default"), "one more", "x", Durable); !errors.Is(r.Err, ErrBusy) {
+		t.Errorf("past the limit: %+v", r)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // as a crash would leave it
+	_ = s.Close(ctx)
+	s = l.open(nil)
+	if r := s.Ready(t.Context()); r.TreeSize != events+1 || r.PublishedSize != 1 {
+		t.Errorf("%+v", r)
+	}
+	if err := s.Announce(t.Context()); !errors.Is(err, ErrBusy) {
+		t.Errorf("announce: %v", err)
+	}
+	c.signer.Restart(t)
+	for began := time.Now(); s.published.Load().head.Size < events+1; <-time.After(20 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("%+v", s.Ready(t.Context()))
+		}
+	}
+	if err := s.Announce(t.Context()); err != nil {
+		t.Error(err)
+	}
+	l.mustAudit()
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
+	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
 // errUnmarked: leaves are stored that this log didn't sequence.
@@ -35,13 +36,13 @@ func (s *Service) marksAt(ctx context.Context, index uint64) ([]pubstore.Mark, e
 // readBatch reads back the batch that is stored from index first on; nil if no leaf is
 // stored there. A leaf without a mark makes the service refuse: it would sign what
 // nobody submitted.
-func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
+func (s *Service) readBatch(ctx context.Context, tail *tailReader, first uint64) (*batch, error) {
 	for tried := 0; ; tried++ {
 		marks, err := s.marksAt(ctx, first)
 		if err != nil {
 			return nil, err
 		}
-		leaves, err := s.readLeaves(ctx, first, marks)
+		leaves, err := s.readLeaves(ctx, tail, first, marks)
 		if err != nil || len(leaves) == 0 {
 			return nil, err
 		}
@@ -62,12 +63,12 @@ func (s *Service) readBatch(ctx context.Context, first uint64) (*batch, error) {
 }
 
 // readLeaves reads back what is stored from index first on, as far as the marks go.
-func (s *Service) readLeaves(ctx context.Context, first uint64, marks []pubstore.Mark) ([]pubstore.LeafID, error) {
+func (s *Service) readLeaves(ctx context.Context, tail *tailReader, first uint64, marks []pubstore.Mark) ([]pubstore.LeafID, error) {
 	end := first + 1
 	for i := range marks {
 		end = max(end, marks[i].End())
 	}
-	stored, err := s.tree.Leaves(ctx, first, int(end-first))
+	stored, err := tail.read(ctx, first, int(end-first))
 	if err != nil {
 		return nil, fmt.Errorf("read back from entry %d: %w", first, err)
 	}
@@ -79,6 +80,37 @@ func (s *Service) readLeaves(ctx context.Context, first uint64, marks []pubstore
 		leaves[i] = pubstore.LeafID{Hash: leafHashOf(l.Value), Identity: l.IdentityHash}
 	}
 	return leaves, nil
+}
+
+// tailReader reads what is stored past the head, many leaves at once: a log server gives them
+// only together with all that is between the root and them.
+type tailReader struct {
+	tree   tree.Tree
+	first  uint64
+	leaves []tree.Leaf
+}
+
+// tailLeaves is how many leaves a tailReader asks for.
+const tailLeaves = 20_000
+
+// read returns up to count leaves from first on; fewer, or none, if the end comes first.
+func (r *tailReader) read(ctx context.Context, first uint64, count int) ([]tree.Leaf, error) {
+	held := func() []tree.Leaf {
+		if at := first - r.first; first >= r.first && at < uint64(len(r.leaves)) {
+			return r.leaves[at:]
+		}
+		return nil
+	}
+	if got := held(); len(got) >= count {
+		return got[:count], nil
+	}
+	var err error
+	r.first = first
+	if r.leaves, err = r.tree.Leaves(ctx, first, max(count, tailLeaves)); err != nil {
+		return nil, err
+	}
+	got := held()
+	return got[:min(len(got), count)], nil
 }
 
 // publishedByOthers returns errOthers if another process has published the entry

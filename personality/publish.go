@@ -64,7 +64,11 @@ func (s *Service) publishStep(ctx context.Context) (more bool) {
 		s.failPending(err)
 		return false
 	}
-	s.log.Error("publishing failed", "size", size, "error", err)
+	if errors.Is(err, errOthers) {
+		s.log.Debug("publishing after what other processes stored", "size", size, "error", err)
+	} else {
+		s.log.Error("publishing failed", "size", size, "error", err)
+	}
 	pause, stop := context.WithTimeout(ctx, retryPause)
 	defer stop()
 	<-pause.Done()
@@ -91,7 +95,8 @@ func (s *Service) nextStep() (size uint64, ok bool) {
 // publish moves the head to at least size: integrate, read back, recompute,
 // compare, write, anchor, sign. See the crash table in the package comment.
 func (s *Service) publish(ctx context.Context, size uint64) error {
-	// Not while the head is held: signers may take long, and sequencing needs the head.
+	// Not while the head is held: signers and log servers may take long, and sequencing needs
+	// the head.
 	began := time.Now()
 	root, err := s.tree.Integrate(ctx, size)
 	if err != nil {
@@ -99,25 +104,28 @@ func (s *Service) publish(ctx context.Context, size uint64) error {
 	}
 	s.cfg.Metrics.since("integrate", began)
 
-	if err := s.headMu.lock(ctx); err != nil {
+	old, folded, err := s.settled(ctx)
+	if err != nil || old.Size >= size { // another process has
 		return err
 	}
-	defer s.headMu.unlock()
-	if s.published.Load().head.Size >= size { // another process has
-		return nil
-	}
-	if s.fold.unsettled != nil {
-		if err := s.settle(ctx, s.fold.unsettled); err != nil || s.published.Load().head.Size >= size {
-			return err
-		}
-	}
 	began = time.Now()
-	next, err := s.recompute(ctx, root)
+	next, err := s.readBackTo(ctx, folded, root)
 	if err != nil {
 		return err
 	}
 	s.cfg.Metrics.since("verify", began)
 
+	if err := s.headMu.lock(ctx); err != nil {
+		return err
+	}
+	defer s.headMu.unlock()
+	if s.published.Load().head != old { // another process has moved it: again, from there
+		return nil
+	}
+	next.pub.Drop = s.fold.drop
+	if err := s.sameAsSequenced(old.Size, next); err != nil {
+		return err
+	}
 	began = time.Now()
 	s.fold.unsettled = next
 	if err := s.store.Publish(ctx, s.published.Load().head, next.pub); err != nil {
@@ -185,11 +193,24 @@ type node struct {
 	hash []byte
 }
 
-// recompute reads the leaves that the root adds to the published tree back from
-// Trillian, and compares them with the root and with what was sequenced (I2).
-func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) {
-	old := s.published.Load().head
-	st, err := extend(ctx, s.tree, s.fold.folded, root)
+// settled returns the published head and our account of its tree, once it is known what became
+// of the publication before.
+func (s *Service) settled(ctx context.Context) (pubstore.Head, *compact.Range, error) {
+	if err := s.headMu.lock(ctx); err != nil {
+		return pubstore.Head{}, nil, err
+	}
+	defer s.headMu.unlock()
+	var err error
+	if s.fold.unsettled != nil {
+		err = s.settle(ctx, s.fold.unsettled)
+	}
+	return s.published.Load().head, s.fold.folded, err
+}
+
+// readBackTo reads the leaves that the root adds to the published tree back from Trillian,
+// and compares them with the root (I2).
+func (s *Service) readBackTo(ctx context.Context, folded *compact.Range, root tree.Root) (*step, error) {
+	st, err := extend(ctx, s.tree, folded, root)
 	var wrong *Fault
 	if errors.As(err, &wrong) {
 		return nil, s.refuse(wrong.Reason, wrong.Err)
@@ -197,8 +218,8 @@ func (s *Service) recompute(ctx context.Context, root tree.Root) (*step, error) 
 	if err != nil {
 		return nil, err
 	}
-	st.pub.Head, st.pub.Drop = s.parts.keys.sealHead(pubstore.Head{Size: root.Size, Root: root.Hash}), s.fold.drop
-	return st, s.sameAsSequenced(old.Size, st)
+	st.pub.Head = s.parts.keys.sealHead(pubstore.Head{Size: root.Size, Root: root.Hash})
+	return st, nil
 }
 
 // extend makes the step from what old covers to Trillian's root: it reads the leaves in

@@ -84,9 +84,19 @@ func (s *Service) publishAtStart(ctx context.Context) error {
 	if !s.parts.splits {
 		return s.publishStored(ctx)
 	}
+	if err := s.resync(ctx); err != nil {
+		return err
+	}
+	size, more := s.nextStep()
+	if !more {
+		return nil
+	}
 	patience, stop := context.WithTimeout(ctx, signersPatience)
 	defer stop()
-	err := s.publishStored(patience)
+	_, err := s.tree.Integrate(patience, size)
+	if err == nil {
+		err = s.publishStored(ctx)
+	}
 	if errors.Is(err, tree.ErrStalled) && ctx.Err() == nil {
 		s.log.Warn("publishing what is stored goes on after the start", "error", err)
 		return nil

@@ -389,8 +389,9 @@ func (s *Service) resync(ctx context.Context) error {
 		s.next = max(s.next, s.batches[n-1].end())
 	}
 	s.pendingMu.Unlock()
+	tail := &tailReader{tree: s.tree}
 	for {
-		b, err := s.readBatch(ctx, s.next)
+		b, err := s.readBatch(ctx, tail, s.next)
 		if err != nil {
 			return err
 		}

@@ -400,6 +400,8 @@ func (s *Service) hasTail(ctx context.Context, size uint64) bool {
 	if !s.drained() || s.refusing() != nil {
 		return false
 	}
+	ctx, stop := context.WithTimeout(ctx, followEvery)
+	defer stop()
 	leaves, err := s.tree.Leaves(ctx, size, 1)
 	return err == nil && len(leaves) > 0
 }

@@ -169,10 +169,26 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 // stored and that takes longer, the server serves, and says that it isn't ready.
 const announceTimeout = 10 * time.Second
 
+// announceAgain is how long to wait before the start is logged after it couldn't be.
+const announceAgain = 5 * time.Second
+
 func announce(ctx context.Context, svc *personality.Service) error {
-	ctx, stop := context.WithTimeout(ctx, announceTimeout)
+	waiting, stop := context.WithTimeout(ctx, announceTimeout)
 	defer stop()
-	return svc.Announce(ctx)
+	err := svc.Announce(waiting)
+	if !errors.Is(err, personality.ErrBusy) {
+		return err
+	}
+	go func() { // too much waits to be published, before it: that doesn't keep anybody from reading
+		for err != nil && ctx.Err() == nil {
+			select {
+			case <-time.After(announceAgain):
+			case <-ctx.Done():
+			}
+			err = svc.Announce(ctx)
+		}
+	}()
+	return nil
 }
 
 func apiConfig(cfg Config, svc *personality.Service, logger *slog.Logger, reg *prometheus.Registry) httpapi.Config {
