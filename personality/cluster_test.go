@@ -334,3 +334,40 @@ func TestSignersStall(t *testing.T) {
 	}
 	l.mustAudit()
 }
+
+// TestClusterStoresNothing: a cluster that answers and stores nothing shows in readiness; what
+// is sent again meanwhile doesn't pile up, and is stored once afterwards.
+func TestClusterStoresNothing(t *testing.T) {
+	l, c := newClusterLog(t, 1)
+	l.cfg.MaxLag = 2 * time.Second
+	s := l.open(nil)
+	l.mustSubmit("a", "x")
+	admin := c.db.Root(t, c.name)
+	if _, err := admin.ExecContext(t.Context(), "CREATE TRIGGER full BEFORE INSERT ON LeafData FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'full'"); err != nil {
+		t.Fatal(err)
+	}
+	var sent int
+	began := time.Now()
+	for ready := true; ready && time.Since(began) < 20*time.Second; sent++ {
+		if r := l.submit(submitter("default"), "b", "x", Integrated); !errors.Is(r.Err, ErrUnavailable) {
+			t.Fatalf("%+v", r)
+		}
+		ready = s.Ready(t.Context()).Ready
+	}
+	if r := s.Ready(t.Context()); r.Ready || r.Reason != "events can't be stored" {
+		t.Errorf("%+v", r)
+	}
+	if most := int(time.Since(began)/maxBrake) + 12; sent > most {
+		t.Errorf("%d copies of it are stored", sent)
+	}
+	if _, err := admin.ExecContext(t.Context(), "DROP TRIGGER full"); err != nil {
+		t.Fatal(err)
+	}
+	if r := l.mustSubmit("b", "x"); r.Index != 1 {
+		t.Errorf("%+v", r)
+	}
+	if r := s.Ready(t.Context()); !r.Ready {
+		t.Errorf("%+v", r)
+	}
+	l.mustAudit()
+}

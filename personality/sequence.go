@@ -186,11 +186,38 @@ func (s *Service) sequence(ctx context.Context, events []*Pending) {
 			w.failing = began
 		}
 	})
+	s.brake(ctx, err)
 }
+
+// maxBrake bounds the pause after a batch that a cluster didn't store.
+const maxBrake = time.Second
+
+// brake waits before the next batch, longer each time, while a cluster stores none: the
+// batch's openings are in our own database already, and each time it is sent again they
+// would be there once more.
+func (s *Service) brake(ctx context.Context, err error) {
+	if err == nil || !s.parts.splits || !errors.Is(err, ErrUnavailable) {
+		s.braked = 0
+		return
+	}
+	s.braked = min(max(10*time.Millisecond, 2*s.braked), maxBrake)
+	select {
+	case <-time.After(s.braked):
+	case <-s.closing:
+	case <-ctx.Done():
+	}
+}
+
+// appendDoubt is for how long after a cluster didn't store a batch it isn't taken to be well
+// again: longer than readiness waits before it says so.
+const appendDoubt = 15 * time.Second
 
 // probe finds out whether storage works again after it failed, so that readiness
 // doesn't wait for an event that nobody sends to a service that isn't ready.
 func (s *Service) probe(ctx context.Context) {
+	if s.parts.splits && time.Since(s.appendFailed) < appendDoubt {
+		return // whether a cluster stores nothing isn't seen from here
+	}
 	if err := s.maySequence(ctx); err != nil {
 		return
 	}
@@ -371,7 +398,7 @@ func (s *Service) write(ctx context.Context, w *work) error {
 		s.next = w.batch.end()
 		return nil
 	}
-	s.unsure = true
+	s.unsure, s.appendFailed = true, time.Now()
 	return err
 }
 

@@ -35,11 +35,13 @@ type Service struct {
 
 	// The sequencer's own: touched by its goroutine only, and by recovery before
 	// that starts.
-	next     uint64 // the first index without a leaf
-	lastTime time.Time
-	unsure   bool // an Append failed: read back before the next one
-	unsynced bool // entries were stored since the last sync
-	hasTurn  bool // of the processes that share the store
+	next         uint64 // the first index without a leaf
+	lastTime     time.Time
+	unsure       bool          // an Append failed: read back before the next one
+	unsynced     bool          // entries were stored since the last sync
+	hasTurn      bool          // of the processes that share the store
+	appendFailed time.Time     // when the last one did
+	braked       time.Duration // how long the last batch that failed had the next one wait
 
 	// Entries sequenced and not yet published: by identity, and in batches in
 	// index order.
