@@ -391,6 +391,40 @@ func TestRemoteStalls(t *testing.T) {
 	}
 }
 
+// TestRemoteFirstLeafStalls: in an empty tree the signers are waited for once, and not again with
+// each call.
+func TestRemoteFirstLeafStalls(t *testing.T) {
+	c := startCluster(t, 1)
+	cfg := quick(c.addresses()...)
+	cfg.StallTimeout = time.Second
+	id := createRemote(t, cfg)
+	r := openRemote(t, cfg, id)
+	c.signs.Store(false)
+	if err := r.Append(t.Context(), treetest.Leaves(0, 3)); !errors.Is(err, tree.ErrStalled) {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for range 3 {
+		if got, err := r.Leaves(t.Context(), 0, 5); !errors.Is(err, tree.ErrStalled) {
+			t.Errorf("%d leaves, %v", len(got), err)
+		}
+	}
+	if time.Since(began) > 900*time.Millisecond {
+		t.Errorf("it took %v", time.Since(began))
+	}
+	c.signs.Store(true)
+	if err := r.Append(t.Context(), treetest.Leaves(0, 3)); !errors.Is(err, tree.ErrIndexTaken) && !errors.Is(err, tree.ErrStalled) {
+		t.Errorf("again: %v", err)
+	}
+	if _, err := r.Integrate(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Append(t.Context(), treetest.Leaves(1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	integrated(t, r, 3)
+}
+
 // TestRemoteTLS: servers are checked, and where it would matter TLS isn't left out.
 func TestRemoteTLS(t *testing.T) {
 	cert, pool := selfSigned(t)

@@ -280,19 +280,13 @@ func tooLarge(err error) bool {
 
 // some returns count leaves from start on, or fewer if a hole or the end comes first.
 func (r *Remote) some(ctx context.Context, start uint64, count int) (leaves []Leaf, err error) {
-	last := r.lastSeen()
-	if last.root.Size == 0 {
-		// Not even the first leaf can be read before it is integrated. Who was just told that the
-		// signers stall isn't kept waiting again.
-		if _, long := r.Stalled(); last.end > 0 && long >= r.cfg.StallTimeout {
-			if last.root, err = r.root(ctx); err == nil && last.root.Size == 0 {
-				err = fmt.Errorf("%w, the first leaf", ErrStalled)
-			}
-		} else if last.root, err = r.await(ctx, min(last.end, 1)); err != nil || last.root.Size == 0 {
+	root := r.lastSeen().root
+	if root.Size == 0 {
+		if root, err = r.firstRoot(ctx); err != nil || root.Size == 0 {
 			return nil, err
 		}
 	}
-	from := min(start, last.root.Size-1)
+	from := min(start, root.Size-1)
 	most := int(min(start-from+uint64(count), tailAtOnce))
 	err = r.read(ctx, func(ctx context.Context, s *logServer) (err error) {
 		leaves, err = r.rangeOnce(ctx, s, from, most)
@@ -304,9 +298,23 @@ func (r *Remote) some(ctx context.Context, start uint64, count int) (leaves []Le
 	case start-from < n:
 		return leaves[start-from:], nil
 	case n == tailAtOnce:
-		return nil, fmt.Errorf("%w: more than %d leaves are stored past a root of size %d", ErrStalled, n, last.root.Size)
+		return nil, fmt.Errorf("%w: more than %d leaves are stored past a root of size %d", ErrStalled, n, root.Size)
 	}
 	return nil, nil
+}
+
+// firstRoot waits for the first leaf, if it is stored, to be integrated: before that not even
+// it can be read. Who was told that the signers stall isn't kept waiting again.
+func (r *Remote) firstRoot(ctx context.Context) (Root, error) {
+	end := r.lastSeen().end
+	if _, long := r.Stalled(); end == 0 || long < r.cfg.StallTimeout {
+		return r.await(ctx, min(end, 1))
+	}
+	root, err := r.root(ctx)
+	if err == nil && root.Size == 0 {
+		err = fmt.Errorf("%w, the first leaf", ErrStalled)
+	}
+	return root, err
 }
 
 // rangeOnce asks one server for count leaves from start on, which is below a root that was seen.
