@@ -36,6 +36,7 @@ var clusterTamperings = []sqlTampering{
 
 // TestClusterTampering does each of these: never is anything signed over.
 func TestClusterTampering(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	l, c := newClusterLog(t, 1)
 	l.open(nil)
 	for i := range 8 {
@@ -97,6 +98,7 @@ func (c *sqlTampering) checkStalled(t *testing.T, l *testLog) {
 // TestClusterOlderDump (I3): where Trillian's database is put back from an older dump, and the
 // log's own is not, servers that run refuse, and so does one that starts.
 func TestClusterOlderDump(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	l, c := openOnCluster(t, 2, nil)
 	l.submitTo(0, "a", "x")
 	dump := c.db.Database(t)
@@ -131,6 +133,7 @@ func TestClusterOlderDump(t *testing.T) {
 
 // TestClusterTamperingAtWork: a server that runs refuses, for good, when its tree is gone.
 func TestClusterTamperingAtWork(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	for _, do := range []string{"UPDATE Trees SET Deleted = 1", "DELETE FROM TreeHead", "DELETE FROM Trees", "UPDATE Trees SET TreeState = 'FROZEN'"} {
 		t.Run(do, func(t *testing.T) {
 			l, c := newClusterLog(t, 2)
@@ -156,6 +159,7 @@ func TestClusterTamperingAtWork(t *testing.T) {
 // TestClusterLongTail: a server starts, and says why it isn't ready, however much waits for
 // the signers; and all of it is published when they are back.
 func TestClusterLongTail(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	const events = 12_000
 	l, c := newClusterLog(t, 1)
 	l.cfg.MaxUnpublished = events

@@ -91,6 +91,7 @@ func openOnCluster(t *testing.T, n int, change func(i int, p *parts)) (*several,
 
 // TestCluster: a log on a cluster does what one in a directory does, across restarts.
 func TestCluster(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	l, _ := newClusterLog(t, 2)
 	for round := range 2 {
 		l.open(nil)
@@ -111,6 +112,7 @@ func TestCluster(t *testing.T) {
 // TestTakeTree: a log takes a tree that somebody has made in the cluster, if it is one to
 // begin a log in.
 func TestTakeTree(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	l, c := newClusterLog(t, 1)
 	l.open(nil)
 	l.mustSubmit("a", "x")
@@ -162,6 +164,7 @@ func TestTakeTree(t *testing.T) {
 
 // TestClusterProcesses: several processes on one cluster, each taking writes.
 func TestClusterProcesses(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	l, _ := openOnCluster(t, 3, nil)
 	l.crowd(8, 12)
 }
@@ -169,6 +172,7 @@ func TestClusterProcesses(t *testing.T) {
 // TestClusterWithoutTurns: the same where each believes all the time that it is its turn,
 // so that batches cross and are stored in part.
 func TestClusterWithoutTurns(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	var mu sync.Mutex
 	var waiting atomic.Int32
 	l, _ := openOnCluster(t, 3, func(_ int, p *parts) {
@@ -216,6 +220,7 @@ func (c *cluster) halfStored(t *testing.T, s *Service, first uint64, ids []strin
 // TestHolesAreFilled: entries that a process left behind holes come to be published when
 // they are sent again, each once, and so do others.
 func TestHolesAreFilled(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	for name, c := range map[string]struct {
 		has   string // which of the leaves 1, 2, … are stored
 		send  []string
@@ -286,6 +291,7 @@ func TestUnknownLeaf(t *testing.T) {
 // TestSignersStall: signers that don't integrate show in readiness and as a metric within
 // seconds, and it goes on by itself when they do.
 func TestSignersStall(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	l, c := newClusterLog(t, 2)
 	reg := prometheus.NewRegistry()
 	l.cfg.Metrics = NewMetrics(reg)
@@ -338,6 +344,7 @@ func TestSignersStall(t *testing.T) {
 // TestClusterStoresNothing: a cluster that answers and stores nothing shows in readiness; what
 // is sent again meanwhile doesn't pile up, and is stored once afterwards.
 func TestClusterStoresNothing(t *testing.T) {
+	t.Parallel() // most of it is waiting for other processes
 	l, c := newClusterLog(t, 1)
 	l.cfg.MaxLag = 2 * time.Second
 	s := l.open(nil)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -45,8 +46,14 @@ func TestHTTPAudit(t *testing.T) {
 func TestHTTPAuditFaults(t *testing.T) {
 	l := sharedLog(t, auditSize)
 	var n atomic.Int64
+	var failed sync.Map // how often requests for a URL did: one may meet all the faults, and four are too many
 	l.fault = func(w http.ResponseWriter, r *http.Request) bool {
-		switch n.Add(1) % 12 {
+		count, _ := failed.LoadOrStore(r.URL.String(), new(atomic.Int64))
+		turn := n.Add(1) % 12
+		if turn%3 == 0 && count.(*atomic.Int64).Add(1) > 3 {
+			return false
+		}
+		switch turn {
 		case 0:
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case 3:

@@ -90,6 +90,7 @@ func (c *parts) signal(t *testing.T, name string, sig syscall.Signal) {
 
 // TestKillOnCluster is TestKill for a log on a cluster.
 func TestKillOnCluster(t *testing.T) {
+	t.Parallel()
 	k := newKillRun(t, filepath.Join(t.TempDir(), "log"), startParts(t).where(t)...)
 	k.late = true
 	k.kill(8)
@@ -117,9 +118,9 @@ func faultsOfCluster() clusterFaults {
 // answered event is there once, the whole log verifies at both servers, and they serve
 // again by themselves.
 func TestFaultsOnCluster(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	c, long := startParts(t), faultsOfCluster()
 	p := newPair(t, c.where(t)...)
-	p.late = true
 	kill := func(name string) {
 		p.fault(name+" is killed", func() {
 			c.signal(p.t, name, syscall.SIGKILL)

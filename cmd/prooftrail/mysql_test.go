@@ -32,6 +32,7 @@ func onMySQL(t *testing.T, s *mariadbtest.Server) (where []string, database stri
 
 // TestKillOnMySQL is TestKill for a log in a database.
 func TestKillOnMySQL(t *testing.T) {
+	t.Parallel()
 	where, _ := onMySQL(t, mariadbtest.Shared(t))
 	newKillRun(t, filepath.Join(t.TempDir(), "log"), where...).kill(8)
 }
@@ -48,7 +49,7 @@ type pair struct {
 func newPair(t *testing.T, where ...string) *pair {
 	t.Helper()
 	p := &pair{killRun: newKillRun(t, filepath.Join(t.TempDir(), "log"), where...)}
-	p.reorders = true
+	p.reorders, p.late = true, true
 	for i := range p.servers {
 		p.servers[i] = p.start()
 	}
@@ -211,6 +212,7 @@ func (p *pair) sendOn(ctx context.Context, i int, s *sender, count *atomic.Int64
 // while, or has its connections cut, under load. After each, every answered event is there
 // once, the whole log verifies at both servers, and they serve again by themselves.
 func TestFaultsOnMySQL(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	p := newMySQLPair(t)
 	p.fault("the database is killed", func() {
 		p.db.Kill(t)
