@@ -36,10 +36,13 @@ func (c database) create(ctx context.Context, _ string, n newLog) (err error) {
 		return err
 	}
 	c.warn(warnings)
+	store := pubstore.NewMySQL(db)
+	if _, err := store.Log(ctx); err == nil { // of whatever version its tables are: they aren't touched
+		return fmt.Errorf("%w: %w", fs.ErrExist, pubstore.ErrExists)
+	}
 	if err := mysqldb.Migrate(ctx, db); err != nil {
 		return err
 	}
-	store := pubstore.NewMySQL(db)
 	switch _, err := store.Log(ctx); {
 	case err == nil:
 		return fmt.Errorf("%w: %w", fs.ErrExist, pubstore.ErrExists)

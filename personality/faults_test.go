@@ -184,8 +184,8 @@ func (s faultyStore) SetHold(ctx context.Context, old, held pubstore.SealedHead)
 	return s.f.do("hold", func() error { return s.Store.SetHold(ctx, old, held) })
 }
 
-func (s faultyStore) PutToken(ctx context.Context, t pubstore.Token) error {
-	return s.f.do("token", func() error { return s.Store.PutToken(ctx, t) })
+func (s faultyStore) PutToken(ctx context.Context, t pubstore.Token, hold string) error {
+	return s.f.do("token", func() error { return s.Store.PutToken(ctx, t, hold) })
 }
 
 func (s faultyStore) PutCheckpoint(ctx context.Context, note []byte) error {

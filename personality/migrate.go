@@ -89,13 +89,15 @@ func unfit(format string, args ...any) error {
 //	                                                 from here but for the one in 8
 //	8 S's tree is ended   nobody                     nobody. Only where several processes may share S: should one
 //	                                                 of them have stored an entry, it is S again, see fence
-//	9 T is held no more   nobody                     T, for who names DIR.migrating. S refuses
-//	10 audit.migrate      T                          T, with the entry. It isn't logged twice
-//	11 anchor of S aside  T                          T. A copy of S from before 7 lacks its anchor, and refuses
+//	9 anchor of S aside   nobody                     nobody. A copy of S from before 7 lacks its anchor, and refuses
+//	10 T is held no more  nobody                     T, for who names DIR.migrating. S refuses
+//	11 audit.migrate      T                          T, with the entry. It isn't logged twice
 //	12 DIR gets its name  T                          T. The next run says that all is done
 //
-// Between 7 and 9 nobody can sign, and at no time can two: 7 is a compare-and-swap of S's
-// head, at the size and root that T has, and 9 one of T's.
+// Between 7 and 10 nobody can sign, and at no time can two: 7 is a compare-and-swap of S's
+// head, at the size and root that T has, and 10 one of T's. S's anchor is where S ends, or
+// there is no 10: else a copy of S from before 7 has gone on meanwhile. Tokens change with the
+// same hold, so that after 7 those of S don't.
 func Migrate(ctx context.Context, cfg MigrateConfig) (*Migrated, error) {
 	m, err := newMigration(cfg)
 	if err != nil {
@@ -150,6 +152,12 @@ func newMigration(cfg MigrateConfig) (*migration, error) {
 	m.dir = m.to.Dir
 	m.to.room = newRoom(m.to, filepath.Dir(m.dir)) // its directory isn't there yet
 	m.to.Dir += ".migrating"
+	if sameFile(m.from.Anchor+movedSuffix, m.to.Anchor) || within(m.dir, m.to.Anchor) {
+		return nil, unfit("the anchor %s can't be there: it would be in the new directory, or where the old one is put aside", m.to.Anchor)
+	}
+	if _, err := os.Stat(filepath.Dir(m.to.Anchor)); err != nil {
+		return nil, fmt.Errorf("the new anchor's directory: %w", err)
+	}
 	if sameFile(m.from.Anchor, m.to.Anchor) {
 		return nil, unfit("the anchor of both is %s: name another one for the new log", m.to.Anchor)
 	}
@@ -185,7 +193,7 @@ func (m *migration) run(ctx context.Context) (_ *Migrated, err error) {
 	moved := m.srcHead.Hold != ""
 	switch _, err := os.Lstat(m.dir); {
 	case err == nil && moved:
-		return &m.done, m.already()
+		return &m.done, m.already(ctx)
 	case err == nil:
 		return nil, fmt.Errorf("%s: %w: a log moves to a new directory", m.dir, fs.ErrExist)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -283,7 +291,7 @@ func (m *migration) alone(ctx context.Context) error {
 }
 
 // already checks that the log has moved to where it was to.
-func (m *migration) already() error {
+func (m *migration) already(ctx context.Context) error {
 	old, err := os.ReadFile(filepath.Join(m.from.Dir, keyFile))
 	if err != nil {
 		return err
@@ -296,6 +304,22 @@ func (m *migration) already() error {
 		return unfit("this log has moved to %s", h.Place)
 	}
 	m.done.Already = true
+	there := m.to
+	there.Dir = m.dir
+	p, err := openParts(ctx, there)
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil // a server has it open
+	}
+	if err != nil {
+		return fmt.Errorf("the new log: %w", err)
+	}
+	head, err := p.store.Head(ctx)
+	if err = errors.Join(err, p.closeAll()); err != nil {
+		return fmt.Errorf("the new log: %w", err)
+	}
+	if head.Hold != "" {
+		return unfit("%s has its name, but the move there hasn't ended: rename it to %s and run this again", m.dir, m.to.Dir)
+	}
 	return nil
 }
 

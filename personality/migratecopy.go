@@ -70,7 +70,7 @@ func (m *migration) copyTokens(ctx context.Context) error {
 		if err := m.src.parts.keys.checkToken(t); err != nil {
 			return err
 		}
-		if err := m.dst.store.PutToken(ctx, t); err != nil {
+		if err := m.dst.store.PutToken(ctx, t, m.head.Hold); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
@@ -21,10 +22,14 @@ const movedSuffix = ".moved"
 // takeOver makes the new storage the log: steps 4 to 9 of the table at Migrate. Until the
 // old head is held the old log may go on; from then on only the new one.
 func (m *migration) takeOver(ctx context.Context, moved bool) error {
-	if !moved {
-		if err := m.copyAll(ctx); err != nil {
-			return err
-		}
+	var err error
+	if moved {
+		err = m.copyTokens(ctx) // one may have come in before the hold
+	} else {
+		err = m.copyAll(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	if err := m.prove(ctx); err != nil {
 		return err
@@ -35,13 +40,36 @@ func (m *migration) takeOver(ctx context.Context, moved bool) error {
 	if err := m.step("anchor", func() error { return m.anchor(ctx) }); err != nil {
 		return fmt.Errorf("the new anchor: %w", err)
 	}
+	// From here on nobody can sign until the end: an interrupt mustn't come in between.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), takeOverTimeout)
+	defer stop()
 	if !moved {
 		if err := m.holdSource(ctx); err != nil {
 			return fmt.Errorf("end the old log: %w", err)
 		}
 	}
+	if err := m.begin(ctx); err != nil && m.srcHead.Hold != "" {
+		return fmt.Errorf("the old log has ended, and no server goes on until this run succeeds: %w", err)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// takeOverTimeout bounds steps 7 to 10, which an interrupt doesn't end.
+const takeOverTimeout = time.Minute
+
+// begin makes the new storage the log, once the old one is held.
+func (m *migration) begin(ctx context.Context) error {
 	if err := m.fence(ctx); err != nil {
 		return fmt.Errorf("end the old log: %w", err)
+	}
+	// Nobody can change a token of a log that is held.
+	if err := errors.Join(m.copyTokens(ctx), m.proveTokens(ctx)); err != nil {
+		return err
+	}
+	if err := m.step("aside", func() error { return m.anchorAside(ctx) }); err != nil {
+		return fmt.Errorf("put the old anchor aside: %w", err)
 	}
 	free := m.src.parts.keys.sealHead(m.head.Head)
 	if err := m.dst.store.SetHold(ctx, m.head, free); err != nil {
@@ -87,6 +115,9 @@ func (m *migration) anchor(ctx context.Context) (err error) {
 		return unfit("%w", err)
 	}
 	if err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(m.to.Anchor)); err != nil { // an earlier run may have been ended before
 		return err
 	}
 	if at.Size <= m.head.Size {
@@ -151,17 +182,25 @@ func (m *migration) fence(ctx context.Context) error {
 	if there[0].IdentityHash == leaf.IdentityHash && bytes.Equal(there[0].Value, leaf.Value) {
 		return nil
 	}
+	marks, err := m.src.marksAt(ctx, index)
+	if err != nil {
+		return err
+	}
+	if !hasLeaf(marks, index, pubstore.LeafID{Hash: leafHashOf(there[0].Value), Identity: there[0].IdentityHash}) {
+		return nil // it isn't this log's, nobody was answered for it, and the place is taken
+	}
 	free := m.src.parts.keys.sealHead(m.srcHead.Head)
-	return errors.Join(ErrInUse, m.src.store.SetHold(ctx, m.srcHead, free))
+	if err := m.src.store.SetHold(ctx, m.srcHead, free); err != nil {
+		return errors.Join(ErrInUse, err)
+	}
+	m.srcHead = free
+	return ErrInUse
 }
 
-// finish does what is left when the new storage is the log: steps 10 to 12.
+// finish does what is left when the new storage is the log: steps 11 and 12.
 func (m *migration) finish(ctx context.Context) error {
 	if err := m.step("event", func() error { return m.logMigrate(ctx) }); err != nil {
 		return fmt.Errorf("open the new log: %w", err)
-	}
-	if err := m.step("aside", m.anchorAside); err != nil {
-		return fmt.Errorf("put the old anchor aside: %w", err)
 	}
 	return m.step("name", func() error {
 		if err := os.Rename(m.to.Dir, m.dir); err != nil {
@@ -175,6 +214,9 @@ func (m *migration) finish(ctx context.Context) error {
 func (m *migration) logMigrate(ctx context.Context) (err error) {
 	p := m.dst
 	m.dst = parts{}
+	if err := p.anchor.Close(); err != nil {
+		return errors.Join(err, p.closeAll())
+	}
 	p.anchor = openAnchorOrExplain(m.to.fs, m.to.Anchor, m.params.VKey, p.turns != nil)
 	svc, err := open(ctx, m.to, p)
 	if err != nil {
@@ -200,15 +242,32 @@ func (s *Service) logMigrate(ctx context.Context, size uint64, from, to string, 
 	return err
 }
 
-// anchorAside renames the old log's anchor: a copy of the old storage from before it moved
-// doesn't know of that, and must not be taken for the log.
-func (m *migration) anchorAside() error {
-	err := os.Rename(m.from.Anchor, m.from.Anchor+movedSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // an earlier run did
+// anchorAside renames the old log's anchor, before the new log begins: a copy of the old
+// storage from before it moved doesn't know of that, and must not be taken for the log. An
+// anchor that is ahead says that such a copy already was.
+func (m *migration) anchorAside(ctx context.Context) error {
+	aside := m.from.Anchor + movedSuffix
+	path := m.from.Anchor
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		path = aside // an earlier run did
 	}
+	a, err := openAnchor(m.from.fs, path, m.src.params.VKey, false)
 	if err != nil {
+		return unfit("the old log's anchor: %w", err)
+	}
+	at, err := a.Load(ctx)
+	if err = errors.Join(err, a.Close()); err != nil {
+		return unfit("the old log's anchor: %w", err)
+	}
+	if at != m.srcHead.Head {
+		return unfit("the old log's anchor %s is at size %d and root %x, and its storage at size %d and root %x: "+
+			"the storage isn't the one that the log has ended in", path, at.Size, at.Root, m.srcHead.Size, m.srcHead.Root)
+	}
+	if path == aside {
+		return nil
+	}
+	if err := os.Rename(path, aside); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(m.from.Anchor))
+	return syncDir(filepath.Dir(aside))
 }

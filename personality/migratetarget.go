@@ -26,6 +26,14 @@ func (m *migration) copyFiles() error {
 		if err := syncDir(filepath.Dir(m.to.Dir)); err != nil {
 			return err
 		}
+		// First: into another log's directory nothing is copied.
+		key, err := os.ReadFile(filepath.Join(m.to.Dir, keyFile))
+		if err == nil {
+			err = copyFile(filepath.Join(m.from.Dir, keyFile), filepath.Join(m.to.Dir, keyFile), 0o600)
+		}
+		if err != nil && (key != nil || !errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
 		return copyDir(m.from.Dir, m.to.Dir, storeDir)
 	})
 }

@@ -42,6 +42,9 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.parts.keys.checkHead(stored); err != nil {
 		return s.asRefusal(s.refuse(err.Error()+": somebody wrote to the database", err))
 	}
+	if anchorErr == nil && anchored.Size > head.Size { // before the hold, which may be an older copy's too
+		return s.asRefusal(s.olderCopy(head.Size, anchored.Size, "anchor"))
+	}
 	if err := s.checkHold(stored); err != nil {
 		return s.asRefusal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -229,7 +230,12 @@ func (s *Service) putToken(ctx context.Context, st pubstore.Token) error {
 	if err != nil {
 		return err
 	}
-	if err := s.store.PutToken(ctx, st); err != nil {
+	err = s.store.PutToken(ctx, st, "")
+	var held *pubstore.HeadMovedError
+	if errors.As(err, &held) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err != nil {
 		return err
 	}
 	s.tokens.put(st)

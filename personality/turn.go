@@ -231,10 +231,13 @@ func (s *Service) followHeadLocked(ctx context.Context) error {
 	if err := s.parts.keys.checkHead(stored); err != nil {
 		return s.refuse(err.Error()+": somebody wrote to the database", err)
 	}
+	if stored.Size < cur.Size {
+		return s.olderCopy(stored.Size, cur.Size, "by this process")
+	}
 	if err := s.checkHold(stored); err != nil {
 		return err
 	}
-	if stored.Size <= cur.Size {
+	if stored.Size == cur.Size {
 		return s.olderCopy(stored.Size, cur.Size, "by this process")
 	}
 	folded, err := s.checkMoved(ctx, cur, stored.Head)

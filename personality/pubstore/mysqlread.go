@@ -219,12 +219,28 @@ func (m *MySQL) Tokens(ctx context.Context) (tokens []Token, err error) {
 }
 
 // PutToken implements Store.
-func (m *MySQL) PutToken(ctx context.Context, t Token) error {
+func (m *MySQL) PutToken(ctx context.Context, t Token, hold string) error {
 	v, err := json.Marshal(t)
 	if err != nil {
 		return fmt.Errorf("encode token: %w", err)
 	}
-	if _, err := m.db.ExecContext(ctx, "REPLACE INTO prooftrail_token (id, token) VALUES (?, ?)", t.ID, v); err != nil {
+	var held []byte
+	err = m.inTx(ctx, func(tx *sql.Tx) error {
+		// The row's lock keeps SetHold out.
+		if err := tx.QueryRowContext(ctx, "SELECT hold FROM prooftrail_head WHERE one = 1 FOR UPDATE").Scan(&held); err != nil {
+			return err
+		}
+		if string(held) != hold {
+			return errHeadMoved
+		}
+		_, err := tx.ExecContext(ctx, "REPLACE INTO prooftrail_token (id, token) VALUES (?, ?)", t.ID, v)
+		return err
+	})
+	if errors.Is(err, errHeadMoved) {
+		stored, herr := m.Head(ctx)
+		return errors.Join(fmt.Errorf("store token: %w", &HeadMovedError{Stored: stored.Head, Want: stored.Head, Hold: true}), herr)
+	}
+	if err != nil {
 		return failed(err, "store token")
 	}
 	return nil

@@ -457,10 +457,19 @@ func (p *Pebble) Tokens(context.Context) (tokens []Token, err error) {
 }
 
 // PutToken implements Store.
-func (p *Pebble) PutToken(_ context.Context, t Token) error {
+func (p *Pebble) PutToken(ctx context.Context, t Token, hold string) error {
 	v, err := json.Marshal(t)
 	if err != nil {
 		return fmt.Errorf("encode token: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stored, err := p.Head(ctx)
+	if err == nil && stored.Hold != hold {
+		err = &HeadMovedError{Stored: stored.Head, Want: stored.Head, Hold: true}
+	}
+	if err != nil {
+		return fmt.Errorf("store token: %w", err)
 	}
 	if err := p.db.Set([]byte(prefixToken+t.ID), v, pebble.Sync); err != nil {
 		return fmt.Errorf("store token: %w", err)

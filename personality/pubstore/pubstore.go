@@ -228,6 +228,7 @@ type Store interface {
 
 	// Tokens returns all tokens, revoked ones too, by ID.
 	Tokens(ctx context.Context) ([]Token, error)
-	// PutToken stores a token under its ID, in place of what is there.
-	PutToken(ctx context.Context, t Token) error
+	// PutToken stores a token under its ID, in place of what is there. *HeadMovedError if the
+	// head's Hold isn't this one: a log that has moved away takes none.
+	PutToken(ctx context.Context, t Token, hold string) error
 }

@@ -234,6 +234,11 @@ func testHold(t *testing.T, factory Factory) {
 	check(t, s.SetHold(ctx, head(5), held(5, long)))
 	moved("Publish on a held head", s.Publish(ctx, head(5).Head, publication(5, 9)))
 	moved("SetHold again", s.SetHold(ctx, head(5), held(5, "z")))
+	moved("PutToken on a held head", s.PutToken(ctx, pubstore.Token{ID: "t"}, ""))
+	if tokens, err := s.Tokens(ctx); err != nil || len(tokens) != 0 {
+		t.Errorf("%d tokens, %v", len(tokens), err)
+	}
+	check(t, s.PutToken(ctx, pubstore.Token{ID: "t"}, long))
 	s = reopen()
 	if h, err := s.Head(ctx); err != nil || h != held(5, long) {
 		t.Errorf("the held head: %+v, %v", h, err)
@@ -442,11 +447,11 @@ func testTokens(t *testing.T, factory Factory) {
 			SecretHash: bytes.Repeat([]byte{3}, 32), Created: time.Unix(1700000001, 0).UTC()}
 	}
 	for _, id := range []string{"b", "a", "c"} {
-		check(t, s.PutToken(ctx, tok(id)))
+		check(t, s.PutToken(ctx, tok(id), ""))
 	}
 	revoked := tok("b")
 	revoked.Revoked = time.Unix(1700000002, 0).UTC()
-	check(t, s.PutToken(ctx, revoked))
+	check(t, s.PutToken(ctx, revoked, ""))
 	got, err := reopen().Tokens(ctx)
 	if want := []pubstore.Token{tok("a"), revoked, tok("c")}; err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("Tokens: got %v, %v; want %v", got, err, want)
