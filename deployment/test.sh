@@ -245,7 +245,7 @@ step_process() {
 	local packages
 	mapfile -t packages < <(go list ./... | grep -E "$process_tests|$many_faults")
 	[ "${#packages[@]}" -gt 0 ] || return 1 # the pattern no longer fits the tree
-	go_test process "${packages[@]}"
+	go_test process -p 3 "${packages[@]}" # most of them wait for their programs
 }
 
 step_lint() {

@@ -166,20 +166,27 @@ func TestMySQLKilledQueries(t *testing.T) {
 		if err == nil && root != roots[root.Size] {
 			t.Fatalf("root %+v", root)
 		}
-		if err != nil {
-			failed++
+		count := func(err error) {
+			if err != nil {
+				failed++
+			}
 		}
+		count(err)
 		if root, err = tr.Integrate(t.Context(), size); err == nil && (root.Size < size || root != roots[root.Size]) {
 			t.Fatalf("integrated %+v for size %d", root, size)
 		}
+		count(err)
 		leaves, err := tr.Leaves(t.Context(), 0, 1000)
 		if err == nil && uint64(len(leaves)) < size {
 			t.Fatalf("%d leaves of %d", len(leaves), size)
 		}
+		count(err)
 		if err == nil {
 			size = uint64(len(leaves)) // an append that failed may have happened
 		}
-		if err := tr.Append(t.Context(), treetest.Leaves(size, 1)); err == nil {
+		err = tr.Append(t.Context(), treetest.Leaves(size, 1))
+		count(err)
+		if err == nil {
 			size++
 		}
 	}
