@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,13 +49,13 @@ type namespace struct {
 // find is the object of a kind whose name begins so: kustomize appends a hash to a ConfigMap's.
 func (n *namespace) find(t *testing.T, kind, name string) object {
 	t.Helper()
-	for _, o := range n.objects {
-		if o.Kind == kind && (o.Metadata.Name == name || strings.HasPrefix(o.Metadata.Name, name+"-")) {
-			return o
-		}
+	at := slices.IndexFunc(n.objects, func(o object) bool {
+		return o.Kind == kind && (o.Metadata.Name == name || strings.HasPrefix(o.Metadata.Name, name+"-"))
+	})
+	if at < 0 {
+		t.Fatalf("there is no %s %s", kind, name)
 	}
-	t.Fatalf("there is no %s %s", kind, name)
-	panic("unreachable")
+	return n.objects[at]
 }
 
 // newNamespace renders an overlay and starts a database with TLS for it. Secrets are as

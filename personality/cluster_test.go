@@ -74,18 +74,7 @@ func openOnCluster(t *testing.T, n int, change func(i int, p *parts)) (*several,
 	l := &several{}
 	var c *cluster
 	l.testLog, c = newClusterLog(t, 2)
-	t.Cleanup(func() { l.close() })
-	for i := range n {
-		svc, err := l.tryOpen(func(p *parts) {
-			if change != nil {
-				change(i, p)
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.svcs = append(l.svcs, svc)
-	}
+	l.openProcesses(n, change)
 	return l, c
 }
 
@@ -93,20 +82,7 @@ func openOnCluster(t *testing.T, n int, change func(i int, p *parts)) (*several,
 func TestCluster(t *testing.T) {
 	t.Parallel() // most of it is waiting for other processes
 	l, _ := newClusterLog(t, 2)
-	for round := range 2 {
-		l.open(nil)
-		for i := range 5 {
-			l.mustSubmit(fmt.Sprintf("e%d-%d", round, i), "x")
-		}
-		if r := l.submit(submitter("default"), "e0-0", "x", Integrated); r.Status != StatusDuplicate || r.Index != 0 {
-			t.Errorf("again: %+v", r)
-		}
-		if r := l.submit(submitter("default"), "e0-1", "y", Integrated); r.Status != StatusConflict || r.Index != 1 {
-			t.Errorf("another: %+v", r)
-		}
-		l.mustAudit()
-		l.close()
-	}
+	l.restarts(2)
 }
 
 // TestTakeTree: a log takes a tree that somebody has made in the cluster, if it is one to

@@ -32,7 +32,14 @@ func openProcesses(t *testing.T, s *mariadbtest.Server, n int, change func(i int
 	t.Helper()
 	l = &several{}
 	l.testLog, database = newDatabaseLog(t, s)
-	t.Cleanup(func() { l.close() })
+	l.openProcesses(n, change)
+	return l, database
+}
+
+// openProcesses opens n services on the log, as n processes would.
+func (l *several) openProcesses(n int, change func(i int, p *parts)) {
+	l.t.Helper()
+	l.t.Cleanup(func() { l.close() })
 	for i := range n {
 		svc, err := l.tryOpen(func(p *parts) {
 			if change != nil {
@@ -40,30 +47,35 @@ func openProcesses(t *testing.T, s *mariadbtest.Server, n int, change func(i int
 			}
 		})
 		if err != nil {
-			t.Fatal(err)
+			l.t.Fatal(err)
 		}
 		l.svcs = append(l.svcs, svc)
 	}
-	return l, database
 }
 
-// TestDatabase: a log in a database does what one in a directory does, across restarts.
-func TestDatabase(t *testing.T) {
-	l, _ := newDatabaseLog(t, mariadbtest.Shared(t))
-	for round := range 3 {
+// restarts opens the log, uses it and closes it, so many times.
+func (l *testLog) restarts(times int) {
+	l.t.Helper()
+	for round := range times {
 		l.open(nil)
 		for i := range 5 {
 			l.mustSubmit(fmt.Sprintf("e%d-%d", round, i), "x")
 		}
 		if r := l.submit(submitter("default"), "e0-0", "x", Integrated); r.Status != StatusDuplicate || r.Index != 0 {
-			t.Errorf("again: %+v", r)
+			l.t.Errorf("again: %+v", r)
 		}
 		if r := l.submit(submitter("default"), "e0-1", "y", Integrated); r.Status != StatusConflict || r.Index != 1 {
-			t.Errorf("another: %+v", r)
+			l.t.Errorf("another: %+v", r)
 		}
 		l.mustAudit()
 		l.close()
 	}
+}
+
+// TestDatabase: a log in a database does what one in a directory does, across restarts.
+func TestDatabase(t *testing.T) {
+	l, _ := newDatabaseLog(t, mariadbtest.Shared(t))
+	l.restarts(3)
 	if _, err := Create(t.Context(), CreateConfig{Config: l.cfg, Origin: testOrigin}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("made again: %v", err)
 	}

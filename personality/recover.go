@@ -233,16 +233,14 @@ func (s *Service) damaged(size uint64, err error) error {
 	return err
 }
 
-// checkAnchor compares the head with the newest one that may have been signed (I3).
+// checkAnchor compares the head with the newest one that may have been signed, which isn't
+// ahead of it (I3).
 func (s *Service) checkAnchor(ctx context.Context, head, anchored pubstore.Head, err error) error {
 	if errors.Is(err, ErrAnchor) {
 		return s.refuse(err.Error(), err)
 	}
 	if err != nil {
 		return err
-	}
-	if anchored.Size > head.Size {
-		return s.olderCopy(head.Size, anchored.Size, "anchor")
 	}
 	older, err := rangeAt(ctx, s.store, anchored.Size)
 	if err != nil {

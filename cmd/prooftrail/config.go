@@ -72,8 +72,8 @@ type MySQLConfig struct {
 
 // TrillianConfig is the trillian section, for that storage.
 type TrillianConfig struct {
-	// Trillian's log servers, host:port each; they are called in turn, as far as they can
-	// be reached. A name, if it is the only one, stands for all that DNS says of it.
+	// Trillian's log servers, host:port each; one is called until a call fails, then the
+	// next. A name stands for any of those that DNS says of it.
 	Servers []string `yaml:"servers"`
 	// PEM file of the certificate authorities that they are checked with. Empty: no TLS,
 	// which is for servers on this machine.

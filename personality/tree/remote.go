@@ -40,8 +40,7 @@ import (
 // there is one, and it again. What stays so for RemoteConfig.Patience is ErrBroken:
 // it may be an old copy of the database.
 //
-// Nothing that writes is sent twice, except what the database has rolled back for a
-// deadlock. gRPC's own repetition, which can't be switched off, is of calls that never left
+// No leaf is sent twice, except where the database has rolled back for a deadlock. gRPC's own repetition, which can't be switched off, is of calls that never left
 // or that the server says it didn't begin. If it happened all the same the second would be
 // refused by its indices, and ErrIndexTaken has the caller read back.
 type Remote struct {
@@ -89,8 +88,8 @@ type RemoteConfig struct {
 	// Patience is how long a read is repeated that failed in passing, or was answered by a
 	// server that is behind. Past it what servers are behind of is taken for lost. Default 30 s.
 	Patience time.Duration
-	// StallTimeout is how long Integrate waits while the root doesn't move: longer than
-	// another signer takes to come in for one that has died. Default 30 s.
+	// StallTimeout is how long Integrate waits while the root doesn't move. Another signer
+	// may take longer to come in for one that has died: then the caller asks again. Default 30 s.
 	StallTimeout time.Duration
 
 	// MaxSend bounds the leaves in one message, in bytes. Log servers take messages of
@@ -199,20 +198,14 @@ func OpenRemote(ctx context.Context, cfg RemoteConfig, treeID int64) (*Remote, e
 }
 
 func (r *Remote) open(ctx context.Context) error {
-	if err := r.checkTree(ctx); err != nil {
+	if _, err := r.getTree(ctx); err != nil {
 		return err
 	}
 	_, err := r.root(ctx)
 	return err
 }
 
-// checkTree checks that the tree is there, and one of leaves whose order the caller decides.
-func (r *Remote) checkTree(ctx context.Context) error {
-	_, err := r.getTree(ctx)
-	return err
-}
-
-// checkWritable checks besides that it takes leaves.
+// checkWritable checks that the tree takes leaves.
 func (r *Remote) checkWritable(ctx context.Context) error {
 	tree, err := r.getTree(ctx)
 	if err == nil && tree.GetTreeState() != trillian.TreeState_ACTIVE {
@@ -221,6 +214,8 @@ func (r *Remote) checkWritable(ctx context.Context) error {
 	return err
 }
 
+// getTree returns what the servers know of the tree, which must be there, and one of leaves
+// whose order the caller decides.
 func (r *Remote) getTree(ctx context.Context) (*trillian.Tree, error) {
 	var tree *trillian.Tree
 	err := r.read(ctx, func(ctx context.Context, s *logServer) (err error) {
@@ -243,7 +238,8 @@ func (r *Remote) getTree(ctx context.Context) (*trillian.Tree, error) {
 // TreeID is Trillian's id of the tree.
 func (r *Remote) TreeID() int64 { return r.treeID }
 
-// Close implements Tree. It ends the calls that are under way.
+// Close implements Tree. It ends the calls that are under way, but for those of a way that
+// was renewed: they end by themselves, in time.
 func (r *Remote) Close() error {
 	if r.closed.Swap(true) {
 		return nil

@@ -206,11 +206,11 @@ func (r *Remote) whyDuplicate(ctx context.Context, index uint64, duplicate error
 	if index > 0 {
 		leaves, err := r.leaves(ctx, index, 1)
 		if err != nil {
-			return fmt.Errorf("%v; read back: %w", duplicate, err) //nolint:errorlint // which of the two it is isn't known
+			return fmt.Errorf("%s; read back: %w", duplicate.Error(), err) // its text alone: which of the two it is isn't known
 		}
 		if len(leaves) == 0 {
 			return duplicate
 		}
 	}
-	return fmt.Errorf("%w (%v)", ErrIndexTaken, duplicate) //nolint:errorlint // it isn't one of another index
+	return fmt.Errorf("%w (%s)", ErrIndexTaken, duplicate.Error()) // its text alone: it isn't one of another index
 }

@@ -432,14 +432,14 @@ func TestRemoteTLS(t *testing.T) {
 	s := c.startServer(t, "127.0.0.1:0", grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
 	cfg := quick(s.addr)
 	cfg.Patience = 200 * time.Millisecond
-	cfg.TLS = &tls.Config{RootCAs: pool} //nolint:gosec // RemoteConfig sets the minimum
+	cfg.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	if _, err := tree.CreateRemote(t.Context(), cfg); err != nil {
 		t.Errorf("with its authority: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	cfg.CallTimeout = time.Second
-	cfg.TLS = &tls.Config{RootCAs: x509.NewCertPool()} //nolint:gosec // likewise
+	cfg.TLS = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 	if _, err := tree.OpenRemote(ctx, cfg, 1); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with another: %v", err)
 	}
