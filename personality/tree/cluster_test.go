@@ -33,7 +33,8 @@ import (
 type cluster struct {
 	store   *pebblestore.Store
 	servers []*logServer
-	signs   atomic.Bool
+	signing sync.Mutex // held while the signer works
+	signs   bool       // signing guards it
 }
 
 // logServer is one log server. What change returns is what it answers instead.
@@ -62,11 +63,11 @@ func clusterOn(t testing.TB, db *pebble.DB, servers int) *cluster {
 	for range servers {
 		c.servers = append(c.servers, c.startServer(t, "127.0.0.1:0"))
 	}
-	c.signs.Store(true)
+	c.sign(true)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
-		c.sign(stop)
+		c.signer(stop)
 	}()
 	t.Cleanup(func() { close(stop); <-stopped })
 	return c
@@ -126,8 +127,15 @@ func (c *cluster) addresses() []string {
 	return all
 }
 
-// sign does what Trillian's signer does, until stop.
-func (c *cluster) sign(stop chan struct{}) {
+// sign starts the signer, or stops it: on return it has done its last.
+func (c *cluster) sign(does bool) {
+	c.signing.Lock()
+	c.signs = does
+	c.signing.Unlock()
+}
+
+// signer does what Trillian's signer does, until stop.
+func (c *cluster) signer(stop chan struct{}) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -136,16 +144,23 @@ func (c *cluster) sign(stop chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		if !c.signs.Load() {
-			continue
+		c.signing.Lock()
+		if c.signs {
+			c.integrate()
 		}
-		ids, _ := c.store.Log().GetActiveLogIDs(context.Background())
-		for _, id := range ids {
-			// What fails now is tried again in a moment; the test sees what comes of it.
-			tree, err := storage.GetTree(context.Background(), c.store.Admin(), id)
-			if err == nil {
-				_, _ = log.IntegrateBatch(context.Background(), tree, 1000, 0, 0, clock.System, c.store.Log(), quota.Noop())
-			}
+		c.signing.Unlock()
+	}
+}
+
+// integrate integrates what has been stored. What fails now is tried again in a moment; the test
+// sees what comes of it.
+func (c *cluster) integrate() {
+	ctx := context.Background()
+	ids, _ := c.store.Log().GetActiveLogIDs(ctx)
+	for _, id := range ids {
+		tree, err := storage.GetTree(ctx, c.store.Admin(), id)
+		if err == nil {
+			_, _ = log.IntegrateBatch(ctx, tree, 1000, 0, 0, clock.System, c.store.Log(), quota.Noop())
 		}
 	}
 }

@@ -374,7 +374,7 @@ func TestRemoteStalls(t *testing.T) {
 	if _, long := r.Stalled(); long != 0 {
 		t.Errorf("stalled for %v, for a missing leaf", long)
 	}
-	c.signs.Store(false)
+	c.sign(false)
 	if err := r.Append(t.Context(), treetest.Leaves(10, 5)); err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestRemoteStalls(t *testing.T) {
 	if size, long := r.Stalled(); size != 10 || long < 2*time.Second {
 		t.Errorf("stalled at %d for %v", size, long)
 	}
-	c.signs.Store(true)
+	c.sign(true)
 	integrated(t, r, 15)
 	if _, long := r.Stalled(); long != 0 {
 		t.Errorf("still stalled for %v", long)
@@ -399,7 +399,7 @@ func TestRemoteFirstLeafStalls(t *testing.T) {
 	cfg.StallTimeout = time.Second
 	id := createRemote(t, cfg)
 	r := openRemote(t, cfg, id)
-	c.signs.Store(false)
+	c.sign(false)
 	if err := r.Append(t.Context(), treetest.Leaves(0, 3)); !errors.Is(err, tree.ErrStalled) {
 		t.Fatal(err)
 	}
@@ -412,7 +412,7 @@ func TestRemoteFirstLeafStalls(t *testing.T) {
 	if time.Since(began) > 900*time.Millisecond {
 		t.Errorf("it took %v", time.Since(began))
 	}
-	c.signs.Store(true)
+	c.sign(true)
 	if err := r.Append(t.Context(), treetest.Leaves(0, 3)); !errors.Is(err, tree.ErrIndexTaken) && !errors.Is(err, tree.ErrStalled) {
 		t.Errorf("again: %v", err)
 	}
