@@ -48,32 +48,22 @@ type inflight struct {
 // closed and empty, or ctx ends.
 func (s *Service) sequenceAll(ctx context.Context) {
 	defer close(s.wake)
-	var left *Pending
-	for {
-		events, next, open := s.take(ctx, left)
-		if len(events) > 0 {
-			events = s.withRoom(events)
-		}
-		if len(events) > 0 {
-			s.sequence(ctx, events)
+	for first, open := s.first(ctx); ; first, open = s.first(ctx) {
+		for first != nil {
+			first, open = s.sequence(ctx, first)
 			s.yield(ctx)
 		}
-		if left = next; left == nil && !open {
+		if !open {
 			return
 		}
 	}
 }
 
-// take waits for an event and returns it with all that are queued behind it,
-// within the limits of a batch. left is what the batch before had no room for.
-func (s *Service) take(ctx context.Context, left *Pending) (events []*Pending, next *Pending, open bool) {
-	if left == nil {
-		if left, open = s.first(ctx); left == nil {
-			return nil, nil, open
-		}
-	}
-	events = append(events, left)
-	bytes := left.size
+// take returns an event with all that are queued behind it, within the limits of a batch,
+// and what the batch has no room for.
+func (s *Service) take(first *Pending) (events []*Pending, next *Pending, open bool) {
+	events = append(events, first)
+	bytes := first.size
 	for len(events) < s.cfg.MaxBatch {
 		select {
 		case p, ok := <-s.queue:
@@ -167,14 +157,17 @@ func failAll(events []*Pending, err error) {
 	}
 }
 
-// sequence gives each event its index and stores leaves and openings durably.
-func (s *Service) sequence(ctx context.Context, events []*Pending) {
+// sequence gives each event of a batch its index and stores leaves and openings durably.
+// first is the batch's first event, next that of the one behind it if there was no room
+// for it. What is queued while a turn is waited for is in the batch.
+func (s *Service) sequence(ctx context.Context, first *Pending) (next *Pending, open bool) {
 	began := time.Now()
 	s.progress(func(w *watch) { w.sequencing = began })
 	err := s.maySequence(ctx)
+	events, next, open := s.take(first)
 	if err != nil {
 		failAll(events, err)
-	} else {
+	} else if events = s.withRoom(events); len(events) > 0 {
 		err = s.sequenceBatch(ctx, events, began)
 	}
 	s.progress(func(w *watch) {
@@ -187,6 +180,7 @@ func (s *Service) sequence(ctx context.Context, events []*Pending) {
 		}
 	})
 	s.brake(ctx, err)
+	return next, open
 }
 
 // maxBrake bounds the pause after a batch that a cluster didn't store.
