@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,11 +147,8 @@ func TestClusterProcesses(t *testing.T) {
 // so that batches cross and are stored in part.
 func TestClusterWithoutTurns(t *testing.T) {
 	t.Parallel() // most of it is waiting for other processes
-	var mu sync.Mutex
-	var waiting atomic.Int32
-	l, _ := openOnCluster(t, 3, func(_ int, p *parts) {
-		p.turns = &localTurns{mu: &mu, waiting: &waiting, lossy: true}
-	})
+	var sequencing, publishing localLock
+	l, _ := openOnCluster(t, 3, func(_ int, p *parts) { turnsOf(p, &sequencing, &publishing, true) })
 	l.crowd(8, 12)
 }
 

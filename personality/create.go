@@ -206,7 +206,7 @@ func openParts(ctx context.Context, c Config) (_ parts, err error) {
 	if p.tree, err = treeOrExplain(openTree(ctx, params.TreeID)); err != nil {
 		return parts{}, err
 	}
-	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey, p.turns != nil)
+	p.anchor = openAnchorOrExplain(c.fs, c.Anchor, params.VKey, p.sequencing != nil)
 	return p, nil
 }
 

@@ -18,10 +18,12 @@ import (
 type database struct{ Config }
 
 const (
-	// turnLock is the kind of the lock by which the processes take turns.
-	turnLock = "turn"
+	// sequencingLock and publishingLock are the kinds of the locks by which the processes
+	// take turns.
+	sequencingLock = "turn"
+	publishingLock = "publishing"
 	// turnPatience is how long another process may keep its turn while this one waits. It
-	// ends its turn within drainTimeout of being asked, and one statement more.
+	// ends it after one batch, or one publication.
 	turnPatience = 5 * time.Second
 )
 
@@ -77,7 +79,11 @@ func (c database) open(ctx context.Context) (p parts, openTree func(context.Cont
 	if err := mysqldb.CheckSchema(ctx, db); err != nil {
 		return parts{}, nil, err
 	}
-	p = parts{store: pubstore.NewMySQL(db), turns: mysqldb.NewLock(db, turnLock, turnPatience), close: db.Close, splits: c.Trillian != nil}
+	p = parts{
+		store: pubstore.NewMySQL(db), close: db.Close, splits: c.Trillian != nil,
+		sequencing: mysqldb.NewLock(db, sequencingLock, turnPatience),
+		publishing: mysqldb.NewLock(db, publishingLock, turnPatience),
+	}
 	return p, func(ctx context.Context, id int64) (tree.Tree, error) {
 		if c.Trillian != nil {
 			return tree.OpenRemote(ctx, c.remote(), id)

@@ -37,29 +37,28 @@ func (s *Service) marksAt(ctx context.Context, index uint64) ([]pubstore.Mark, e
 // stored there. A leaf without a mark makes the service refuse: it would sign what
 // nobody submitted.
 func (s *Service) readBatch(ctx context.Context, tail *tailReader, first uint64) (*batch, error) {
-	for tried := 0; ; tried++ {
-		marks, err := s.marksAt(ctx, first)
-		if err != nil {
-			return nil, err
-		}
-		leaves, err := s.readLeaves(ctx, tail, first, marks)
-		if err != nil || len(leaves) == 0 {
-			return nil, err
-		}
-		b := newBatch(first)
-		b.marks = marks
-		if b.leaves = s.marked(marks, first, leaves); len(b.leaves) > 0 {
-			return b, nil
-		}
-		if s.shared() && tried == 0 {
-			continue // the leaves may be newer than the marks that were read
-		}
-		if err := s.publishedByOthers(ctx, first); err != nil {
-			return nil, err
-		}
-		return nil, s.refuse(fmt.Sprintf("entry %d is stored, but this log didn't sequence it, or not with this content: "+
-			"somebody wrote to the database", first), errUnmarked)
+	// The leaf first: its mark was there before it.
+	if leaf, err := s.readLeaves(ctx, tail, first, nil); err != nil || len(leaf) == 0 {
+		return nil, err
 	}
+	marks, err := s.marksAt(ctx, first)
+	if err != nil {
+		return nil, err
+	}
+	leaves, err := s.readLeaves(ctx, tail, first, marks)
+	if err != nil || len(leaves) == 0 {
+		return nil, err
+	}
+	b := newBatch(first)
+	b.marks = marks
+	if b.leaves = s.marked(marks, first, leaves); len(b.leaves) > 0 {
+		return b, nil
+	}
+	if err := s.publishedByOthers(ctx, first); err != nil {
+		return nil, err
+	}
+	return nil, s.refuse(fmt.Sprintf("entry %d is stored, but this log didn't sequence it, or not with this content: "+
+		"somebody wrote to the database", first), errUnmarked)
 }
 
 // readLeaves reads back what is stored from index first on, as far as the marks go.
@@ -88,6 +87,7 @@ type tailReader struct {
 	tree   tree.Tree
 	first  uint64
 	leaves []tree.Leaf
+	ended  bool // no leaf was stored behind them
 }
 
 // tailLeaves is how many leaves a tailReader asks for.
@@ -95,22 +95,20 @@ const tailLeaves = 20_000
 
 // read returns up to count leaves from first on; fewer, or none, if the end comes first.
 func (r *tailReader) read(ctx context.Context, first uint64, count int) ([]tree.Leaf, error) {
-	held := func() []tree.Leaf {
-		if at := first - r.first; first >= r.first && at < uint64(len(r.leaves)) {
-			return r.leaves[at:]
+	var held []tree.Leaf
+	if at := first - r.first; first >= r.first && at < uint64(len(r.leaves)) {
+		held = r.leaves[at:]
+	}
+	atEnd := r.ended && first == r.first+uint64(len(r.leaves))
+	if len(held) < count && !atEnd {
+		var err error
+		ask := max(count, tailLeaves)
+		if held, err = r.tree.Leaves(ctx, first, ask); err != nil {
+			return nil, err
 		}
-		return nil
+		r.first, r.leaves, r.ended = first, held, len(held) < ask
 	}
-	if got := held(); len(got) >= count {
-		return got[:count], nil
-	}
-	var err error
-	r.first = first
-	if r.leaves, err = r.tree.Leaves(ctx, first, max(count, tailLeaves)); err != nil {
-		return nil, err
-	}
-	got := held()
-	return got[:min(len(got), count)], nil
+	return held[:min(len(held), count)], nil
 }
 
 // publishedByOthers returns errOthers if another process has published the entry

@@ -240,8 +240,8 @@ func (m *migration) openSource(ctx context.Context) error {
 }
 
 func (m *migration) recoverSource(ctx context.Context, p parts) error {
-	if p.turns != nil {
-		if held, err := p.turns.Held(ctx); err != nil || held {
+	if p.sequencing != nil {
+		if held, err := p.sequencing.Held(ctx); err != nil || held {
 			return errors.Join(err, inUseIf(held))
 		}
 	}
@@ -286,7 +286,7 @@ func (m *migration) alone(ctx context.Context) error {
 	if !m.src.shared() {
 		return nil
 	}
-	wanted, err := m.src.parts.turns.Wanted(ctx)
+	wanted, err := m.src.parts.sequencing.Wanted(ctx)
 	return errors.Join(err, inUseIf(wanted))
 }
 

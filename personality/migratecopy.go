@@ -190,7 +190,7 @@ func (m *migration) storeBatch(ctx context.Context, c *copied) error {
 	if root.Size > m.srcHead.Size {
 		return unfit("its tree has %d entries, and the old log %d: somebody else writes to it", root.Size, m.srcHead.Size)
 	}
-	st, err := extend(ctx, m.dst.tree, m.folded, root)
+	st, err := extend(ctx, m.dst.tree, m.folded, root, root.Size)
 	var wrong *Fault
 	if errors.As(err, &wrong) {
 		return unfit("the new tree is wrong: %s", wrong.Reason)
@@ -201,7 +201,7 @@ func (m *migration) storeBatch(ctx context.Context, c *copied) error {
 	if err := m.asPublished(ctx, m.head.Size, st.ids()); err != nil { // an earlier run may have stored some
 		return err
 	}
-	st.pub.Head = m.src.parts.keys.sealHeld(pubstore.Head{Size: root.Size, Root: root.Hash}, m.head.Hold)
+	st.pub.Head = m.src.parts.keys.sealHeld(st.pub.Head.Head, m.head.Hold)
 	st.pub.Drop = m.drop
 	if err := m.dst.store.Publish(ctx, m.head.Head, st.pub); err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,7 +219,7 @@ func TestMigrateInUse(t *testing.T) {
 		m := newMove(t, "mysql", "embedded", 5)
 		db := must(mysqldb.Open(*m.cfg.Database))
 		defer db.Close()
-		lock := mysqldb.NewLock(db, turnLock, time.Hour)
+		lock := mysqldb.NewLock(db, sequencingLock, time.Hour)
 		must(lock.Acquire(t.Context()))
 		m.mustNotMove(ErrInUse, "stop its servers")
 		check(t, lock.Close())
@@ -274,7 +273,7 @@ func TestMigrateInUse(t *testing.T) {
 // until hold is closed.
 func turnless(hold chan struct{}) func(*parts) {
 	return func(p *parts) {
-		p.turns = &localTurns{waiting: new(atomic.Int32), lossy: true}
+		turnsOf(p, new(localLock), new(localLock), true)
 		if hold != nil {
 			p.tree = heldTree{p.tree, hold}
 		}

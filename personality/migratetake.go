@@ -217,7 +217,7 @@ func (m *migration) logMigrate(ctx context.Context) (err error) {
 	if err := p.anchor.Close(); err != nil {
 		return errors.Join(err, p.closeAll())
 	}
-	p.anchor = openAnchorOrExplain(m.to.fs, m.to.Anchor, m.params.VKey, p.turns != nil)
+	p.anchor = openAnchorOrExplain(m.to.fs, m.to.Anchor, m.params.VKey, p.sequencing != nil)
 	svc, err := open(ctx, m.to, p)
 	if err != nil {
 		return errors.Join(err, p.closeAll())

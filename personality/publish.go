@@ -95,21 +95,39 @@ func (s *Service) nextStep() (size uint64, ok bool) {
 // publish moves the head to at least size: integrate, read back, recompute,
 // compare, write, anchor, sign. See the crash table in the package comment.
 func (s *Service) publish(ctx context.Context, size uint64) error {
-	// Not while the head is held: signers and log servers may take long, and sequencing needs
-	// the head.
+	if s.parts.splits { // signers integrate: they are waited for by all processes at once
+		if _, err := s.integrate(ctx, size); err != nil {
+			return err
+		}
+	}
+	return s.inTurn(ctx, func(ctx context.Context) error { return s.publishInTurn(ctx, size) })
+}
+
+func (s *Service) integrate(ctx context.Context, size uint64) (tree.Root, error) {
 	began := time.Now()
 	root, err := s.tree.Integrate(ctx, size)
 	if err != nil {
-		return fmt.Errorf("integrate up to size %d: %w", size, err)
+		return root, fmt.Errorf("integrate up to size %d: %w", size, err)
 	}
 	s.cfg.Metrics.since("integrate", began)
+	return root, nil
+}
 
+func (s *Service) publishInTurn(ctx context.Context, size uint64) error {
+	// Not while the head is held: log servers may take long, and sequencing needs the head.
 	old, folded, err := s.settled(ctx)
 	if err != nil || old.Size >= size { // another process has
 		return err
 	}
-	began = time.Now()
-	next, err := s.readBackTo(ctx, folded, root)
+	root, err := s.integrate(ctx, size)
+	if err != nil {
+		return err
+	}
+	if !s.shared() {
+		size = root.Size // whatever is there: what this process didn't sequence nobody did
+	}
+	began := time.Now()
+	next, err := s.readBackTo(ctx, folded, root, size)
 	if err != nil {
 		return err
 	}
@@ -183,6 +201,7 @@ func (s *Service) settle(ctx context.Context, st *step) error {
 // step is a publication in the making.
 type step struct {
 	pub    pubstore.Publication
+	ours   bool // not one that another process has made
 	folded *compact.Range
 	nodes  []node // all new complete nodes, in the order they arose
 	hashes []verifier.Hash
@@ -208,9 +227,9 @@ func (s *Service) settled(ctx context.Context) (pubstore.Head, *compact.Range, e
 }
 
 // readBackTo reads the leaves that the root adds to the published tree back from Trillian,
-// and compares them with the root (I2).
-func (s *Service) readBackTo(ctx context.Context, folded *compact.Range, root tree.Root) (*step, error) {
-	st, err := extend(ctx, s.tree, folded, root)
+// compares them with the root (I2), and makes the step to size.
+func (s *Service) readBackTo(ctx context.Context, folded *compact.Range, root tree.Root, size uint64) (*step, error) {
+	st, err := extend(ctx, s.tree, folded, root, size)
 	var wrong *Fault
 	if errors.As(err, &wrong) {
 		return nil, s.refuse(wrong.Reason, wrong.Err)
@@ -218,27 +237,29 @@ func (s *Service) readBackTo(ctx context.Context, folded *compact.Range, root tr
 	if err != nil {
 		return nil, err
 	}
-	st.pub.Head = s.parts.keys.sealHead(pubstore.Head{Size: root.Size, Root: root.Hash})
+	st.pub.Head = s.parts.keys.sealHead(st.pub.Head.Head)
+	st.ours = true
 	return st, nil
 }
 
-// extend makes the step from what old covers to Trillian's root: it reads the leaves in
-// between back, folds their hashes into our own compact range, and compares. A tree that
+// extend makes the step from what old covers to size, which Trillian's root covers: it reads
+// the leaves in between back, folds their hashes into our own compact range, and compares.
+// What lies between size and the root is read for the comparison only. A tree that
 // is wrong is a *Fault. The step's head is the caller's to seal.
-func extend(ctx context.Context, t tree.Tree, old *compact.Range, root tree.Root) (*step, error) {
-	size := old.End()
+func extend(ctx context.Context, t tree.Tree, old *compact.Range, root tree.Root, size uint64) (*step, error) {
 	wrong := func(format string, args ...any) error {
 		return &Fault{Reason: fmt.Sprintf(format, args...), Err: errRoot}
 	}
-	if root.Size <= size {
-		return nil, wrong("Trillian's tree has %d entries, but %d are published", root.Size, size)
+	if root.Size <= old.End() || root.Size < size {
+		return nil, wrong("Trillian's tree has %d entries, but %d are published", root.Size, old.End())
 	}
 	folded, err := cloneRange(old)
 	if err != nil {
 		return nil, fmt.Errorf("recompute the root: %w", err)
 	}
 	st := &step{folded: folded}
-	for next := size; next < root.Size; {
+	all := folded // of the root's leaves
+	for next := old.End(); next < root.Size; {
 		leaves, err := t.Leaves(ctx, next, int(min(readBack, root.Size-next)))
 		if err != nil {
 			return nil, fmt.Errorf("read back entries from %d: %w", next, err)
@@ -246,20 +267,50 @@ func extend(ctx context.Context, t tree.Tree, old *compact.Range, root tree.Root
 		if len(leaves) == 0 {
 			return nil, wrong("Trillian's tree has %d entries, but entry %d can't be read back", root.Size, next)
 		}
-		if err := st.add(leaves); err != nil {
+		n := min(uint64(len(leaves)), size-min(size, next))
+		if err := st.add(leaves[:n]); err != nil {
 			return nil, fmt.Errorf("recompute the root: %w", err)
+		}
+		if n < uint64(len(leaves)) {
+			if all, err = foldBehind(st, all, leaves[n:]); err != nil {
+				return nil, fmt.Errorf("recompute the root: %w", err)
+			}
 		}
 		next += uint64(len(leaves))
 	}
-	got, err := rootOf(st.folded)
+	got, err := rootOf(all)
 	if err != nil {
 		return nil, fmt.Errorf("recompute the root: %w", err)
 	}
 	if got != root.Hash {
 		return nil, wrong("at size %d Trillian's root is %x, but its leaves make %x", root.Size, root.Hash, got)
 	}
+	st.pub.Head.Size = st.folded.End()
+	if st.pub.Head.Root, err = rootOf(st.folded); err != nil {
+		return nil, fmt.Errorf("recompute the root: %w", err)
+	}
 	st.tiles()
 	return st, nil
+}
+
+// foldBehind folds leaves behind the step's into all, which is the step's own range at first.
+func foldBehind(st *step, all *compact.Range, leaves []tree.Leaf) (*compact.Range, error) {
+	if all == st.folded {
+		var err error
+		if all, err = cloneRange(st.folded); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range leaves {
+		if l.Index != all.End() {
+			return nil, fmt.Errorf("read back entry %d where %d was due", l.Index, all.End())
+		}
+		h := leafHashOf(l.Value)
+		if err := all.Append(h[:], nil); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // errOthers: the tree has entries that this process hasn't read back yet.
@@ -375,7 +426,7 @@ func (s *Service) announceHead(ctx context.Context, st *step) error {
 	s.fold.folded, s.fold.unsettled = st.folded, nil
 	s.published.Store(p)
 	s.cfg.Metrics.published.Set(float64(p.head.Size))
-	s.answer(p)
+	s.answer(p, st.ours)
 	return nil
 }
 
@@ -394,17 +445,20 @@ func (s *Service) sign(ctx context.Context, h pubstore.Head) (*publishedHead, er
 	return &publishedHead{head: h, note: signed}, nil
 }
 
-// answer wakes those who wait for batches that p covers.
-func (s *Service) answer(p *publishedHead) {
+// answer wakes those who wait for batches that p covers. Who has published them drops
+// their marks.
+func (s *Service) answer(p *publishedHead, ours bool) {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
-	s.fold.drop = nil
+	if ours { // what was to be dropped before, it dropped
+		s.fold.drop = nil
+	}
 	n := 0
 	for ; n < len(s.batches) && s.batches[n].end() <= p.head.Size; n++ {
 		b := s.batches[n]
 		b.head = p
 		for _, m := range b.marks {
-			if m.End() <= p.head.Size {
+			if ours && m.End() <= p.head.Size {
 				s.fold.drop = append(s.fold.drop, m)
 			}
 		}

@@ -74,6 +74,9 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {
 		return err
 	}
+	if _, err := s.marksAt(ctx, head.Size); err != nil { // though no leaf may be stored there
+		return s.asRefusal(err)
+	}
 	return s.asRefusal(s.publishAtStart(ctx))
 }
 

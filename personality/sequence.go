@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"time"
 
@@ -179,6 +180,7 @@ func (s *Service) sequence(ctx context.Context, first *Pending) (next *Pending, 
 			w.failing = began
 		}
 	})
+	s.publishAdopted()
 	s.brake(ctx, err)
 	return next, open
 }
@@ -404,12 +406,34 @@ func (s *Service) resync(ctx context.Context) error {
 			return err
 		}
 	}
+	return s.readTail(ctx)
+}
+
+// readTail is resync from the head that is known.
+func (s *Service) readTail(ctx context.Context) error {
+	for tried := 0; ; tried++ {
+		err := s.readTailOnce(ctx)
+		if !errors.Is(err, errOthers) || tried == maxMeetings {
+			return err
+		}
+		if err := s.followHead(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// readTailOnce returns errOthers if another process has published meanwhile what is read.
+func (s *Service) readTailOnce(ctx context.Context) error {
 	s.pendingMu.Lock()
 	s.next = s.published.Load().head.Size
 	if n := len(s.batches); n > 0 {
 		s.next = max(s.next, s.batches[n-1].end())
 	}
 	s.pendingMu.Unlock()
+	level := slog.LevelInfo
+	if s.shared() {
+		level = slog.LevelDebug // they may be published any moment, by who has stored them
+	}
 	tail := &tailReader{tree: s.tree}
 	for {
 		b, err := s.readBatch(ctx, tail, s.next)
@@ -419,7 +443,7 @@ func (s *Service) resync(ctx context.Context) error {
 		if b == nil {
 			break
 		}
-		s.log.Info("found entries that were stored and not published", "first", b.first, "count", len(b.leaves))
+		s.log.Log(ctx, level, "found entries that were stored and not published", "first", b.first, "count", len(b.leaves))
 		s.adopt(b)
 		s.next = b.end()
 	}
@@ -427,24 +451,47 @@ func (s *Service) resync(ctx context.Context) error {
 	return nil
 }
 
-// adopt takes a recovered batch in as if it had just been written.
+// adopt takes a recovered batch in as if it had just been written. Who has stored it may be
+// about to publish it: the publisher is woken when the sequencer has stored its own, or has
+// nothing to store.
 func (s *Service) adopt(b *batch) {
 	s.pendingMu.Lock()
 	for i, l := range b.leaves {
 		s.inflight[l.Identity] = inflight{index: b.first + uint64(i), leafHash: l.Hash, batch: b}
 	}
+	s.batches = append(s.batches, b)
 	s.pendingMu.Unlock()
-	s.handOver(b)
+	s.stored(b)
+	s.adopted = true
 }
 
 // handOver gives a stored batch to the publisher.
 func (s *Service) handOver(b *batch) {
-	s.unsynced = s.parts.deferSync
 	s.pendingMu.Lock()
 	s.batches = append(s.batches, b)
+	s.pendingMu.Unlock()
+	s.stored(b)
+	s.wakePublisher()
+}
+
+// stored notes that a batch waits for its publication.
+func (s *Service) stored(b *batch) {
+	s.unsynced = s.parts.deferSync
+	s.pendingMu.Lock()
 	s.observeOldest()
 	s.pendingMu.Unlock()
 	s.cfg.Metrics.stored.Set(float64(b.end()))
+}
+
+// publishAdopted wakes the publisher for what was adopted.
+func (s *Service) publishAdopted() {
+	if s.adopted {
+		s.adopted = false
+		s.wakePublisher()
+	}
+}
+
+func (s *Service) wakePublisher() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

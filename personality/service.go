@@ -40,6 +40,7 @@ type Service struct {
 	unsure       bool          // an Append failed: read back before the next one
 	unsynced     bool          // entries were stored since the last sync
 	hasTurn      bool          // of the processes that share the store
+	adopted      bool          // batches were adopted that the publisher hasn't been woken for
 	appendFailed time.Time     // when the last one did
 	braked       time.Duration // how long the last batch that failed had the next one wait
 
@@ -82,8 +83,10 @@ type parts struct {
 	anchor Anchor
 	signer note.Signer
 	keys   keys
-	turns  turns        // nil: no other process writes to the store
 	close  func() error // closes what they share, after them
+
+	// nil: no other process writes to the store
+	sequencing, publishing turns
 
 	deferSync bool // what is stored is durable after the next sync, not at once
 	splits    bool // the tree may store a batch in part
@@ -173,8 +176,10 @@ func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 
 func (p *parts) closeAll() error {
 	var err error
-	if p.turns != nil {
-		err = p.turns.Close()
+	for _, t := range []turns{p.sequencing, p.publishing} {
+		if t != nil {
+			err = errors.Join(err, t.Close())
+		}
 	}
 	err = errors.Join(err, p.tree.Close(), p.anchor.Close())
 	if p.close != nil {

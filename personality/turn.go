@@ -11,9 +11,10 @@ import (
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
 
-// turns makes the processes that share a store take turns: who has the turn sequences
-// and publishes. Nothing that is stored depends on it. A process that loses its turn in
-// the middle of a batch finds its index taken or the head moved, and goes on from there.
+// turns makes the processes that share a store take turns, at sequencing and, apart from
+// that, at publishing: one stores its entries while what another has stored is published.
+// Nothing that is stored depends on it. A process that loses its turn in the middle of a
+// batch finds its index taken or the head moved, and goes on from there.
 type turns interface {
 	// Acquire waits for the turn, and returns the database's clock.
 	Acquire(ctx context.Context) (now time.Time, err error)
@@ -31,12 +32,8 @@ const (
 	// turnTimeout bounds the wait for a turn. Who has it may keep it for as long as
 	// storage takes, and is robbed of it when it hangs.
 	turnTimeout = 15 * time.Second
-	// drainTimeout bounds how long a turn that another process wants is kept for what
-	// isn't published yet. That process publishes it then.
-	drainTimeout = 2 * time.Second
-	// signersDrain is the same where it is others, the signers of a cluster, who have to
-	// integrate it first. They do so many times a second, or not for long.
-	signersDrain = 200 * time.Millisecond
+	// releaseTimeout bounds the end of a turn.
+	releaseTimeout = 2 * time.Second
 	// yieldEvery is how often a process that waits for its publisher asks whether another
 	// one waits for the turn.
 	yieldEvery = 100 * time.Millisecond
@@ -53,9 +50,10 @@ const (
 var errClock = errors.New("the clock differs too much from the database's")
 
 // shared reports whether other processes may write to this log.
-func (s *Service) shared() bool { return s.parts.turns != nil }
+func (s *Service) shared() bool { return s.parts.sequencing != nil }
 
-// beginTurn waits for this process's turn, and learns what others did since the last.
+// beginTurn waits for this process's turn at sequencing, and learns what others did since
+// the last.
 func (s *Service) beginTurn(ctx context.Context) error {
 	if !s.shared() || s.hasTurn {
 		return nil
@@ -63,7 +61,7 @@ func (s *Service) beginTurn(ctx context.Context) error {
 	began := time.Now()
 	waiting, stop := context.WithTimeout(ctx, turnTimeout)
 	defer stop()
-	now, err := s.parts.turns.Acquire(waiting)
+	now, err := s.parts.sequencing.Acquire(waiting)
 	if err != nil {
 		return fmt.Errorf("wait for the turn: %w", err)
 	}
@@ -71,7 +69,7 @@ func (s *Service) beginTurn(ctx context.Context) error {
 	s.cfg.Metrics.since("turn", began)
 	err = s.checkClock(now)
 	if err == nil && s.published.Load() != nil { // not while it is being opened
-		err = s.checkTurn(ctx)
+		err = s.refuseDamage(s.checkTurn(ctx))
 	}
 	if err != nil {
 		s.endTurn(ctx)
@@ -93,12 +91,10 @@ func (s *Service) checkTurn(ctx context.Context) error {
 	if err := s.followHead(ctx); err != nil {
 		return err
 	}
-	head := s.published.Load().head
-	s.next = max(s.next, head.Size)
-	if anchored.Size > head.Size {
+	if head := s.published.Load().head; anchored.Size > head.Size {
 		return s.olderCopy(head.Size, anchored.Size, "anchor")
 	}
-	return nil
+	return s.readTail(ctx) // what the one before has stored may not be published yet
 }
 
 // olderCopy refuses a store that is behind what has been signed.
@@ -122,41 +118,45 @@ func (s *Service) endTurn(ctx context.Context) {
 		return
 	}
 	s.hasTurn = false
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	s.release(ctx, s.parts.sequencing, "sequencing")
+}
+
+func (s *Service) release(ctx context.Context, t turns, at string) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer stop()
-	if err := s.parts.turns.Release(ctx); err != nil {
-		s.log.Warn("the turn was lost before it ended", "error", err)
+	if err := t.Release(ctx); err != nil {
+		s.log.Warn("the turn was lost before it ended", "at", at, "error", err)
 	}
 }
 
-// yield ends the turn if another process waits for it, once what was stored in it is
-// published, or that takes too long.
+// inTurn publishes by f in this process's turn at publishing, from the head that is stored
+// then.
+func (s *Service) inTurn(ctx context.Context, f func(context.Context) error) error {
+	if !s.shared() {
+		return f(ctx)
+	}
+	began := time.Now()
+	waiting, stop := context.WithTimeout(ctx, turnTimeout)
+	defer stop()
+	if _, err := s.parts.publishing.Acquire(waiting); err != nil {
+		return fmt.Errorf("wait for the turn to publish: %w", err)
+	}
+	defer s.release(ctx, s.parts.publishing, "publishing")
+	s.cfg.Metrics.since("publish_turn", began)
+	if err := s.followHead(ctx); err != nil {
+		return err
+	}
+	return f(ctx)
+}
+
+// yield ends the turn if another process waits for it, which takes in what isn't published
+// yet.
 func (s *Service) yield(ctx context.Context) {
 	if !s.hasTurn {
 		return
 	}
-	if wanted, err := s.parts.turns.Wanted(ctx); err == nil && !wanted {
+	if wanted, err := s.parts.sequencing.Wanted(ctx); err == nil && !wanted {
 		return
-	}
-	long := drainTimeout
-	if s.parts.splits {
-		long = signersDrain
-	}
-	patience := time.NewTimer(long)
-	defer patience.Stop()
-	for !s.drained() {
-		select {
-		case <-s.idle:
-		case <-s.called: // the publisher waits for what only the sequencer can do
-			s.callSequencer()
-			s.endTurn(ctx)
-			return
-		case <-patience.C:
-			s.endTurn(ctx)
-			return
-		case <-ctx.Done():
-			return
-		}
 	}
 	s.endTurn(ctx)
 }
@@ -183,13 +183,15 @@ func (s *Service) isIdle() {
 // a process that is gone.
 func (s *Service) catchUp(ctx context.Context) {
 	err := s.refusing()
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.hasTurn:
+		err = s.resync(ctx)
+	default:
 		err = s.beginTurn(ctx)
 	}
-	if err == nil {
-		err = s.resync(ctx)
-		err = s.refuseDamage(err)
-	}
+	s.publishAdopted()
+	err = s.refuseDamage(err)
 	if err != nil {
 		s.log.Error("taking in what other processes stored failed", "error", err)
 	}
@@ -198,6 +200,10 @@ func (s *Service) catchUp(ctx context.Context) {
 // followHead reads the stored head and, where another process has moved it, goes on
 // from there.
 func (s *Service) followHead(ctx context.Context) error {
+	stored, err := s.store.Head(ctx)
+	if err == nil && stored.Head == s.published.Load().head && stored.Hold == "" {
+		return nil // without waiting for the publisher
+	}
 	if err := s.headMu.lock(ctx); err != nil {
 		return err
 	}
@@ -255,8 +261,9 @@ func (s *Service) followHeadLocked(ctx context.Context) error {
 // checkMoved checks that the tiles lead from the published head to a later one, and that
 // they hold what this process stored.
 func (s *Service) checkMoved(ctx context.Context, from, to pubstore.Head) (*compact.Range, error) {
+	tiles := &readTiles{from: s.store}
 	for _, h := range []pubstore.Head{from, to} {
-		r, err := rangeAt(ctx, s.store, h.Size)
+		r, err := rangeAt(ctx, tiles, h.Size)
 		if err != nil {
 			return nil, s.damaged(h.Size, err)
 		}
@@ -269,7 +276,7 @@ func (s *Service) checkMoved(ctx context.Context, from, to pubstore.Head) (*comp
 				from.Size, to.Size, h.Size, h.Root, root), errRoot)
 		}
 		if h == to {
-			return r, s.checkStored(ctx, to.Size)
+			return r, s.checkStored(ctx, tiles, to.Size)
 		}
 	}
 	return nil, nil
@@ -277,11 +284,10 @@ func (s *Service) checkMoved(ctx context.Context, from, to pubstore.Head) (*comp
 
 // checkStored compares what this process has stored, and another has published, with
 // the tiles.
-func (s *Service) checkStored(ctx context.Context, size uint64) error {
+func (s *Service) checkStored(ctx context.Context, tiles tileReader, size uint64) error {
 	s.pendingMu.Lock()
 	batches := s.batches
 	s.pendingMu.Unlock()
-	tiles := &readTiles{from: s.store}
 	for _, b := range batches {
 		for i := range b.leaves {
 			index := b.first + uint64(i)
@@ -323,13 +329,6 @@ func (s *Service) poll(ctx context.Context) error {
 	s.polled = time.Now()
 	ctx, stop := context.WithTimeout(ctx, pollTimeout)
 	defer stop()
-	stored, err := s.store.Head(ctx)
-	if err == nil && stored.Head == s.published.Load().head && stored.Hold == "" {
-		return nil // without waiting for the publisher
-	}
-	if err != nil {
-		return s.refuseDamage(err)
-	}
 	return s.followHead(ctx)
 }
 

@@ -18,11 +18,10 @@ import (
 
 // localTurns are turns of services in one process. They may be told to be lost all the time.
 type localTurns struct {
-	mu      *sync.Mutex
-	waiting *atomic.Int32
-	held    bool
-	lossy   bool         // everybody believes to have the turn
-	ahead   atomic.Int64 // nanoseconds that the database's clock is ahead
+	*localLock
+	held  bool
+	lossy bool         // everybody believes to have the turn
+	ahead atomic.Int64 // nanoseconds that the database's clock is ahead
 }
 
 func (l *localTurns) Acquire(ctx context.Context) (time.Time, error) {
@@ -58,14 +57,26 @@ func (l *localTurns) Close() error {
 	return nil
 }
 
+// A localLock is what localTurns share.
+type localLock struct {
+	mu      sync.Mutex
+	waiting atomic.Int32
+}
+
+// turnsOf gives a service its turns at two locks.
+func turnsOf(p *parts, sequencing, publishing *localLock, lossy bool) {
+	p.sequencing = &localTurns{localLock: sequencing, lossy: lossy}
+	p.publishing = &localTurns{localLock: publishing, lossy: lossy}
+}
+
 // several is a log that several services share: their tree and store are one, each has
 // its own turns and opens the anchor for itself.
 type several struct {
 	*testLog
-	mu      sync.Mutex
-	waiting atomic.Int32
-	svcs    []*Service
-	turns   []*localTurns
+	sequencing, publishing localLock
+
+	svcs  []*Service
+	turns []*localTurns // at sequencing
 }
 
 // openSeveral opens n services on one log. change may put faults into the parts of each.
@@ -89,8 +100,8 @@ func openSeveral(t *testing.T, n int, lossy bool, change func(i int, p *parts)) 
 	for i := range n {
 		p := shared
 		p.tree, p.close, p.deferSync = openTree{p.tree}, nil, true
-		p.turns = &localTurns{mu: &l.mu, waiting: &l.waiting, lossy: lossy}
-		l.turns = append(l.turns, p.turns.(*localTurns))
+		turnsOf(&p, &l.sequencing, &l.publishing, lossy)
+		l.turns = append(l.turns, p.sequencing.(*localTurns))
 		p.anchor = must(openAnchor(vfs.Default, cfg.Anchor, l.vkey, true))
 		if change != nil {
 			change(i, &p)
@@ -297,6 +308,143 @@ func TestTailIsTakenOver(t *testing.T) {
 	}
 	dead.Store(false)
 	l.at(1).mustAudit()
+}
+
+// TestSequencesWhileAnotherPublishes: one service stores its entries behind those that
+// another is still publishing, and knows them: an id among them is no new entry.
+func TestSequencesWhileAnotherPublishes(t *testing.T) {
+	for name, lossy := range map[string]bool{"in turns": false, "without turns": true} {
+		t.Run(name, func(t *testing.T) {
+			goOn := make(chan struct{})
+			var holds atomic.Bool
+			l := openSeveral(t, 2, lossy, func(i int, p *parts) {
+				if i == 0 {
+					p.store = heldPublisher{p.store, &holds, goOn}
+				}
+			})
+			holds.Store(true)
+			send := func(i int, id string) *Pending {
+				t.Helper()
+				p, err := l.svcs[i].Admit(t.Context(), submitter("default"), eventJSON(id, "x"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p
+			}
+			first, second, again := send(0, "a"), (*Pending)(nil), (*Pending)(nil)
+			if r := first.Wait(t.Context(), Durable); r.Err != nil || r.Index != 0 {
+				t.Fatalf("the first: %+v", r)
+			}
+			second = send(1, "b")
+			if r := second.Wait(t.Context(), Durable); r.Err != nil || r.Index != 1 {
+				t.Fatalf("behind it: %+v", r)
+			}
+			again = send(1, "a")
+			if r := again.Wait(t.Context(), Durable); r.Err != nil || r.Status != StatusDuplicate || r.Index != 0 {
+				t.Fatalf("the first again: %+v", r)
+			}
+			if size := l.svcs[1].published.Load().head.Size; !lossy && size != 0 {
+				t.Errorf("size %d is published, in another's turn", size)
+			}
+			close(goOn)
+			for i, p := range []*Pending{first, second, again} {
+				if r := p.Wait(t.Context(), Integrated); r.Err != nil || r.Receipt == nil || r.Index != uint64(i%2) {
+					t.Errorf("event %d: %+v", i, r)
+				}
+			}
+			for i, s := range l.svcs {
+				if size := s.head(t.Context()).head.Size; size != 2 {
+					t.Errorf("size %d at service %d", size, i)
+				}
+			}
+			l.at(0).mustAudit()
+		})
+	}
+}
+
+// heldPublisher is a store that keeps publications, while holds, until goOn is closed.
+type heldPublisher struct {
+	pubstore.Store
+	holds *atomic.Bool
+	goOn  chan struct{}
+}
+
+func (h heldPublisher) Publish(ctx context.Context, old pubstore.Head, p pubstore.Publication) error {
+	if h.holds.Load() {
+		<-h.goOn
+	}
+	return h.Store.Publish(ctx, old, p)
+}
+
+// TestExtendTo: a step may end before Trillian's root. What is behind it is compared too.
+func TestExtendTo(t *testing.T) {
+	l := newTestLog(t)
+	s := l.open(nil)
+	for i := range 5 {
+		l.mustSubmit(fmt.Sprint("e", i), "x")
+	}
+	root := must(s.tree.Root(t.Context()))
+	for from := range root.Size {
+		for size := from + 1; size <= root.Size; size++ {
+			st, err := extend(t.Context(), s.tree, must(rangeAt(t.Context(), s.store, from)), root, size)
+			if err != nil {
+				t.Fatalf("from %d to %d: %v", from, size, err)
+			}
+			want := pubstore.Head{Size: size, Root: must(s.rootAt(t.Context(), size))}
+			if st.pub.Head.Head != want || len(st.hashes) != int(size-from) || len(st.pub.IDs) != int(size-from) {
+				t.Errorf("from %d to %d: %+v with %d leaves, want %+v", from, size, st.pub.Head.Head, len(st.hashes), want)
+			}
+			wrong := root
+			wrong.Hash[0]++
+			var fault *Fault
+			if _, err := extend(t.Context(), s.tree, must(rangeAt(t.Context(), s.store, from)), wrong, size); !errors.As(err, &fault) {
+				t.Errorf("from %d to %d, another root: %v", from, size, err)
+			}
+		}
+	}
+	var fault *Fault
+	if _, err := extend(t.Context(), s.tree, must(rangeAt(t.Context(), s.store, 2)), root, root.Size+1); !errors.As(err, &fault) {
+		t.Errorf("past the root: %v", err)
+	}
+}
+
+// TestWaitingEventsAreOneBatch: what is queued while a turn is waited for is stored at once.
+func TestWaitingEventsAreOneBatch(t *testing.T) {
+	var batches atomic.Int32
+	l := openSeveral(t, 2, false, func(i int, p *parts) {
+		if i == 1 {
+			p.tree = countedAppends{p.tree, &batches}
+		}
+	})
+	l.sequencing.mu.Lock()
+	var sent []*Pending
+	for i := range 20 {
+		p, err := l.svcs[1].Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("e", i), "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, p)
+	}
+	l.sequencing.mu.Unlock()
+	for i, p := range sent {
+		if r := p.Wait(t.Context(), Integrated); r.Err != nil || r.Index != uint64(i) {
+			t.Errorf("event %d: %+v", i, r)
+		}
+	}
+	if n := batches.Load(); n != 1 {
+		t.Errorf("%d batches", n)
+	}
+}
+
+// countedAppends is a tree that counts its batches.
+type countedAppends struct {
+	tree.Tree
+	n *atomic.Int32
+}
+
+func (c countedAppends) Append(ctx context.Context, leaves []tree.Leaf) error {
+	c.n.Add(1)
+	return c.Tree.Append(ctx, leaves)
 }
 
 // deadPublisher is a store that takes no publication while dead.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ func newPair(t *testing.T, where ...string) *pair {
 type mysqlPair struct {
 	*pair
 	db       *mariadbtest.Server
+	admin    *sql.DB
 	database string
 	proxy    *proxy // between the servers and the database
 }
@@ -67,6 +69,7 @@ type mysqlPair struct {
 func newMySQLPair(t *testing.T) *mysqlPair {
 	t.Helper()
 	p := &mysqlPair{db: mariadbtest.Start(t)}
+	p.admin = p.db.Root(t, "")
 	p.proxy = newProxy(t, p.db.Addr())
 	where, database := onMySQL(t, p.db)
 	for i := range where {
@@ -280,10 +283,10 @@ func pause(t *testing.T, s *server, long time.Duration) {
 	}
 }
 
-// cutConnections ends all connections to the database.
+// cutConnections ends all connections to the database but the one by which it does.
 func (p *mysqlPair) cutConnections(t *testing.T) {
 	t.Helper()
-	rows, err := p.db.Root(t, "").QueryContext(t.Context(), "SELECT id FROM information_schema.processlist WHERE db = ?", p.database)
+	rows, err := p.admin.QueryContext(t.Context(), "SELECT id FROM information_schema.processlist WHERE db = ?", p.database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +302,7 @@ func (p *mysqlPair) cutConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range kills {
-		_, _ = p.db.Root(t, "").ExecContext(t.Context(), k) // it may have ended
+		_, _ = p.admin.ExecContext(t.Context(), k) // it may have ended
 	}
 }
 

@@ -36,8 +36,9 @@ type Lock struct {
 // ErrLockLost: the lock had been lost before it was released.
 var ErrLockLost = errors.New("the database's lock was lost")
 
-// waitPiece is how long one statement waits for the lock.
-const waitPiece = time.Second
+// waitPiece is how long one statement waits for the lock: the server notices only then that
+// who waits is gone.
+const waitPiece = 250 * time.Millisecond
 
 // NewLock returns the lock of this kind of the database. A holder that keeps it for longer
 // than patience while this one waits is robbed of it: its connection is killed. It may hang,
