@@ -2,7 +2,7 @@
 # Measures a log in a database on this machine, and prints a Markdown table: the part of
 # docs/performance.md that is about that. MariaDB with durable settings, Trillian's programs, the
 # servers and the load share the machine's cores; all of it is started by cluster.sh, talks to
-# loopback only, and is removed at the end. Takes about four minutes.
+# loopback only, and is removed at the end. Takes about five minutes.
 #
 # usage: deployment/bench_database.sh [DURATION]    (of each run; 10s)
 set -euo pipefail
@@ -65,14 +65,30 @@ measure() {
 	row "$1: 50 events/s asked for, to a verified receipt" "$(verified)"
 }
 
-# both URL URL: the same load, half of it at each of two servers.
+# both FIRST SECOND CLIENTS BATCH: a load, half of its clients at each of two servers; $sum is
+# what both accepted.
 both() {
-	(load "$2" --clients 4 --batch 100 && rate) >"$work/second.rate" &
+	(load "$2" --clients "$(($3 / 2))" --batch "$4" && rate) >"$work/second.rate" &
 	local other=$!
-	load "$1" --clients 4 --batch 100
-	first=$(rate)
+	load "$1" --clients "$(($3 / 2))" --batch "$4"
+	sum=$(rate)
 	wait "$other"
-	second=$(<"$work/second.rate")
+	sum=$((sum + $(<"$work/second.rate")))
+}
+
+# share WHAT FIRST SECOND CLIENTS BATCH compares two servers with one. A log becomes slower as
+# it grows: one, two, one, two, one.
+share() {
+	local one two=0 n=1
+	load "$2" --clients "$4" --batch "$5"
+	one=$(rate)
+	for _ in 1 2; do
+		both "$2" "$3" "$4" "$5"
+		two=$((two + sum))
+		load "$2" --clients "$4" --batch "$5"
+		one=$((one + $(rate))) n=$((n + 1))
+	done
+	row "$1" "$((two / (n - 1)))/s, $(times "$((two * n))" "$((one * (n - 1)))") of one's $((one / n))/s"
 }
 
 times() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
@@ -88,6 +104,12 @@ new_log() {
 	log=$work/$name
 	where=("--mysql-dsn=prooftrail@tcp($(<"$cluster/mariadb/addr"))/$name" "--mysql-password-file=$cluster/mariadb/prooftrail.password" "$@")
 	"$PROOFTRAIL" init --data "$log" --origin "example.com/$name" "${where[@]}" >"$work/init.out" 2>&1
+}
+
+# serve_second serves $log once more, with an anchor of its own.
+serve_second() {
+	"$PROOFTRAIL" anchor --data "$log" --anchor "$log.second.anchor" "${where[@]}" 2>/dev/null
+	serve --anchor "$log.second.anchor" "${where[@]}"
 }
 
 go build -o "$work/" ./cmd/prooftrail
@@ -110,14 +132,21 @@ first_url=$url
 measure mysql "$first_url"
 row "mysql over QueueLeaf" "$(times "$batches" "$queued") with 100 events a request, $(times "$singles" "$queued") with one"
 load "$first_url" --clients 8 --batch 100
-one=$(rate)
-"$PROOFTRAIL" anchor --data "$log" --anchor "$work/second.anchor" "${where[@]}" 2>/dev/null
-serve --anchor "$work/second.anchor" "${where[@]}"
+alone=$(rate)
+serve_second
 load "$first_url" --clients 8 --batch 100
-row "mysql: a second server that gets no load" "$(times "$(rate)" "$one") of one"
-both "$first_url" "$url"
-row "mysql: two servers with half the load each" "$(times "$((first + second))" "$one") of one"
+row "mysql: a second server that gets no load" "$(times "$(rate)" "$alone") of one"
 stop_servers
+
+for batch in 100 1; do
+	new_log "bench_two_$batch" --storage=mysql
+	serve "${where[@]}"
+	first_url=$url
+	serve_second
+	clients=$((batch == 1 ? 64 : 8))
+	share "mysql: two servers with half of $clients clients each, $batch a request" "$first_url" "$url" "$clients" "$batch"
+	stop_servers
+done
 
 new_log bench_trillian --storage=trillian "--trillian=$(<"$cluster/server-1/addr")" "--trillian-ca=$cluster/tls/ca.crt"
 serve "${where[@]}"

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
-	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
 // errUnmarked: leaves are stored that this log didn't sequence.
@@ -79,36 +78,6 @@ func (s *Service) readLeaves(ctx context.Context, tail *tailReader, first uint64
 		leaves[i] = pubstore.LeafID{Hash: leafHashOf(l.Value), Identity: l.IdentityHash}
 	}
 	return leaves, nil
-}
-
-// tailReader reads what is stored past the head, many leaves at once: a log server gives them
-// only together with all that is between the root and them.
-type tailReader struct {
-	tree   tree.Tree
-	first  uint64
-	leaves []tree.Leaf
-	ended  bool // no leaf was stored behind them
-}
-
-// tailLeaves is how many leaves a tailReader asks for.
-const tailLeaves = 20_000
-
-// read returns up to count leaves from first on; fewer, or none, if the end comes first.
-func (r *tailReader) read(ctx context.Context, first uint64, count int) ([]tree.Leaf, error) {
-	var held []tree.Leaf
-	if at := first - r.first; first >= r.first && at < uint64(len(r.leaves)) {
-		held = r.leaves[at:]
-	}
-	atEnd := r.ended && first == r.first+uint64(len(r.leaves))
-	if len(held) < count && !atEnd {
-		var err error
-		ask := max(count, tailLeaves)
-		if held, err = r.tree.Leaves(ctx, first, ask); err != nil {
-			return nil, err
-		}
-		r.first, r.leaves, r.ended = first, held, len(held) < ask
-	}
-	return held[:min(len(held), count)], nil
 }
 
 // publishedByOthers returns errOthers if another process has published the entry

@@ -240,8 +240,11 @@ func (m *migration) openSource(ctx context.Context) error {
 }
 
 func (m *migration) recoverSource(ctx context.Context, p parts) error {
-	if p.sequencing != nil {
-		if held, err := p.sequencing.Held(ctx); err != nil || held {
+	for _, t := range []turns{p.sequencing, p.publishing} {
+		if t == nil {
+			continue
+		}
+		if held, err := t.Held(ctx); err != nil || held {
 			return errors.Join(err, inUseIf(held))
 		}
 	}

@@ -24,9 +24,6 @@ type publisher struct {
 	drop      []pubstore.Mark // of the batches that the signed head covers: dropped with the next one
 }
 
-// readBack is how many leaves are read from the tree at once.
-const readBack = 1000
-
 // retryPause is how long the publisher waits after storage failed.
 const retryPause = 100 * time.Millisecond
 
@@ -92,6 +89,19 @@ func (s *Service) nextStep() (size uint64, ok bool) {
 	return size, ok
 }
 
+// knownUpTo returns the end of the last batch that this process knows and a tree of size
+// covers.
+func (s *Service) knownUpTo(size uint64) (end uint64) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	for _, b := range s.batches {
+		if b.end() <= size {
+			end = b.end()
+		}
+	}
+	return end
+}
+
 // publish moves the head to at least size: integrate, read back, recompute,
 // compare, write, anchor, sign. See the crash table in the package comment.
 func (s *Service) publish(ctx context.Context, size uint64) error {
@@ -123,7 +133,7 @@ func (s *Service) publishInTurn(ctx context.Context, size uint64) error {
 	if err != nil {
 		return err
 	}
-	if !s.shared() {
+	if size = s.knownUpTo(root.Size); !s.shared() {
 		size = root.Size // whatever is there: what this process didn't sequence nobody did
 	}
 	began := time.Now()
@@ -198,20 +208,6 @@ func (s *Service) settle(ctx context.Context, st *step) error {
 		stored.Size, stored.Root), errRoot)
 }
 
-// step is a publication in the making.
-type step struct {
-	pub    pubstore.Publication
-	ours   bool // not one that another process has made
-	folded *compact.Range
-	nodes  []node // all new complete nodes, in the order they arose
-	hashes []verifier.Hash
-}
-
-type node struct {
-	id   compact.NodeID
-	hash []byte
-}
-
 // settled returns the published head and our account of its tree, once it is known what became
 // of the publication before.
 func (s *Service) settled(ctx context.Context) (pubstore.Head, *compact.Range, error) {
@@ -242,131 +238,10 @@ func (s *Service) readBackTo(ctx context.Context, folded *compact.Range, root tr
 	return st, nil
 }
 
-// extend makes the step from what old covers to size, which Trillian's root covers: it reads
-// the leaves in between back, folds their hashes into our own compact range, and compares.
-// What lies between size and the root is read for the comparison only. A tree that
-// is wrong is a *Fault. The step's head is the caller's to seal.
-func extend(ctx context.Context, t tree.Tree, old *compact.Range, root tree.Root, size uint64) (*step, error) {
-	wrong := func(format string, args ...any) error {
-		return &Fault{Reason: fmt.Sprintf(format, args...), Err: errRoot}
-	}
-	if root.Size <= old.End() || root.Size < size {
-		return nil, wrong("Trillian's tree has %d entries, but %d are published", root.Size, old.End())
-	}
-	folded, err := cloneRange(old)
-	if err != nil {
-		return nil, fmt.Errorf("recompute the root: %w", err)
-	}
-	st := &step{folded: folded}
-	all := folded // of the root's leaves
-	for next := old.End(); next < root.Size; {
-		leaves, err := t.Leaves(ctx, next, int(min(readBack, root.Size-next)))
-		if err != nil {
-			return nil, fmt.Errorf("read back entries from %d: %w", next, err)
-		}
-		if len(leaves) == 0 {
-			return nil, wrong("Trillian's tree has %d entries, but entry %d can't be read back", root.Size, next)
-		}
-		n := min(uint64(len(leaves)), size-min(size, next))
-		if err := st.add(leaves[:n]); err != nil {
-			return nil, fmt.Errorf("recompute the root: %w", err)
-		}
-		if n < uint64(len(leaves)) {
-			if all, err = foldBehind(st, all, leaves[n:]); err != nil {
-				return nil, fmt.Errorf("recompute the root: %w", err)
-			}
-		}
-		next += uint64(len(leaves))
-	}
-	got, err := rootOf(all)
-	if err != nil {
-		return nil, fmt.Errorf("recompute the root: %w", err)
-	}
-	if got != root.Hash {
-		return nil, wrong("at size %d Trillian's root is %x, but its leaves make %x", root.Size, root.Hash, got)
-	}
-	st.pub.Head.Size = st.folded.End()
-	if st.pub.Head.Root, err = rootOf(st.folded); err != nil {
-		return nil, fmt.Errorf("recompute the root: %w", err)
-	}
-	st.tiles()
-	return st, nil
-}
-
-// foldBehind folds leaves behind the step's into all, which is the step's own range at first.
-func foldBehind(st *step, all *compact.Range, leaves []tree.Leaf) (*compact.Range, error) {
-	if all == st.folded {
-		var err error
-		if all, err = cloneRange(st.folded); err != nil {
-			return nil, err
-		}
-	}
-	for _, l := range leaves {
-		if l.Index != all.End() {
-			return nil, fmt.Errorf("read back entry %d where %d was due", l.Index, all.End())
-		}
-		h := leafHashOf(l.Value)
-		if err := all.Append(h[:], nil); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
 // errOthers: the tree has entries that this process hasn't read back yet.
 var errOthers = errors.New("another process has stored entries")
 
 var errRoot = errors.New("the stored tree is wrong")
-
-// cloneRange copies a compact range; folding into the copy leaves the account of
-// the published tree alone until the head has moved.
-func cloneRange(r *compact.Range) (*compact.Range, error) {
-	return rangeFactory.NewRange(0, r.End(), append([][]byte(nil), r.Hashes()...))
-}
-
-// add folds leaves in, and collects their entries and identities.
-func (st *step) add(leaves []tree.Leaf) error {
-	visit := func(id compact.NodeID, hash []byte) { st.nodes = append(st.nodes, node{id, hash}) }
-	for _, l := range leaves {
-		if l.Index != st.folded.End() {
-			return fmt.Errorf("read back entry %d where %d was due", l.Index, st.folded.End())
-		}
-		h := leafHashOf(l.Value)
-		if err := st.folded.Append(h[:], visit); err != nil {
-			return err
-		}
-		st.hashes = append(st.hashes, h)
-		st.pub.IDs = append(st.pub.IDs, pubstore.ID{Hash: l.IdentityHash, Index: l.Index})
-		n := l.Index / tileWidth
-		if k := len(st.pub.Bundles); k == 0 || st.pub.Bundles[k-1].N != n {
-			st.pub.Bundles = append(st.pub.Bundles, pubstore.TileAppend{N: n, Width: int(l.Index % tileWidth)})
-		}
-		b := &st.pub.Bundles[len(st.pub.Bundles)-1]
-		b.Data = append(b.Data, byte(len(l.Value)>>8), byte(len(l.Value)))
-		b.Data = append(b.Data, l.Value...)
-	}
-	return nil
-}
-
-// tiles turns the new nodes into what they add to the tiles. A tile's hashes are
-// the complete nodes of every eighth level.
-func (st *step) tiles() {
-	last := map[uint]int{} // level of nodes -> index of its newest tile in pub.Tiles
-	for _, nd := range st.nodes {
-		if nd.id.Level%tileHeight != 0 {
-			continue
-		}
-		n := nd.id.Index / tileWidth
-		k, ok := last[nd.id.Level]
-		if !ok || st.pub.Tiles[k].N != n {
-			k = len(st.pub.Tiles)
-			last[nd.id.Level] = k
-			st.pub.Tiles = append(st.pub.Tiles, pubstore.TileAppend{
-				Level: int(nd.id.Level / tileHeight), N: n, Width: int(nd.id.Index % tileWidth)})
-		}
-		st.pub.Tiles[k].Data = append(st.pub.Tiles[k].Data, nd.hash...)
-	}
-}
 
 // sameAsSequenced compares what was read back with what the sequencer answered
 // for, or recovery found marked: a leaf that has changed since, or one more, must
@@ -450,6 +325,10 @@ func (s *Service) sign(ctx context.Context, h pubstore.Head) (*publishedHead, er
 func (s *Service) answer(p *publishedHead, ours bool) {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
+	s.answerLocked(p, ours)
+}
+
+func (s *Service) answerLocked(p *publishedHead, ours bool) {
 	if ours { // what was to be dropped before, it dropped
 		s.fold.drop = nil
 	}

@@ -19,16 +19,60 @@ import (
 // goroutines do. What is wrong with the log makes it refuse (see [Fault]); what
 // only can't be read now is an error.
 func (s *Service) recover(ctx context.Context) error {
+	if err := s.whileNobodyPublishes(ctx, s.recoverHead); err != nil {
+		return err
+	}
+	if s.refuses() { // it opens all the same, and says why
+		return nil
+	}
+	head := s.published.Load().head
+	if err := s.store.DropMarks(ctx, head.Size); err != nil {
+		return err
+	}
+	if _, err := s.marksAt(ctx, head.Size); err != nil { // though no leaf may be stored there
+		return s.asRefusal(err)
+	}
+	return s.asRefusal(s.publishAtStart(ctx))
+}
+
+// recoverHead checks what is published, and signs the head. Where another process that
+// has lost its turn moves the head meanwhile, what was read is of no one moment: it is read
+// again.
+func (s *Service) recoverHead(ctx context.Context) error {
+	before := s.fault.Load()
+	for {
+		stored, err := s.checkPublished(ctx)
+		if s.published.Load() == nil {
+			return err // not read at all
+		}
+		err = s.asRefusal(err)
+		if err != nil || s.fault.Load() == before || !s.shared() {
+			return err
+		}
+		now, err := s.store.Head(ctx)
+		if err != nil {
+			return err
+		}
+		if moved := now.Size > stored.Size && s.parts.keys.checkHead(now) == nil; !moved {
+			return nil
+		}
+		s.log.Warn("the head has moved meanwhile: checking again", "from", stored.Size, "to", now.Size)
+		s.fault.Store(before)
+		s.cfg.Metrics.refusing.Set(0)
+	}
+}
+
+// checkPublished returns the head that it has read.
+func (s *Service) checkPublished(ctx context.Context) (stored pubstore.SealedHead, err error) {
 	// First: the head may move in between, and the anchor after it.
 	anchored, anchorErr := s.parts.anchor.Load(ctx)
-	stored, err := s.store.Head(ctx)
-	if err != nil {
-		return err
+	if stored, err = s.store.Head(ctx); err != nil {
+		return stored, err
 	}
 	head := stored.Head
 	kept, err := s.store.Checkpoint(ctx)
 	if err != nil && !errors.Is(err, pubstore.ErrNotFound) {
-		return err
+		return stored, err
 	}
 	if !s.signedByUs(kept) {
 		kept = nil
@@ -40,44 +84,35 @@ func (s *Service) recover(ctx context.Context) error {
 	s.cfg.Metrics.stored.Set(float64(head.Size))
 
 	if err := s.parts.keys.checkHead(stored); err != nil {
-		return s.asRefusal(s.refuse(err.Error()+": somebody wrote to the database", err))
+		return stored, s.refuse(err.Error()+": somebody wrote to the database", err)
 	}
 	if anchorErr == nil && anchored.Size > head.Size { // before the hold, which may be an older copy's too
-		return s.asRefusal(s.olderCopy(head.Size, anchored.Size, "anchor"))
+		return stored, s.olderCopy(head.Size, anchored.Size, "anchor")
 	}
 	if err := s.checkHold(stored); err != nil {
-		return s.asRefusal(err)
+		return stored, err
 	}
 	if err := s.checkHead(ctx, head); err != nil {
-		return s.asRefusal(err)
+		return stored, err
 	}
 	if err := s.checkAnchor(ctx, head, anchored, anchorErr); err != nil {
-		return s.asRefusal(err)
+		return stored, err
 	}
 	if err := checkEdge(ctx, s.store, head.Size); err != nil {
-		return s.asRefusal(s.damaged(head.Size, err))
+		return stored, s.damaged(head.Size, err)
 	}
 	if err := s.checkTree(ctx, head); err != nil {
-		return s.asRefusal(err)
+		return stored, err
 	}
 	if err := s.refusing(); err != nil { // for what was found before
-		return s.asRefusal(err)
+		return stored, err
 	}
 	// The head may have been written and not signed: it is signed now. It may
 	// have been replayed from a write-ahead log that was never synced: sync.
 	if err := s.store.Sync(ctx); err != nil {
-		return err
+		return stored, err
 	}
-	if err := s.announceHead(ctx, &step{pub: pubstore.Publication{Head: stored}, folded: s.fold.folded}); err != nil {
-		return s.asRefusal(err)
-	}
-	if err := s.store.DropMarks(ctx, head.Size); err != nil {
-		return err
-	}
-	if _, err := s.marksAt(ctx, head.Size); err != nil { // though no leaf may be stored there
-		return s.asRefusal(err)
-	}
-	return s.asRefusal(s.publishAtStart(ctx))
+	return stored, s.announceHead(ctx, &step{pub: pubstore.Publication{Head: stored}, folded: s.fold.folded})
 }
 
 // signersPatience is how long a start waits for the signers of a cluster. Where they take

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
 	"time"
 
@@ -52,6 +51,7 @@ func (s *Service) sequenceAll(ctx context.Context) {
 	for first, open := s.first(ctx); ; first, open = s.first(ctx) {
 		for first != nil {
 			first, open = s.sequence(ctx, first)
+			s.publishAdopted()
 			s.yield(ctx)
 		}
 		if !open {
@@ -87,6 +87,7 @@ const probeEvery = time.Second
 
 // first waits for an event; nil when the queue is closed, or something else was done.
 func (s *Service) first(ctx context.Context) (p *Pending, open bool) {
+	s.publishAdopted()
 	if s.hasTurn && s.drained() && len(s.queue) == 0 {
 		s.endTurn(ctx)
 	}
@@ -180,7 +181,6 @@ func (s *Service) sequence(ctx context.Context, first *Pending) (next *Pending, 
 			w.failing = began
 		}
 	})
-	s.publishAdopted()
 	s.brake(ctx, err)
 	return next, open
 }
@@ -398,77 +398,10 @@ func (s *Service) write(ctx context.Context, w *work) error {
 	return err
 }
 
-// resync reads back what is stored past what this process knows of and makes it batches
-// to publish, so that nothing stored is lost, written again or answered wrongly.
-func (s *Service) resync(ctx context.Context) error {
-	if s.shared() {
-		if err := s.followHead(ctx); err != nil {
-			return err
-		}
-	}
-	return s.readTail(ctx)
-}
-
-// readTail is resync from the head that is known.
-func (s *Service) readTail(ctx context.Context) error {
-	for tried := 0; ; tried++ {
-		err := s.readTailOnce(ctx)
-		if !errors.Is(err, errOthers) || tried == maxMeetings {
-			return err
-		}
-		if err := s.followHead(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// readTailOnce returns errOthers if another process has published meanwhile what is read.
-func (s *Service) readTailOnce(ctx context.Context) error {
-	s.pendingMu.Lock()
-	s.next = s.published.Load().head.Size
-	if n := len(s.batches); n > 0 {
-		s.next = max(s.next, s.batches[n-1].end())
-	}
-	s.pendingMu.Unlock()
-	level := slog.LevelInfo
-	if s.shared() {
-		level = slog.LevelDebug // they may be published any moment, by who has stored them
-	}
-	tail := &tailReader{tree: s.tree}
-	for {
-		b, err := s.readBatch(ctx, tail, s.next)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			break
-		}
-		s.log.Log(ctx, level, "found entries that were stored and not published", "first", b.first, "count", len(b.leaves))
-		s.adopt(b)
-		s.next = b.end()
-	}
-	s.unsure = false
-	return nil
-}
-
-// adopt takes a recovered batch in as if it had just been written. Who has stored it may be
-// about to publish it: the publisher is woken when the sequencer has stored its own, or has
-// nothing to store.
-func (s *Service) adopt(b *batch) {
-	s.pendingMu.Lock()
-	for i, l := range b.leaves {
-		s.inflight[l.Identity] = inflight{index: b.first + uint64(i), leafHash: l.Hash, batch: b}
-	}
-	s.batches = append(s.batches, b)
-	s.pendingMu.Unlock()
-	s.stored(b)
-	s.adopted = true
-}
-
 // handOver gives a stored batch to the publisher.
 func (s *Service) handOver(b *batch) {
 	s.pendingMu.Lock()
-	s.batches = append(s.batches, b)
+	s.appendLocked(b)
 	s.pendingMu.Unlock()
 	s.stored(b)
 	s.wakePublisher()

@@ -22,6 +22,9 @@ type turns interface {
 	Held(ctx context.Context) (bool, error)
 	// Wanted reports whether another process waits for the turn.
 	Wanted(ctx context.Context) (bool, error)
+	// Yield ends the turn if another process waits for it, and reports whether it did; an
+	// error means that it had been lost.
+	Yield(ctx context.Context) (yielded bool, err error)
 	// Release ends the turn; an error means that it had been lost.
 	Release(ctx context.Context) error
 	// Close releases what the turns hold, a turn too.
@@ -132,6 +135,18 @@ func (s *Service) release(ctx context.Context, t turns, at string) {
 // inTurn publishes by f in this process's turn at publishing, from the head that is stored
 // then.
 func (s *Service) inTurn(ctx context.Context, f func(context.Context) error) error {
+	return s.whileNobodyPublishes(ctx, func(ctx context.Context) error {
+		if s.shared() {
+			if err := s.followHead(ctx); err != nil {
+				return err
+			}
+		}
+		return f(ctx)
+	})
+}
+
+// whileNobodyPublishes calls f in this process's turn at publishing.
+func (s *Service) whileNobodyPublishes(ctx context.Context, f func(context.Context) error) error {
 	if !s.shared() {
 		return f(ctx)
 	}
@@ -143,9 +158,6 @@ func (s *Service) inTurn(ctx context.Context, f func(context.Context) error) err
 	}
 	defer s.release(ctx, s.parts.publishing, "publishing")
 	s.cfg.Metrics.since("publish_turn", began)
-	if err := s.followHead(ctx); err != nil {
-		return err
-	}
 	return f(ctx)
 }
 
@@ -155,10 +167,11 @@ func (s *Service) yield(ctx context.Context) {
 	if !s.hasTurn {
 		return
 	}
-	if wanted, err := s.parts.sequencing.Wanted(ctx); err == nil && !wanted {
-		return
+	yielded, err := s.parts.sequencing.Yield(ctx)
+	if err != nil {
+		s.log.Warn("the turn was lost before it ended", "at", "sequencing", "error", err)
 	}
-	s.endTurn(ctx)
+	s.hasTurn = !yielded && err == nil
 }
 
 // drained reports whether all that is stored is published.
@@ -190,7 +203,6 @@ func (s *Service) catchUp(ctx context.Context) {
 	default:
 		err = s.beginTurn(ctx)
 	}
-	s.publishAdopted()
 	err = s.refuseDamage(err)
 	if err != nil {
 		s.log.Error("taking in what other processes stored failed", "error", err)
@@ -200,15 +212,19 @@ func (s *Service) catchUp(ctx context.Context) {
 // followHead reads the stored head and, where another process has moved it, goes on
 // from there.
 func (s *Service) followHead(ctx context.Context) error {
+	known := s.published.Load()
 	stored, err := s.store.Head(ctx)
-	if err == nil && stored.Head == s.published.Load().head && stored.Hold == "" {
+	if err == nil && stored.Head == known.head && stored.Hold == "" {
 		return nil // without waiting for the publisher
 	}
 	if err := s.headMu.lock(ctx); err != nil {
 		return err
 	}
 	defer s.headMu.unlock()
-	return s.followHeadLocked(ctx)
+	if err != nil || s.published.Load() != known { // by this process's publisher, meanwhile
+		return s.followHeadLocked(ctx)
+	}
+	return s.followTo(ctx, stored)
 }
 
 // ctxMutex is a lock that is waited for no longer than a context says.
@@ -230,6 +246,12 @@ func (s *Service) followHeadLocked(ctx context.Context) error {
 	if err != nil {
 		return s.refuseDamage(err)
 	}
+	return s.followTo(ctx, stored)
+}
+
+// followTo goes on from a head that was stored since the published one. The caller holds
+// headMu.
+func (s *Service) followTo(ctx context.Context, stored pubstore.SealedHead) error {
 	cur := s.published.Load().head
 	if stored.Head == cur && stored.Hold == "" {
 		return nil
@@ -246,12 +268,17 @@ func (s *Service) followHeadLocked(ctx context.Context) error {
 	if stored.Size == cur.Size {
 		return s.olderCopy(stored.Size, cur.Size, "by this process")
 	}
+	unsettled := s.fold.unsettled
+	if unsettled != nil && stored == unsettled.pub.Head {
+		return s.settle(ctx, unsettled)
+	}
 	folded, err := s.checkMoved(ctx, cur, stored.Head)
 	if err != nil {
 		return err
 	}
 	s.fold.unsettled = nil
-	st := &step{pub: pubstore.Publication{Head: stored}, folded: folded}
+	// Of a publication before it that may have been ours the marks are ours to drop.
+	st := &step{pub: pubstore.Publication{Head: stored}, folded: folded, ours: unsettled != nil}
 	for i, id := range compact.RangeNodes(0, stored.Size, nil) {
 		st.nodes = append(st.nodes, node{id, folded.Hashes()[i]})
 	}

@@ -41,6 +41,13 @@ func (l *localTurns) Held(context.Context) (bool, error) { return false, nil }
 
 func (l *localTurns) Wanted(context.Context) (bool, error) { return l.waiting.Load() > 0, nil }
 
+func (l *localTurns) Yield(ctx context.Context) (bool, error) {
+	if l.waiting.Load() == 0 {
+		return false, nil
+	}
+	return true, l.Release(ctx)
+}
+
 func (l *localTurns) Release(context.Context) error {
 	if !l.held {
 		return errors.New("lost")
@@ -73,6 +80,7 @@ func turnsOf(p *parts, sequencing, publishing *localLock, lossy bool) {
 // its own turns and opens the anchor for itself.
 type several struct {
 	*testLog
+	shared                 parts
 	sequencing, publishing localLock
 
 	svcs  []*Service
@@ -83,36 +91,44 @@ type several struct {
 func openSeveral(t *testing.T, n int, lossy bool, change func(i int, p *parts)) *several {
 	t.Helper()
 	l := &several{testLog: newTestLog(t)}
-	cfg, err := l.cfg.withDefaults()
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared, err := openParts(t.Context(), cfg)
-	if err != nil {
+	var err error
+	if l.shared, err = openParts(t.Context(), l.defaults()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		l.close()
-		if err := shared.closeAll(); err != nil {
+		if err := l.shared.closeAll(); err != nil {
 			t.Error(err)
 		}
 	})
 	for i := range n {
-		p := shared
-		p.tree, p.close, p.deferSync = openTree{p.tree}, nil, true
-		turnsOf(&p, &l.sequencing, &l.publishing, lossy)
+		p := l.more(lossy, func(p *parts) {
+			if change != nil {
+				change(i, p)
+			}
+		})
 		l.turns = append(l.turns, p.sequencing.(*localTurns))
-		p.anchor = must(openAnchor(vfs.Default, cfg.Anchor, l.vkey, true))
-		if change != nil {
-			change(i, &p)
-		}
-		s, err := open(t.Context(), cfg, p)
+		s, err := open(t.Context(), l.defaults(), p)
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.svcs = append(l.svcs, s)
 	}
 	return l
+}
+
+func (l *several) defaults() Config { return must(l.cfg.withDefaults()) }
+
+// more returns the parts of one more service.
+func (l *several) more(lossy bool, change func(p *parts)) parts {
+	p := l.shared
+	p.tree, p.close, p.deferSync = openTree{p.tree}, nil, true
+	turnsOf(&p, &l.sequencing, &l.publishing, lossy)
+	p.anchor = must(openAnchor(vfs.Default, l.defaults().Anchor, l.vkey, true))
+	if change != nil {
+		change(&p)
+	}
+	return p
 }
 
 // openTree is a tree that outlives who closes it.

@@ -36,9 +36,9 @@ type Lock struct {
 // ErrLockLost: the lock had been lost before it was released.
 var ErrLockLost = errors.New("the database's lock was lost")
 
-// waitPiece is how long one statement waits for the lock: the server notices only then that
-// who waits is gone.
-const waitPiece = 250 * time.Millisecond
+// waitPiece is how long one statement waits for the lock: whole seconds, for MySQL takes no
+// other.
+const waitPiece = time.Second
 
 // NewLock returns the lock of this kind of the database. A holder that keeps it for longer
 // than patience while this one waits is robbed of it: its connection is killed. It may hang,
@@ -103,16 +103,17 @@ func (l *Lock) Acquire(ctx context.Context) (now time.Time, err error) {
 }
 
 func (l *Lock) acquire(ctx context.Context, conn *sql.Conn) (now time.Time, err error) {
-	// Nobody holds it, mostly: one round trip.
-	const atOnce = "SELECT IF(GET_LOCK(?,0) = 1, 2*GET_LOCK(?,0) + RELEASE_LOCK(?), 0), " + clockSQL
+	// Nobody holds it, mostly: one round trip. Who has only come through the turnstile stays
+	// there.
+	const atOnce = "SELECT IF(GET_LOCK(?,0) = 1, IF(GET_LOCK(?,0) = 1, 1 + RELEASE_LOCK(?), 1), 0), " + clockSQL
 	var got, micros sql.NullInt64
 	if err := conn.QueryRowContext(ctx, atOnce, l.turnstile, l.name, l.turnstile).Scan(&got, &micros); err != nil {
 		return now, err
 	}
-	if got.Int64 == 3 {
+	if got.Int64 == 2 {
 		return time.UnixMicro(micros.Int64), nil
 	}
-	for next := (sql.NullInt64{}); next.Int64 != 1; {
+	for next := got; next.Int64 != 1; {
 		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?,?)", l.turnstile, waitPiece.Seconds()).Scan(&next); err != nil {
 			return now, err
 		}
@@ -120,31 +121,28 @@ func (l *Lock) acquire(ctx context.Context, conn *sql.Conn) (now time.Time, err 
 			return now, err
 		}
 	}
-	if err := l.wait(ctx, conn); err != nil {
-		return now, err
-	}
-	err = conn.QueryRowContext(ctx, "SELECT RELEASE_LOCK(?), "+clockSQL, l.turnstile).Scan(&got, &micros)
-	return time.UnixMicro(micros.Int64), err
+	return l.wait(ctx, conn)
 }
 
 // clockSQL is the server's clock in microseconds, not that of the statement's beginning.
 const clockSQL = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 
-// wait waits for the lock, first in the row.
-func (l *Lock) wait(ctx context.Context, conn *sql.Conn) error {
+// wait waits for the lock, first in the row, and opens the turnstile for the next one.
+func (l *Lock) wait(ctx context.Context, conn *sql.Conn) (now time.Time, err error) {
+	const wait = "SELECT IF(GET_LOCK(?,?) = 1, 1 + RELEASE_LOCK(?), 0), IS_USED_LOCK(?), " + clockSQL
 	var robbed, seen sql.NullInt64
 	var since time.Time
 	for {
-		var got, holder sql.NullInt64
-		err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?,?), IS_USED_LOCK(?)", l.name, min(waitPiece, l.patience).Seconds(), l.name).Scan(&got, &holder)
+		var got, holder, micros sql.NullInt64
+		err := conn.QueryRowContext(ctx, wait, l.name, min(waitPiece, l.patience).Seconds(), l.turnstile, l.name).Scan(&got, &holder, &micros)
 		if err != nil {
-			return err
+			return now, err
 		}
-		if got.Int64 == 1 {
-			return nil
+		if got.Int64 == 2 {
+			return time.UnixMicro(micros.Int64), nil
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return now, err
 		}
 		if !holder.Valid {
 			continue
@@ -155,7 +153,7 @@ func (l *Lock) wait(ctx context.Context, conn *sql.Conn) error {
 		if time.Since(since) >= l.patience && robbed != holder {
 			robbed = holder
 			if _, err := conn.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", holder.Int64)); err != nil && !isGone(err) {
-				return fmt.Errorf("end connection %d, which has kept it for %s: %w", holder.Int64, l.patience, err)
+				return now, fmt.Errorf("end connection %d, which has kept it for %s: %w", holder.Int64, l.patience, err)
 			}
 		}
 	}
@@ -194,6 +192,24 @@ func (l *Lock) Held(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("ask who has the database's lock: %w", err)
 	}
 	return holder.Valid && holder.Int64 != own, nil
+}
+
+// Yield lets go of the lock if another process waits for it, and reports whether it did.
+// ErrLockLost as Release.
+func (l *Lock) Yield(ctx context.Context) (yielded bool, _ error) {
+	conn, err := l.connect(ctx)
+	if err != nil {
+		return false, fmt.Errorf("yield the database's lock: %w", err)
+	}
+	var released sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT IF(IS_USED_LOCK(?) IS NULL, -1, COALESCE(RELEASE_LOCK(?), 0))", l.turnstile, l.name).Scan(&released); err != nil {
+		l.drop()
+		return true, fmt.Errorf("yield the database's lock: %w: %w", ErrLockLost, err)
+	}
+	if released.Int64 == 0 {
+		return true, fmt.Errorf("yield the database's lock: %w", ErrLockLost)
+	}
+	return released.Int64 == 1, nil
 }
 
 // Release lets go of the lock. ErrLockLost if it wasn't held any more.

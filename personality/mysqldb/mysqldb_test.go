@@ -409,6 +409,56 @@ func TestLockWanted(t *testing.T) {
 	}
 }
 
+// A lock is yielded to who waits, and kept while nobody does; one that was lost is told.
+func TestLockYield(t *testing.T) {
+	db, _ := open(t)
+	a, b := NewLock(db, "test", time.Minute), NewLock(db, "test", time.Minute)
+	defer a.Close()
+	defer b.Close()
+	if _, err := a.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if yielded, err := a.Yield(t.Context()); yielded || err != nil {
+		t.Fatalf("nobody waits: %t, %v", yielded, err)
+	}
+	got := make(chan error)
+	go func() { _, err := b.Acquire(t.Context()); got <- err }()
+	for began := time.Now(); ; <-time.After(time.Millisecond) {
+		yielded, err := a.Yield(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if yielded {
+			break
+		}
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("it isn't yielded")
+		}
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	if held, err := a.Held(t.Context()); !held || err != nil {
+		t.Errorf("the other has it: %t, %v", held, err)
+	}
+	go func() { _, err := NewLock(db, "test", time.Minute).Acquire(t.Context()); got <- err }()
+	for wanted := false; !wanted; {
+		var err error
+		if wanted, err = a.Wanted(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Yield(t.Context()); !errors.Is(err, ErrLockLost) {
+		t.Errorf("yield of what isn't held: %v", err)
+	}
+	if err := b.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
+
 // A holder whose connection ends has lost the lock, and is told so; it can have it again.
 func TestLockLost(t *testing.T) {
 	db, _ := open(t)
