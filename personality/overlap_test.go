@@ -285,3 +285,39 @@ func (f failingAnchor) Move(ctx context.Context, h pubstore.Head) error {
 	}
 	return f.Anchor.Move(ctx, h)
 }
+
+// TestMarksOfTheFaster: where another service publishes first, the marks that a publication
+// would have dropped are dropped by a later one.
+func TestMarksOfTheFaster(t *testing.T) {
+	var before atomic.Pointer[func()]
+	l := openSeveral(t, 2, true, func(i int, p *parts) {
+		if i == 0 {
+			p.store = beforePublish{p.store, &before}
+		}
+	})
+	for i := range 10 {
+		other := func() { l.submitTo(1, fmt.Sprint("other", i), "x") }
+		before.Store(&other)
+		if r := l.submitTo(0, fmt.Sprint("e", i), "x"); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	l.submitTo(0, "last", "x")
+	l.submitTo(1, "last but one", "x")
+	if n := marksLeft(t, l.svcs[0], 22); n > 6 {
+		t.Errorf("%d marks are left", n)
+	}
+}
+
+// beforePublish calls a function, once, before a publication.
+type beforePublish struct {
+	pubstore.Store
+	f *atomic.Pointer[func()]
+}
+
+func (b beforePublish) Publish(ctx context.Context, old pubstore.Head, p pubstore.Publication) error {
+	if f := b.f.Swap(nil); f != nil {
+		(*f)()
+	}
+	return b.Store.Publish(ctx, old, p)
+}

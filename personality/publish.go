@@ -126,14 +126,17 @@ func (s *Service) integrate(ctx context.Context, size uint64) (tree.Root, error)
 func (s *Service) publishInTurn(ctx context.Context, size uint64) error {
 	// Not while the head is held: log servers may take long, and sequencing needs the head.
 	old, folded, err := s.settled(ctx)
-	if err != nil || old.Size >= size { // another process has
+	if err != nil {
 		return err
+	}
+	if old.Size >= size {
+		return s.answerPublished(ctx)
 	}
 	root, err := s.integrate(ctx, size)
 	if err != nil {
 		return err
 	}
-	if size = s.knownUpTo(root.Size); !s.shared() {
+	if size = s.knownUpTo(min(root.Size, max(size, old.Size+maxStep))); !s.shared() {
 		size = root.Size // whatever is there: what this process didn't sequence nobody did
 	}
 	began := time.Now()
@@ -166,6 +169,7 @@ func (s *Service) publishInTurn(ctx context.Context, size uint64) error {
 		}
 		return fmt.Errorf("publish size %d: %w", next.pub.Head.Size, err)
 	}
+	s.fold.drop = nil // it has dropped them
 	s.cfg.Metrics.since("publish", began)
 	s.tellSynced(next.pub.Head.Size, true)
 	return s.announceHead(ctx, next)
@@ -325,13 +329,6 @@ func (s *Service) sign(ctx context.Context, h pubstore.Head) (*publishedHead, er
 func (s *Service) answer(p *publishedHead, ours bool) {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
-	s.answerLocked(p, ours)
-}
-
-func (s *Service) answerLocked(p *publishedHead, ours bool) {
-	if ours { // what was to be dropped before, it dropped
-		s.fold.drop = nil
-	}
 	n := 0
 	for ; n < len(s.batches) && s.batches[n].end() <= p.head.Size; n++ {
 		b := s.batches[n]
@@ -345,6 +342,21 @@ func (s *Service) answerLocked(p *publishedHead, ours bool) {
 		close(b.published)
 	}
 	s.dropBatches(n)
+}
+
+// answerPublished answers for the batches that the published head covers: another process
+// had published them before the sequencer put them with those that wait.
+func (s *Service) answerPublished(ctx context.Context) error {
+	if err := s.headMu.lock(ctx); err != nil {
+		return err
+	}
+	defer s.headMu.unlock()
+	p := s.published.Load()
+	if err := s.checkStored(ctx, &readTiles{from: s.store}, p.head.Size); err != nil {
+		return err
+	}
+	s.answer(p, false)
+	return nil
 }
 
 // failPending answers all who wait for publication with err. What they sent is

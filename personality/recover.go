@@ -19,6 +19,9 @@ import (
 // goroutines do. What is wrong with the log makes it refuse (see [Fault]); what
 // only can't be read now is an error.
 func (s *Service) recover(ctx context.Context) error {
+	if stored, err := s.store.Head(ctx); err == nil && s.parts.splits {
+		_, _ = s.rootFor(ctx, stored.Size) // the wait for it, before others wait for the turn; it is read again
+	}
 	if err := s.whileNobodyPublishes(ctx, s.recoverHead); err != nil {
 		return err
 	}
@@ -35,25 +38,26 @@ func (s *Service) recover(ctx context.Context) error {
 	return s.asRefusal(s.publishAtStart(ctx))
 }
 
+// rereadPatience bounds for how long a start reads again what was wrong while others moved
+// the head.
+const rereadPatience = 10 * time.Second
+
 // recoverHead checks what is published, and signs the head. Where another process that
 // has lost its turn moves the head meanwhile, what was read is of no one moment: it is read
 // again.
 func (s *Service) recoverHead(ctx context.Context) error {
-	before := s.fault.Load()
+	before, began := s.fault.Load(), time.Now()
 	for {
 		stored, err := s.checkPublished(ctx)
 		if s.published.Load() == nil {
 			return err // not read at all
 		}
 		err = s.asRefusal(err)
-		if err != nil || s.fault.Load() == before || !s.shared() {
+		if err != nil || s.fault.Load() == before || !s.shared() || time.Since(began) > rereadPatience {
 			return err
 		}
-		now, err := s.store.Head(ctx)
-		if err != nil {
-			return err
-		}
-		if moved := now.Size > stored.Size && s.parts.keys.checkHead(now) == nil; !moved {
+		now, readErr := s.store.Head(ctx)
+		if moved := readErr == nil && now.Size > stored.Size && s.parts.keys.checkHead(now) == nil; !moved {
 			return nil
 		}
 		s.log.Warn("the head has moved meanwhile: checking again", "from", stored.Size, "to", now.Size)

@@ -51,10 +51,12 @@ func (s *Service) sequenceAll(ctx context.Context) {
 	for first, open := s.first(ctx); ; first, open = s.first(ctx) {
 		for first != nil {
 			first, open = s.sequence(ctx, first)
-			s.publishAdopted()
 			s.yield(ctx)
 		}
 		if !open {
+			if ctx.Err() == nil { // else its connection ends, a moment later
+				s.endTurn(ctx)
+			}
 			return
 		}
 	}
@@ -181,6 +183,7 @@ func (s *Service) sequence(ctx context.Context, first *Pending) (next *Pending, 
 			w.failing = began
 		}
 	})
+	s.publishAdopted()
 	s.brake(ctx, err)
 	return next, open
 }
@@ -401,7 +404,7 @@ func (s *Service) write(ctx context.Context, w *work) error {
 // handOver gives a stored batch to the publisher.
 func (s *Service) handOver(b *batch) {
 	s.pendingMu.Lock()
-	s.appendLocked(b)
+	s.batches = append(s.batches, b)
 	s.pendingMu.Unlock()
 	s.stored(b)
 	s.wakePublisher()

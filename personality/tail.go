@@ -69,17 +69,10 @@ func (s *Service) adopt(b *batch) {
 	for i, l := range b.leaves {
 		s.inflight[l.Identity] = inflight{index: b.first + uint64(i), leafHash: l.Hash, batch: b}
 	}
-	s.appendLocked(b)
+	s.batches = append(s.batches, b)
 	s.pendingMu.Unlock()
 	s.stored(b)
 	s.adopted = true
-}
-
-// appendLocked puts a batch behind those that wait for their publication. Where another
-// process has published it meanwhile, it has waited.
-func (s *Service) appendLocked(b *batch) {
-	s.batches = append(s.batches, b)
-	s.answerLocked(s.published.Load(), false)
 }
 
 // tailReader reads what is stored past the head, many leaves at once: a log server gives them

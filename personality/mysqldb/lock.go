@@ -113,12 +113,21 @@ func (l *Lock) acquire(ctx context.Context, conn *sql.Conn) (now time.Time, err 
 	if got.Int64 == 2 {
 		return time.UnixMicro(micros.Int64), nil
 	}
+	var rob robber
 	for next := got; next.Int64 != 1; {
-		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?,?)", l.turnstile, waitPiece.Seconds()).Scan(&next); err != nil {
+		var holder sql.NullInt64
+		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?,?), IS_USED_LOCK(?)", l.turnstile, waitPiece.Seconds(), l.turnstile).Scan(&next, &holder); err != nil {
 			return now, err
 		}
 		if err := ctx.Err(); err != nil {
 			return now, err
+		}
+		// Who is in it robs the holder of the lock after patience. One that is there for much
+		// longer is gone.
+		if next.Int64 != 1 {
+			if err := rob.rob(ctx, conn, holder, 2*(l.patience+waitPiece)); err != nil {
+				return now, err
+			}
 		}
 	}
 	return l.wait(ctx, conn)
@@ -130,8 +139,7 @@ const clockSQL = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 // wait waits for the lock, first in the row, and opens the turnstile for the next one.
 func (l *Lock) wait(ctx context.Context, conn *sql.Conn) (now time.Time, err error) {
 	const wait = "SELECT IF(GET_LOCK(?,?) = 1, 1 + RELEASE_LOCK(?), 0), IS_USED_LOCK(?), " + clockSQL
-	var robbed, seen sql.NullInt64
-	var since time.Time
+	var rob robber
 	for {
 		var got, holder, micros sql.NullInt64
 		err := conn.QueryRowContext(ctx, wait, l.name, min(waitPiece, l.patience).Seconds(), l.turnstile, l.name).Scan(&got, &holder, &micros)
@@ -144,19 +152,33 @@ func (l *Lock) wait(ctx context.Context, conn *sql.Conn) (now time.Time, err err
 		if err := ctx.Err(); err != nil {
 			return now, err
 		}
-		if !holder.Valid {
-			continue
-		}
-		if holder != seen {
-			seen, since = holder, time.Now()
-		}
-		if time.Since(since) >= l.patience && robbed != holder {
-			robbed = holder
-			if _, err := conn.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", holder.Int64)); err != nil && !isGone(err) {
-				return now, fmt.Errorf("end connection %d, which has kept it for %s: %w", holder.Int64, l.patience, err)
-			}
+		if err := rob.rob(ctx, conn, holder, l.patience); err != nil {
+			return now, err
 		}
 	}
+}
+
+// A robber ends the connection of who keeps a lock for too long: once.
+type robber struct {
+	seen, robbed sql.NullInt64
+	since        time.Time
+}
+
+func (r *robber) rob(ctx context.Context, conn *sql.Conn, holder sql.NullInt64, patience time.Duration) error {
+	if !holder.Valid {
+		return nil
+	}
+	if holder != r.seen {
+		r.seen, r.since = holder, time.Now()
+	}
+	if time.Since(r.since) < patience || r.robbed == holder {
+		return nil
+	}
+	r.robbed = holder
+	if _, err := conn.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", holder.Int64)); err != nil && !isGone(err) {
+		return fmt.Errorf("end connection %d, which has kept a lock for %s: %w", holder.Int64, patience, err)
+	}
+	return nil
 }
 
 // isGone reports whether the connection that was to be ended has ended already.

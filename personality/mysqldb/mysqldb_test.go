@@ -524,3 +524,25 @@ func TestLockRobbed(t *testing.T) {
 		t.Errorf("release: %v", err)
 	}
 }
+
+// Who hangs while it waits, before the lock, is robbed too: nobody gets past it.
+func TestLockRobbedOfItsTurnstile(t *testing.T) {
+	db, _ := open(t)
+	a, b := NewLock(db, "test", time.Minute), NewLock(db, "test", 300*time.Millisecond)
+	defer a.Close()
+	defer b.Close()
+	conn, err := a.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	if err := conn.QueryRowContext(t.Context(), "SELECT GET_LOCK(?,0)", a.turnstile).Scan(&got); err != nil || got != 1 {
+		t.Fatal(got, err)
+	}
+	if _, err := b.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
