@@ -144,7 +144,7 @@ func (e *env) saveEvidence(file string, r *verifier.AuditReport) {
 // writeNew writes a file that must not exist, and syncs it: it may be all that is left of a
 // history.
 func writeNew(file string, b []byte) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
