@@ -177,7 +177,7 @@ var listen = regexp.MustCompile(`--listen[ =](\S+):(\d+)`)
 func script(commands []command, outputs, free string) string {
 	var b strings.Builder
 	b.WriteString("set -euo pipefail\n")
-	b.WriteString("trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n")
+	b.WriteString("trap 'kill $(jobs -p) 2>/dev/null || :; wait' EXIT\n")
 	for i, c := range commands {
 		text := strings.ReplaceAll(c.text, address, free)
 		text = strings.ReplaceAll(text, "go run ./cmd/", "")

@@ -233,7 +233,10 @@ func (a *auditor) gather(ctx context.Context) (e *Evidence, proven bool) {
 	if e == nil {
 		e = &Evidence{First: a.old.head, Second: a.note}
 	}
-	return e, err == nil && e.Check(a.cfg.Policy) == nil
+	if err == nil {
+		_, err = e.Check(a.cfg.Policy)
+	}
+	return e, err == nil
 }
 
 // marks returns from where to go on; with openings, from where they are checked too.

@@ -1,150 +1,234 @@
 package verifier
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
 )
 
 // Evidence is two signed heads of one log that don't go together. Whoever holds the log's
-// public key can check it, offline: [Evidence.Check].
+// public key can check it, offline: [Evidence.Check]. Its text form, a file, is docs/spec/evidence.md:
+// [ParseEvidence], [Evidence.Text].
 type Evidence struct {
 	// First is the signed note with the smaller (or an equal) size, Second the other one.
 	First, Second []byte
-	// Proof holds hashes of the tree of Second, of complete subtrees from left to right: first
-	// those that the leaves of First are made of, then those of the leaves after them. For
-	// equal sizes it is empty. Without it the notes accuse, but don't prove.
+	// Proof is SUBPROOF(m, D[n], false) of RFC 6962, section 2.1.2, for First's size m and
+	// Second's size n: what leads from the root of the first m leaves of Second's tree to
+	// Second's root. It is the consistency proof, at most MaxProofHashes hashes; but where m is
+	// a power of two, the root of those m leaves stands before it. For equal sizes it is empty.
+	// Where it is missing, the notes accuse, but don't prove.
 	Proof []Hash
 }
 
-// Check returns nil if the evidence proves that the log signed two histories: both notes
-// carry the log's signature, and the proof yields Second's root but not First's. A proof
-// that yields neither proves nothing.
-func (e *Evidence) Check(p *Policy) error {
-	first, _, err := p.Verify(e.First)
-	if err != nil {
-		return fmt.Errorf("evidence: first note: %w", err)
-	}
-	second, _, err := p.Verify(e.Second)
-	if err != nil {
-		return fmt.Errorf("evidence: second note: %w", err)
-	}
-	return e.prove(first, second)
+// Fork is what evidence proves: the log signed two heads, and no log has both.
+type Fork struct {
+	Origin string   `json:"origin"`
+	First  ForkHead `json:"first"`
+	Second ForkHead `json:"second"`
+	// Prefix is the root, in base64, that Second's tree has at First's size. It isn't
+	// First's.
+	Prefix string `json:"prefix_root"`
+	// CosignedBoth are the names of the policy's witnesses that cosigned both heads. What such
+	// a witness vouches for can't be true either.
+	CosignedBoth []string `json:"cosigned_both,omitempty"`
 }
 
-func (e *Evidence) prove(first, second Checkpoint) error {
-	if first.Size == second.Size {
-		if first.Root == second.Root {
-			return errors.New("evidence: the heads are the same")
-		}
-		if len(e.Proof) > 0 {
-			return errors.New("evidence: a proof between heads of one size")
-		}
-		return nil
-	}
-	if first.Size > second.Size {
-		return errors.New("evidence: the first head is larger than the second")
-	}
-	n := bits.OnesCount64(first.Size)
-	rest := compact.RangeNodes(first.Size, second.Size, nil)
-	if len(e.Proof) != n+len(rest) {
-		return errors.New("evidence: wrong number of hashes")
-	}
-	tree, err := NewCompactRange(first.Size, e.Proof[:n])
-	if err != nil {
-		return fmt.Errorf("evidence: %w", err)
-	}
-	if tree.Root() == first.Root {
-		return errors.New("evidence: the proof yields the root of the first head: no fork")
-	}
-	for i, id := range rest {
-		if err := tree.AppendSubtree(e.Proof[n+i], int(id.Level)); err != nil {
-			return fmt.Errorf("evidence: %w", err)
-		}
-	}
-	if tree.Root() != second.Root {
-		return errors.New("evidence: the proof doesn't yield the root of the second head: nothing is proven")
-	}
-	return nil
+// ForkHead is one of the two heads, and who else has signed it.
+type ForkHead struct {
+	Size     uint64        `json:"size"`
+	Root     string        `json:"root"`               // base64
+	Cosigned []Cosignature `json:"cosigned,omitempty"` // of the policy's witnesses, each verified
+	// Wrong are the policy's names of witnesses with a cosignature that isn't good. It counts
+	// for nothing, neither for the witness nor against the evidence.
+	Wrong []string `json:"wrong_cosignatures,omitempty"`
 }
 
-// GatherEvidence puts two verified notes in order and fetches the proof from the tiles of
-// the larger tree. A nil error doesn't mean that the evidence proves a fork: see
-// [Evidence.Check].
+// Check says what the evidence proves under a policy's log key. The error is nil only if the
+// log signed two histories: both texts carry its signature, and the proof yields Second's
+// root but not First's. Every other error matches [ErrFailed] and says why nothing is
+// proven. Quorums don't matter: the log's own signature convicts it.
+//
+// Unlike [Policy.Verify] it demands of a note no more than one good signature by the log. A log could
+// else keep its heads from being used against it by adding a wrong line to them.
+func (e *Evidence) Check(p *Policy) (*Fork, error) {
+	first, a, err := p.forkHead(e.First)
+	if err != nil {
+		return nil, failedf("evidence: first note: %w", err)
+	}
+	second, b, err := p.forkHead(e.Second)
+	if err != nil {
+		return nil, failedf("evidence: second note: %w", err)
+	}
+	prefix, err := e.prefix(first, second)
+	if err != nil {
+		return nil, failedf("evidence: %w", err)
+	}
+	return &Fork{
+		Origin: first.Origin, First: a, Second: b,
+		Prefix: b64.EncodeToString(prefix[:]), CosignedBoth: inBoth(a.Cosigned, b.Cosigned),
+	}, nil
+}
+
+// prefix returns the root that second's tree has at first's size, if it isn't first's.
+func (e *Evidence) prefix(first, second Checkpoint) (Hash, error) {
+	m, n := first.Size, second.Size
+	switch {
+	case m > n:
+		return Hash{}, fmt.Errorf("the first head, of size %d, is larger than the second, of size %d: expected the smaller one first", m, n)
+	case m == n && first.Root == second.Root:
+		return Hash{}, fmt.Errorf("both notes are of the same head, of size %d: no fork", m)
+	case m == n && len(e.Proof) > 0:
+		return Hash{}, errors.New("a proof between two heads of one size, expected none")
+	case m == n:
+		return second.Root, nil
+	case m == 0:
+		return Hash{}, errors.New("every log extends the empty one: a head of size 0 proves nothing")
+	case len(e.Proof) == 0:
+		return Hash{}, fmt.Errorf("no proof: heads of two sizes, %d and %d, prove nothing without one", m, n)
+	}
+	old, root, err := consistencyRoots(m, n, e.Proof)
+	if err != nil {
+		return Hash{}, err
+	}
+	if root != second.Root {
+		return Hash{}, errors.New("the proof doesn't yield the root of the second head: it proves nothing")
+	}
+	if old == first.Root {
+		return Hash{}, fmt.Errorf("the proof yields both roots: the head of size %d extends that of size %d, no fork", n, m)
+	}
+	return old, nil
+}
+
+// consistencyRoots computes the roots at sizes m and n, 0 < m < n, to which a proof as
+// [Evidence] holds it leads. It is RFC 9162, section 2.1.4.2, steps 3 to 7, but for the
+// comparisons; that "If first is an exact power of 2, then prepend first_hash to the
+// consistency_path array" (step 2) has been done already, with a hash of n's tree.
+func consistencyRoots(m, n uint64, path []Hash) (fr, sr Hash, err error) {
+	fn, sn := m-1, n-1
+	// "If LSB(fn) is set, then right-shift both fn and sn equally until LSB(fn) is not set."
+	shift := bits.TrailingZeros64(^fn)
+	fn, sn = fn>>shift, sn>>shift
+	fr, sr = path[0], path[0]
+	for _, c := range path[1:] {
+		if sn == 0 {
+			return fr, sr, fmt.Errorf("%d hashes are too many for a proof from size %d to size %d", len(path), m, n)
+		}
+		if fn&1 == 1 || fn == sn {
+			fr, sr = NodeHash(c, fr), NodeHash(c, sr)
+			// "If LSB(fn) is not set, then right-shift both fn and sn equally until either
+			// LSB(fn) is set or fn is 0."
+			if fn&1 == 0 && fn > 0 {
+				shift := bits.TrailingZeros64(fn)
+				fn, sn = fn>>shift, sn>>shift
+			}
+		} else {
+			sr = NodeHash(sr, c)
+		}
+		fn, sn = fn>>1, sn>>1
+	}
+	if sn != 0 {
+		return fr, sr, fmt.Errorf("%d hashes are too few for a proof from size %d to size %d", len(path), m, n)
+	}
+	return fr, sr, nil
+}
+
+// forkHead reads a note as [Evidence.Check] does.
+func (p *Policy) forkHead(signedNote []byte) (Checkpoint, ForkHead, error) {
+	c, text, sigs, err := p.signedByLog(signedNote)
+	if err != nil {
+		return Checkpoint{}, ForkHead{}, err
+	}
+	h := ForkHead{Size: c.Size, Root: b64.EncodeToString(c.Root[:])}
+	for _, s := range sigs {
+		i := p.find(s)
+		if i < 0 {
+			continue
+		}
+		w := p.witnesses[i]
+		t, err := w.key.checkCosignature(c, text, s.sig)
+		if err != nil {
+			h.Wrong = append(h.Wrong, w.name)
+		} else if t.Unix() <= lastSecond {
+			h.Cosigned = append(h.Cosigned, Cosignature{w.name, s.name, t})
+		}
+	}
+	return c, h, nil
+}
+
+// signedByLog opens a note that the policy's log has signed, whoever else did. Of several
+// lines with the log's key one has to be good.
+func (p *Policy) signedByLog(signedNote []byte) (Checkpoint, string, []signature, error) {
+	text, sigs, err := splitNote(signedNote)
+	if err != nil {
+		return Checkpoint{}, "", nil, err
+	}
+	if !slices.ContainsFunc(sigs, func(s signature) bool { return s.name == p.log.name && s.keyID == p.log.keyID }) {
+		return Checkpoint{}, "", nil, fmt.Errorf("not signed by the policy's log %q", p.log.name)
+	}
+	if !slices.ContainsFunc(sigs, func(s signature) bool {
+		return s.name == p.log.name && s.keyID == p.log.keyID && p.log.verify([]byte(text), s.sig)
+	}) {
+		return Checkpoint{}, "", nil, fmt.Errorf("signature of the log %q is wrong", p.log.name)
+	}
+	c, err := ParseCheckpoint(text)
+	if err != nil {
+		return Checkpoint{}, "", nil, err
+	}
+	if c.Origin != p.log.name {
+		return Checkpoint{}, "", nil, fmt.Errorf("origin %q, expected %q", c.Origin, p.log.name)
+	}
+	return c, text, sigs, nil
+}
+
+// inBoth returns the names of the witnesses that are in both lists, each once.
+func inBoth(a, b []Cosignature) (names []string) {
+	for _, c := range a {
+		same := func(o Cosignature) bool { return o.Witness == c.Witness }
+		if slices.ContainsFunc(b, same) && !slices.Contains(names, c.Witness) {
+			names = append(names, c.Witness)
+		}
+	}
+	return names
+}
+
+// GatherEvidence puts two notes that the policy's log has signed in order and fetches the
+// proof from the tiles of the larger tree. A nil error doesn't mean that the evidence proves
+// a fork: see [Evidence.Check]. An error of the tiles comes with the evidence without a
+// proof.
 func GatherEvidence(ctx context.Context, r TileReader, p *Policy, a, b []byte) (*Evidence, error) {
-	first, _, err := p.Verify(a)
+	first, _, _, err := p.signedByLog(a)
 	if err != nil {
-		return nil, err
+		return nil, failedf("gather evidence: %w", err)
 	}
-	second, _, err := p.Verify(b)
+	second, _, _, err := p.signedByLog(b)
 	if err != nil {
-		return nil, err
+		return nil, failedf("gather evidence: %w", err)
 	}
 	if first.Size > second.Size {
 		a, b, first, second = b, a, second, first
 	}
 	e := &Evidence{First: a, Second: b}
-	if first.Size == second.Size {
+	if first.Size == 0 || first.Size == second.Size {
 		return e, nil
 	}
-	ids := compact.RangeNodes(0, first.Size, nil)
-	ids = compact.RangeNodes(first.Size, second.Size, ids)
-	e.Proof, err = nodesFromTiles(ctx, r, ids, second.Size)
+	e.Proof, err = proveFork(ctx, r, first.Size, second.Size)
 	return e, err
 }
 
-// evidenceJSON is the wire form: notes as text, hashes in base64.
-type evidenceJSON struct {
-	First  string   `json:"first"`
-	Second string   `json:"second"`
-	Proof  []string `json:"proof,omitempty"`
-}
-
-// MarshalJSON writes `{"first": note, "second": note, "proof": [base64…]}`.
-func (e *Evidence) MarshalJSON() ([]byte, error) {
-	return json.Marshal(evidenceJSON{string(e.First), string(e.Second), encodeHashes(e.Proof)})
-}
-
-// UnmarshalJSON reads what MarshalJSON wrote, and no other members.
-func (e *Evidence) UnmarshalJSON(b []byte) error {
-	var j evidenceJSON
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&j); err != nil {
-		return fmt.Errorf("evidence: %w", err)
+// proveFork makes the proof of [Evidence] between two sizes, 0 < m < n, from tiles of n.
+// [consistencyRoots] is its counterpart.
+func proveFork(ctx context.Context, r TileReader, m, n uint64) ([]Hash, error) {
+	proof, err := ProveConsistency(ctx, r, m, n)
+	if err != nil || bits.OnesCount64(m) > 1 {
+		return proof, err
 	}
-	proof, err := decodeHashes(j.Proof)
+	whole, err := nodesFromTiles(ctx, r, []compact.NodeID{compact.NewNodeID(uint(bits.TrailingZeros64(m)), 0)}, n)
 	if err != nil {
-		return fmt.Errorf("evidence: %w", err)
+		return nil, fmt.Errorf("prove a fork at %d from %d: %w", m, n, err)
 	}
-	*e = Evidence{First: []byte(j.First), Second: []byte(j.Second), Proof: proof}
-	return nil
-}
-
-func encodeHashes(hs []Hash) []string {
-	out := make([]string, len(hs))
-	for i := range hs {
-		out[i] = b64.EncodeToString(hs[i][:])
-	}
-	return out
-}
-
-func decodeHashes(ss []string) ([]Hash, error) {
-	if len(ss) > 2*MaxProofHashes {
-		return nil, fmt.Errorf("%d hashes, at most %d", len(ss), 2*MaxProofHashes)
-	}
-	out := make([]Hash, len(ss))
-	for i, s := range ss {
-		h, err := parseHash(s)
-		if err != nil {
-			return nil, fmt.Errorf("hash %d: %w", i, err)
-		}
-		out[i] = h
-	}
-	return out, nil
+	return append(whole, proof...), nil
 }

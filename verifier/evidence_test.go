@@ -1,110 +1,256 @@
 package verifier
 
 import (
-	"encoding/json"
-	"strconv"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/prooftrail/prooftrail/verifier/internal/vectors"
+	"golang.org/x/mod/sumdb/note"
 )
 
-// TestEvidenceVectors: what proves a fork to others, and what only looks like it.
-func TestEvidenceVectors(t *testing.T) {
-	for _, c := range loadVectors(t, "checkpoint/evidence", evidenceVectors) {
-		t.Run(c.Name, func(t *testing.T) {
-			var e Evidence
-			err := json.Unmarshal(c.Blocks["evidence"], &e)
-			if err == nil {
-				err = e.Check(mustPolicy(t, string(c.Blocks["policy"])))
+// hashTree is a tree of leaf hashes: a TileReader at its full size.
+type hashTree []Hash
+
+// newHashTree has n leaves; from index fork on they are those of another history.
+func newHashTree(n, fork int) hashTree {
+	t := make(hashTree, n)
+	for i := range t {
+		t[i] = LeafHash(fmt.Appendf(nil, "leaf %d %t", i, i >= fork))
+	}
+	return t
+}
+
+func (t hashTree) root(n int) Hash {
+	var r CompactRange
+	for _, h := range t[:n] {
+		r.Append(h)
+	}
+	return r.Root()
+}
+
+func (t hashTree) ReadTile(_ context.Context, tile Tile) ([]byte, error) {
+	row := []Hash(t)
+	for range tile.Level {
+		var next []Hash
+		for part := range slices.Chunk(row, TileWidth) {
+			next = append(next, subtreeRoot(part))
+		}
+		row = next
+	}
+	from := int(tile.N) * TileWidth
+	return EncodeTile(row[from : from+tile.Width]), nil
+}
+
+// head signs the tree's head at a size.
+func (t hashTree) head(tb testing.TB, s note.Signer, n int) []byte {
+	tb.Helper()
+	b, err := SignCheckpoint(Checkpoint{testOrigin, uint64(n), t.root(n)}, s)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// evidenceSizes are pairs m < n: all small ones, and some about the edges of tiles.
+func evidenceSizes() (pairs [][2]int) {
+	for n := 1; n <= 34; n++ {
+		for m := range n {
+			pairs = append(pairs, [2]int{m, n})
+		}
+	}
+	return append(pairs, [][2]int{{255, 256}, {255, 257}, {256, 257}, {256, 300}, {256, 512}, {257, 300}, {300, 600}, {512, 513}, {511, 1025}}...)
+}
+
+// TestEvidenceOfForks: for all sizes evidence is gathered that convicts exactly a log that
+// forked before the first head, and no other proof convicts.
+func TestEvidenceOfForks(t *testing.T) {
+	signer, key := testKey(t, testOrigin)
+	p := mustPolicy(t, "log "+key+"\nquorum none\n")
+	for _, size := range evidenceSizes() {
+		m, n := size[0], size[1]
+		honest := newHashTree(n, n)
+		first := honest.head(t, signer, m)
+		if e, err := GatherEvidence(t.Context(), honest, p, honest.head(t, signer, n), first); err != nil || isProof(e, p) {
+			t.Fatalf("%d and %d: the honest log is convicted, or %v", m, n, err)
+		}
+		for _, at := range slices.Compact([]int{0, m / 2, m - 1}) {
+			if m == 0 {
+				continue
 			}
-			if (err == nil) != (c.Header["expect"] == "proven") {
-				t.Fatalf("%s: error %v", c.Header["desc"], err)
+			fork := newHashTree(n, at)
+			e, err := GatherEvidence(t.Context(), fork, p, fork.head(t, signer, n), first)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if again, err := json.Marshal(&e); c.Header["expect"] == "proven" && (err != nil || string(again) != string(c.Blocks["evidence"])) {
-				t.Errorf("%s: not the same again: %s, %v", c.Header["desc"], again, err)
+			got, err := e.Check(p)
+			if prefix := fork.root(m); err != nil || got.Prefix != b64.EncodeToString(prefix[:]) {
+				t.Fatalf("%d and %d, forked at %d: %+v, %v", m, n, at, got, err)
+			}
+			againstMerkle(t, m, n, fork, e.Proof)
+			spoiltProofs(t, Checkpoint{testOrigin, uint64(m), honest.root(m)}, Checkpoint{testOrigin, uint64(n), fork.root(n)}, e)
+		}
+	}
+}
+
+// isProof reports whether the evidence convicts; what doesn't must be an accusation of it.
+func isProof(e *Evidence, p *Policy) bool {
+	f, err := e.Check(p)
+	return err == nil || f != nil || !errors.Is(err, ErrFailed)
+}
+
+// againstMerkle holds a proof against the library's consistency proofs.
+func againstMerkle(t *testing.T, m, n int, tree hashTree, proof []Hash) {
+	t.Helper()
+	seed := tree.root(m)
+	if m&(m-1) == 0 {
+		if proof[0] != seed {
+			t.Errorf("%d and %d: the proof doesn't begin with the root at %d", m, n, m)
+		}
+		proof = proof[1:]
+	}
+	if err := CheckConsistency(uint64(m), uint64(n), proof, seed, tree.root(n)); err != nil {
+		t.Errorf("%d and %d: %v", m, n, err)
+	}
+}
+
+// spoiltProofs: a proof convicts as it is, or not at all.
+func spoiltProofs(t *testing.T, first, second Checkpoint, e *Evidence) {
+	t.Helper()
+	proves := func(proof []Hash) bool {
+		_, err := (&Evidence{Proof: proof}).prefix(first, second)
+		return err == nil
+	}
+	if !proves(e.Proof) || proves(nil) || proves(e.Proof[1:]) || proves(e.Proof[:len(e.Proof)-1]) || proves(append(slices.Clone(e.Proof), Hash{})) {
+		t.Errorf("%d and %d: a proof cut or lengthened convicts, or the whole one doesn't", first.Size, second.Size)
+	}
+	for i := range e.Proof {
+		for _, bit := range []byte{1, 0x80} {
+			other := slices.Clone(e.Proof)
+			other[i][i%32] ^= bit
+			if proves(other) {
+				t.Errorf("%d and %d: hash %d changed, and it convicts", first.Size, second.Size, i)
+			}
+		}
+	}
+}
+
+// TestHonestHeadsAreInnocent: no proof that can be made from an honest tree, at whatever
+// sizes, nor from a fork of it, convicts two heads of one history.
+func TestHonestHeadsAreInnocent(t *testing.T) {
+	const most = 16
+	var proofs [][]Hash
+	honest := newHashTree(most, most)
+	for n := 1; n <= most; n++ {
+		for m := 1; m < n; m++ {
+			for _, at := range []int{most, 0, m - 1, m} {
+				proof, err := proveFork(t.Context(), newHashTree(most, at)[:n], uint64(m), uint64(n))
+				if err != nil {
+					t.Fatal(err)
+				}
+				proofs = append(proofs, proof, proof[1:])
+			}
+		}
+	}
+	for n := range most + 1 {
+		for m := range n + 1 {
+			first, second := Checkpoint{testOrigin, uint64(m), honest.root(m)}, Checkpoint{testOrigin, uint64(n), honest.root(n)}
+			for _, proof := range proofs {
+				if _, err := (&Evidence{Proof: proof}).prefix(first, second); err == nil {
+					t.Fatalf("%d and %d: convicted by %d hashes", m, n, len(proof))
+				}
+			}
+		}
+	}
+}
+
+// TestEvidenceCosignatures: whatever stands beside the log's good signature changes nothing
+// about what it proves, and cosigners are told as far as they verify.
+func TestEvidenceCosignatures(t *testing.T) {
+	signer, key := testKey(t, testOrigin)
+	w1, w1Key := newVectorWitness("w1")
+	w2, w2Key := newVectorWitness("w2")
+	p := mustPolicy(t, "log "+key+"\nwitness w1 "+w1Key+"\nwitness w2 "+w2Key+"\ngroup both all w1 w2\nquorum both\n")
+	honest, fork := newHashTree(5, 5), newHashTree(7, 1)
+	one, two := Checkpoint{testOrigin, 5, honest.root(5)}, Checkpoint{testOrigin, 7, fork.root(7)}
+	first, second := honest.head(t, signer, 5), fork.head(t, signer, 7)
+	logLine := string(second[bytes.LastIndex(second, []byte("— ")):])
+	wrongLog := string(first[bytes.LastIndex(first, []byte("— ")):]) // of the other head
+	for name, tt := range map[string]struct {
+		a, b          string // lines behind the log's
+		cosigned      string
+		wrong, inBoth string
+	}{
+		"none":                          {},
+		"one each":                      {w1.line(one, 10), w2.line(two, 20), "w1@10 | w2@20", "", ""},
+		"one of both":                   {w1.line(one, 10), w2.line(two, 20) + w1.line(two, 30), "w1@10 | w2@20 w1@30", "", "w1"},
+		"a cosignature of another head": {"", w1.line(one, 10) + w2.line(two, 20), "- | w2@20", "w1", ""},
+		"cosigned twice":                {w1.line(one, 10) + w1.line(one, 11), "", "w1@10 w1@11 | -", "", ""},
+		"of the year 10000":             {"", w1.line(two, lastSecond+1), "", "", ""},
+		"a wrong line of the log":       {"", wrongLog, "", "", ""},
+		"the log's line twice":          {"", logLine, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := slices.Concat(first, []byte(tt.a)), slices.Concat(second, []byte(tt.b))
+			e, err := GatherEvidence(t.Context(), fork, p, a, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := e.Check(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.cosigned == "" {
+				tt.cosigned = "- | -"
+			}
+			if got := bothCosigners(f); got != tt.cosigned {
+				t.Errorf("cosigned %s, expected %s", got, tt.cosigned)
+			}
+			if got := strings.Join(f.Second.Wrong, " "); got != tt.wrong {
+				t.Errorf("wrong %q, expected %q", got, tt.wrong)
+			}
+			if got := strings.Join(f.CosignedBoth, " "); got != tt.inBoth {
+				t.Errorf("in both %q, expected %q", got, tt.inBoth)
 			}
 		})
 	}
 }
 
-// evidenceCases collects vectors of evidence.
-type evidenceCases struct {
-	t     *testing.T
-	cases []vectors.Case
+// bothCosigners writes who cosigned which head as "w1@10 | w2@20".
+func bothCosigners(f *Fork) string {
+	return cosigners(Witnesses{Cosigned: f.First.Cosigned}) + " | " + cosigners(Witnesses{Cosigned: f.Second.Cosigned})
 }
 
-func (ec *evidenceCases) add(expect, name, desc string, e *Evidence, change ...string) {
-	ec.t.Helper()
-	b, err := json.Marshal(e)
+// TestGatherEvidenceRefusals: what can't be gathered isn't evidence.
+func TestGatherEvidenceRefusals(t *testing.T) {
+	signer, key := testKey(t, testOrigin)
+	p := mustPolicy(t, "log "+key+"\nquorum none\n")
+	stranger, strangerKey := testKey(t, "example.com/other")
+	good := newHashTree(4, 4).head(t, signer, 4)
+	other, err := SignCheckpoint(Checkpoint{"example.com/other", 4, Hash{}}, stranger)
 	if err != nil {
-		ec.t.Fatal(err)
+		t.Fatal(err)
 	}
-	text := string(b)
-	for i := 0; i < len(change); i += 2 {
-		if !strings.Contains(text, change[i]) {
-			ec.t.Fatalf("%s: no %q", name, change[i])
+	for _, bad := range [][]byte{nil, []byte("hello\n"), other, good[:len(good)-1]} {
+		for _, pair := range [][2][]byte{{bad, good}, {good, bad}} {
+			if e, err := GatherEvidence(t.Context(), hashTree{}, p, pair[0], pair[1]); e != nil || !errors.Is(err, ErrFailed) {
+				t.Errorf("%q and %q: %v", pair[0], pair[1], err)
+			}
 		}
-		text = strings.Replace(text, change[i], change[i+1], 1)
 	}
-	_, logKey := testKey(ec.t, testOrigin)
-	c := newCase(name, desc, expect)
-	c.Blocks["policy"], c.Blocks["evidence"] = []byte("log "+logKey+"\nquorum none\n"), []byte(text)
-	ec.cases = append(ec.cases, c)
+	if _, err := (&Evidence{good, good, nil}).Check(mustPolicy(t, "log "+strangerKey+"\nquorum none\n")); !errors.Is(err, ErrFailed) {
+		t.Errorf("another log's policy: %v", err)
+	}
+	fork := newHashTree(9, 0)
+	e, err := GatherEvidence(t.Context(), noTiles{}, p, good, fork.head(t, signer, 9))
+	if err == nil || e == nil || isProof(e, p) {
+		t.Errorf("without tiles: %v", err)
+	}
 }
 
-// between is evidence of l's head at a size and another log's one; the tiles are the other's.
-func (ec *evidenceCases) between(l, other *testLog) *Evidence {
-	ec.t.Helper()
-	e, err := GatherEvidence(ec.t.Context(), Tiles(other), l.policy, l.files["checkpoint"], other.files["checkpoint"])
-	if err != nil {
-		ec.t.Fatal(err)
-	}
-	return e
-}
+type noTiles struct{}
 
-func evidenceVectors(t *testing.T) []vectors.Case {
-	ec := &evidenceCases{t: t}
-	l := newTestLog(t, 5)
-	fork := forked(t, l, 1)
-	ec.add("proven", "same-size", "two roots of size 5", ec.between(l, fork))
-	clear(fork.files)
-	fork.grow(11)
-	for _, sizes := range [][2]int{{1, 2}, {4, 8}, {6, 7}, {7, 300}} {
-		first := newTestLog(t, sizes[0])
-		second := forked(t, first, 0)
-		clear(second.files)
-		second.grow(sizes[1])
-		name := "from-" + strconv.Itoa(sizes[0]) + "-to-" + strconv.Itoa(sizes[1])
-		ec.add("proven", name, "sizes "+strconv.Itoa(sizes[0])+" and "+strconv.Itoa(sizes[1])+", two histories", ec.between(first, second))
-	}
-	good := ec.between(l, fork) // 5 and 11: two subtrees, then four
-	ec.add("proven", "from-5-to-11", "sizes 5 and 11, two histories", good)
-	ec.notEvidence(l, fork, good)
-	return ec.cases
-}
-
-// notEvidence are changes of good, and what honest logs have.
-func (ec *evidenceCases) notEvidence(l, fork *testLog, good *Evidence) {
-	bad := func(name, desc string, e *Evidence, change ...string) {
-		ec.t.Helper()
-		ec.add("refused", name, desc, e, change...)
-	}
-	hash := func(i int) string { return b64.EncodeToString(good.Proof[i][:]) }
-	later := newTestLog(ec.t, 11)
-	bad("consistent", "two heads of one history, with a true proof", ec.between(l, later))
-	bad("same-head", "the same head twice", &Evidence{First: good.First, Second: good.First})
-	bad("same-size-proof", "two roots of one size, and a proof that isn't needed", &Evidence{good.First, forked(ec.t, l, 1).files["checkpoint"], good.Proof[:1]})
-	bad("no-proof", "two sizes without a proof", &Evidence{First: good.First, Second: good.Second})
-	bad("order-heads", "the larger head first", &Evidence{good.Second, good.First, good.Proof})
-	bad("proof-short", "a hash left out", &Evidence{good.First, good.Second, good.Proof[:5]})
-	bad("proof-long", "a hash too many", &Evidence{good.First, good.Second, append(good.Proof[:6:6], Hash{})})
-	bad("proof-order", "the hashes in another order", good, hash(0), "*", hash(1), hash(0), "*", hash(1))
-	bad("proof-other", "a hash that doesn't lead to the second root", good, hash(4), hash(3))
-	bad("proof-of-first", "hashes of the first head's own history", &Evidence{good.First, good.Second, ec.between(l, later).Proof})
-	bad("unsigned", "a head that the log didn't sign", good, `example.com/audit\n5\n`, `example.com/audit\n6\n`)
-	bad("hash-form", "a hash in base64 without its padding", good, hash(2), strings.TrimSuffix(hash(2), "="))
-	bad("member", "a member that isn't known", good, `{"first"`, `{"zeroth":"","first"`)
-	from0 := newTestLog(ec.t, 0)
-	bad("from-0", "every log extends the empty one", ec.between(from0, fork))
-}
+func (noTiles) ReadTile(context.Context, Tile) ([]byte, error) { return nil, errors.New("gone") }

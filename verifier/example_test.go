@@ -65,6 +65,33 @@ func ExampleAudit() {
 	// example.com/audit holds, entries 0 to 2
 }
 
+// Two signed heads of which one isn't a prefix of the other convict a log, offline.
+func ExampleEvidence_Check() {
+	policyText, err := os.ReadFile("testdata/example/policy.txt")
+	if err != nil {
+		log.Fatal(err)
+	}
+	policy, err := verifier.ParsePolicy(policyText)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := os.ReadFile("testdata/example/fork.evidence")
+	if err != nil {
+		log.Fatal(err)
+	}
+	evidence, err := verifier.ParseEvidence(text)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fork, err := evidence.Check(policy)
+	if err != nil {
+		log.Fatal(err) // it proves nothing: the error says why
+	}
+	fmt.Println(fork.Origin, "signed two histories, at sizes", fork.First.Size, "and", fork.Second.Size)
+	// Output:
+	// example.com/audit signed two histories, at sizes 3 and 4
+}
+
 func ExampleTilePath() {
 	fmt.Println(verifier.TilePath(0, 1234067, 256))
 	fmt.Println(verifier.TilePath(1, 0, 17))

@@ -3,10 +3,8 @@ package verifier
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -114,7 +112,8 @@ func FuzzCosignatures(f *testing.F) {
 	})
 }
 
-// FuzzEvidence: evidence comes back as it was, and never accuses a log that did no wrong.
+// FuzzEvidence: an evidence file that is read comes back byte for byte, and never accuses a log
+// that did no wrong.
 func FuzzEvidence(f *testing.F) {
 	innocent := map[[2]string]bool{} // pairs of heads of one history
 	var p *Policy
@@ -127,33 +126,27 @@ func FuzzEvidence(f *testing.F) {
 		if key, err = note.NewVerifier(line); err != nil {
 			f.Fatal(err)
 		}
-		var e Evidence
-		if json.Unmarshal(c.Blocks["evidence"], &e) == nil && (c.Name == "consistent" || c.Name == "from-0") {
+		if e, err := ParseEvidence(c.Blocks["evidence"]); err == nil && (strings.HasPrefix(c.Name, "consistent") || c.Name == "from-0") {
 			innocent[[2]string{noteText(e.First), noteText(e.Second)}] = true
 		}
 	}
-	if len(innocent) != 2 {
+	if len(innocent) != 3 {
 		f.Fatalf("%d vectors of an innocent log", len(innocent))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var e, again Evidence
-		if json.Unmarshal(b, &e) != nil {
+		e, err := ParseEvidence(b)
+		if err != nil {
 			return
 		}
-		text, err := json.Marshal(&e)
-		if err != nil || json.Unmarshal(text, &again) != nil {
-			t.Fatalf("%q doesn't come back: %v", b, err)
+		if !bytes.Equal(e.Text(), b) {
+			t.Fatalf("%q became %q", b, e.Text())
 		}
-		if string(e.First) != string(again.First) || string(e.Second) != string(again.Second) ||
-			len(e.Proof) != len(again.Proof) || len(e.Proof) > 0 && !reflect.DeepEqual(e.Proof, again.Proof) {
-			t.Errorf("%q became %q", b, text)
-		}
-		if e.Check(p) != nil {
+		if _, err := e.Check(p); err != nil {
 			return
 		}
 		for _, n := range [][]byte{e.First, e.Second} {
-			if _, err := note.Open(n, note.VerifierList(key)); err != nil {
-				t.Errorf("%q: proven by what the log didn't sign: %v", b, err)
+			if !signedOnce(n, key) {
+				t.Errorf("%q: proven by what the log didn't sign", b)
 			}
 		}
 		first, second := noteText(e.First), noteText(e.Second)
@@ -161,6 +154,17 @@ func FuzzEvidence(f *testing.F) {
 			t.Errorf("%q accuses an honest log", b)
 		}
 	})
+}
+
+// signedOnce reports whether a note holds, with one of its signature lines alone.
+func signedOnce(n []byte, key note.Verifier) bool {
+	text, lines, _ := strings.Cut(string(n), "\n\n")
+	for line := range strings.Lines(lines) {
+		if _, err := note.Open([]byte(text+"\n\n"+line), note.VerifierList(key)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func noteText(n []byte) string {

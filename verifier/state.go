@@ -201,3 +201,26 @@ func syncDir(dir string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+func encodeHashes(hs []Hash) []string {
+	out := make([]string, len(hs))
+	for i := range hs {
+		out[i] = b64.EncodeToString(hs[i][:])
+	}
+	return out
+}
+
+func decodeHashes(ss []string) ([]Hash, error) {
+	if len(ss) > MaxProofHashes {
+		return nil, fmt.Errorf("%d hashes, at most %d", len(ss), MaxProofHashes)
+	}
+	out := make([]Hash, len(ss))
+	for i, s := range ss {
+		h, err := parseHash(s)
+		if err != nil {
+			return nil, fmt.Errorf("hash %d: %w", i, err)
+		}
+		out[i] = h
+	}
+	return out, nil
+}

@@ -421,6 +421,11 @@ func TestExampleFiles(t *testing.T) {
 	for path, data := range fork.files {
 		files["fork/"+path] = data
 	}
+	e, err := GatherEvidence(t.Context(), Tiles(fork), l.policy, l.files["checkpoint"], fork.files["checkpoint"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["fork.evidence"] = e.Text()
 	for name, data := range files {
 		file := filepath.Join("testdata/example", name)
 		if *update {

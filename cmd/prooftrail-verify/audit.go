@@ -13,7 +13,7 @@ import (
 
 var auditCommand = command{
 	name:  "audit",
-	args:  "--log URL --policy P [--state FILE] [--token-file F] [--ca F] [--full] [--strict-time] [--json]",
+	args:  "--log URL --policy P [--state FILE] [--evidence FILE] [--token-file F] [--ca F] [--full] [--strict-time] [--json]",
 	short: "fetch and verify the whole log",
 	help: `
 Fetches the whole log, re-hashes every entry, recomputes the root that the log signed,
@@ -40,6 +40,7 @@ Examples:
 func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) error {
 	lf := addLogFlags(flags)
 	state := flags.String("state", "", "`file` that remembers how far this audit came and the head it saw")
+	evidence := flags.String("evidence", "", "`file` to be made if the log is found to have forked: what proves it to others")
 	full := flags.Bool("full", false, "check every entry again, whatever the state file says")
 	strict := flags.Bool("strict-time", false, "a leaf time before the previous one is a failure, not a warning")
 	rest, err := parse(flags, args)
@@ -66,6 +67,7 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 		// What was found weighs more than what could not be looked at.
 		fmt.Fprintf(e.stderr, "prooftrail-verify audit: could not be finished: %s\n", printable(err.Error()))
 	}
+	e.saveEvidence(*evidence, report)
 	return e.printReport(report, *lf.json, *lf.provisional)
 }
 
@@ -202,7 +204,7 @@ func (e *env) textEvidence(r *verifier.AuditReport) {
 	}
 	kind := "the remembered head and the one served; by themselves they prove nothing to others"
 	if r.Proven {
-		kind = "these two signed heads prove that the log forked; --json prints them with the proof"
+		kind = "these two signed heads prove that the log forked; --evidence FILE writes them with the proof"
 	}
 	fmt.Fprintf(e.stdout, "  evidence   %s\n%s\n%s", kind,
 		printableLines(string(r.Evidence.First), "    | "), printableLines(string(r.Evidence.Second), "    | "))

@@ -61,6 +61,11 @@ func TestExitStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	forged := write(t, "forged", strings.Replace(string(text), "index 1\n", "index 2\n", 1))
+	fork3 := filepath.Join(example, "fork.evidence")
+	if text, err = os.ReadFile(fork3); err != nil {
+		t.Fatal(err)
+	}
+	spoilt := write(t, "spoilt", strings.Replace(string(text), "audit\n3\n", "audit\n2\n", 1))
 	good, _ := serveExample(t, "log")
 	fork, _ := serveExample(t, "fork")
 	broken, dir := serveExample(t, "log")
@@ -102,6 +107,13 @@ func TestExitStatus(t *testing.T) {
 		{"audit, nothing shown", 2, "audit --log " + good + " --token-file " + token + " --policy " + policy},
 		{"audit, no log there", 2, "audit --log " + good + "/nowhere --policy " + policy},
 		{"audit, no network", 2, "audit --log " + down.URL + "/logs/audit --policy " + policy},
+		{"evidence convicts", 0, "evidence " + fork3 + " --policy " + policy},
+		{"evidence convicts, no quorum", 0, "evidence " + fork3 + " --policy " + witness},
+		{"evidence changed", 1, "evidence " + spoilt + " --policy " + policy},
+		{"evidence malformed", 1, "evidence " + receipt + " --policy " + policy},
+		{"evidence missing", 2, "evidence missing --policy " + policy},
+		{"evidence, bad policy", 2, "evidence " + fork3 + " --policy " + receipt},
+		{"evidence, usage", 2, "evidence " + fork3},
 		{"usage", 2, "audit --frobnicate"},
 		{"no command", 2, "frobnicate"},
 		{"help", 0, "help audit"},
@@ -126,11 +138,13 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left
 // TestExitStatusFullDisk: what was found weighs more than whether it could be printed.
 func TestExitStatusFullDisk(t *testing.T) {
 	policy, receipt := filepath.Join(example, "policy.txt"), filepath.Join(example, "run-000001.tlog-proof")
-	for file, want := range map[string]int{receipt: 2, policy: 1} {
+	for args, want := range map[string]int{
+		"receipt " + receipt: 2, "receipt " + policy: 1, "evidence " + filepath.Join(example, "fork.evidence"): 2, "evidence " + policy: 1,
+	} {
 		var stderr strings.Builder
-		got := Run(t.Context(), []string{"receipt", file, "--policy", policy, "--json"}, strings.NewReader(""), fullDisk{}, &stderr)
+		got := Run(t.Context(), append(strings.Fields(args), "--policy", policy, "--json"), strings.NewReader(""), fullDisk{}, &stderr)
 		if got != want || !strings.Contains(stderr.String(), "no space left on device") {
-			t.Errorf("%s: status %d, expected %d: %s", file, got, want, &stderr)
+			t.Errorf("%s: status %d, expected %d: %s", args, got, want, &stderr)
 		}
 	}
 }
@@ -208,6 +222,36 @@ func TestReportTerminal(t *testing.T) {
 		if err := e.printReport(r, asJSON, false); !errors.Is(err, errSaidFailed) || strings.ContainsAny(stdout.String(), bad[:1]+"\u009b\u202e") {
 			t.Errorf("%q, %v", stdout.String(), err)
 		}
+	}
+}
+
+// TestTextFork: a conviction names both heads, who cosigned them and when, and obeys nothing.
+func TestTextFork(t *testing.T) {
+	at := time.Unix(1769860800, 0).UTC()
+	w1, w2 := verifier.Cosignature{Witness: "w1", Time: at}, verifier.Cosignature{Witness: "w2\u202e", Time: at.Add(time.Second)}
+	f := &verifier.Fork{
+		Origin: "example.com/audit", Prefix: "prefix",
+		First:        verifier.ForkHead{Size: 3, Root: "one", Cosigned: []verifier.Cosignature{w1, w2}},
+		Second:       verifier.ForkHead{Size: 4, Root: "two", Cosigned: []verifier.Cosignature{w1}, Wrong: []string{"w2\u202e"}},
+		CosignedBoth: []string{"w1"},
+	}
+	var stdout strings.Builder
+	e := &env{stdout: &stdout}
+	if err := e.printFork(f, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	want := `convicts: example.com/audit signed two histories
+  first      size 3, root one, signed by the log
+             cosigned by w1 at 2026-01-31T12:00:00Z, w2\u202e at 2026-01-31T12:00:01Z
+  second     size 4, root two, signed by the log
+             cosigned by w1 at 2026-01-31T12:00:00Z
+             a wrong cosignature, which counts for nothing: w2\u202e
+  fork       the tree of the second head has another root at size 3:
+             prefix
+  witnesses  cosigned both heads, so their word is worth nothing here: w1
+`
+	if stdout.String() != want {
+		t.Errorf("%s", &stdout)
 	}
 }
 

@@ -1,7 +1,9 @@
-// Command prooftrail-verify checks what a prooftrail log says: a receipt, one entry, or the
-// whole log. It needs the log's policy file and trusts nothing else.
+// Command prooftrail-verify checks what a prooftrail log says: a receipt, one entry, the
+// whole log, or evidence that it forked. It needs the log's policy file and trusts nothing
+// else.
 //
-// Exit status: 0 verified, 1 FAILED, 2 could not check.
+// Exit status: 0 verified, 1 FAILED, 2 could not check. Of evidence 0 says that it convicts the
+// log, and 1 that it proves nothing.
 package main
 
 import (

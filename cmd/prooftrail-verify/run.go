@@ -38,7 +38,7 @@ type env struct {
 type usageError struct{ error }
 
 func commands() []command {
-	return []command{receiptCommand, entryCommand, auditCommand}
+	return []command{receiptCommand, entryCommand, auditCommand, evidenceCommand}
 }
 
 // Run runs the program and returns its exit status: 0 verified, 1 FAILED, 2 could not
@@ -138,7 +138,8 @@ Usage:
 	}
 	fmt.Fprint(w, `
 Exit status: 0 verified, 1 FAILED (what was checked does not hold), 2 could not
-check (wrong usage, network, unreadable file, or too few witnesses yet).
+check (wrong usage, network, unreadable file, or too few witnesses yet). Of evidence:
+0 it convicts the log, 1 it proves nothing, 2 could not check.
 
 Run 'prooftrail-verify COMMAND --help' for flags and examples.
 `)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/mod/sumdb/note"
 )
 
 func TestMain(m *testing.M) {
@@ -17,18 +20,52 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts drives the real program. Each script finds in its directory the files of
-// verifier/testdata/example: policy.txt, run-000001.tlog-proof, log/.
+// verifier/testdata/example: policy.txt, run-000001.tlog-proof, log/. Vectors of evidence are
+// NAME.evidence, and other.txt is the policy of another log.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			return os.CopyFS(env.WorkDir, os.DirFS("../../verifier/testdata/example"))
+			return errors.Join(os.CopyFS(env.WorkDir, os.DirFS("../../verifier/testdata/example")),
+				copyEvidence(env.WorkDir), otherPolicy(filepath.Join(env.WorkDir, "other.txt")))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"replace": replace,
 			"serve":   serve,
 		},
 	})
+}
+
+// copyEvidence makes a file NAME.evidence of each vector that holds one as text.
+func copyEvidence(dir string) error {
+	files, err := filepath.Glob("../../verifier/testdata/vectors/checkpoint/evidence/*.txt")
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("no vectors of evidence: %w", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		_, block, ok := strings.Cut(string(text), "\n-- evidence lines --\n")
+		block, _, _ = strings.Cut(block, "-- policy")
+		if !ok {
+			continue // in hexadecimal
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".txt") + ".evidence"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(block), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func otherPolicy(file string) error {
+	_, vkey, err := note.GenerateKey(nil, "example.com/other")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte("log "+vkey+"\nquorum none\n"), 0o600)
 }
 
 // replace FILE OLD NEW changes the first OLD in a file; there must be one.
@@ -90,6 +127,9 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"receipt", "a", "--nope"}, exitUnable, "flag provided but not defined"},
 		{[]string{"receipt", "--", "--nope"}, exitUnable, "--policy FILE is needed"},
 		{[]string{"receipt", "a", "--policy", filepath.Join(t.TempDir(), "none")}, exitUnable, "no such file"},
+		{[]string{"evidence"}, exitUnable, "expected one evidence file, got 0"},
+		{[]string{"evidence", "a"}, exitUnable, "--policy FILE is needed"},
+		{[]string{"evidence", "--help"}, exitVerified, "Example:"},
 		{[]string{"entry", "a"}, exitUnable, "unexpected argument"},
 		{[]string{"entry", "--index", "-1"}, exitUnable, "--index N is needed"},
 		{[]string{"audit", "x"}, exitUnable, "unexpected argument"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -144,14 +145,13 @@ func (e *env) code(name string, err error) int {
 	return code
 }
 
-// sayEvidence shows the signed heads with which a log contradicts itself.
+// sayEvidence shows, as an evidence file, the signed heads with which a log contradicts
+// itself.
 func (e *env) sayEvidence(err error) {
 	var evidence *client.EvidenceError
 	if !errors.As(err, &evidence) {
 		return
 	}
-	e.say("keep these signed heads, which are the evidence:")
-	for _, note := range [][]byte{evidence.Older, evidence.Newer} {
-		e.say("\n%s", note)
-	}
+	e.say("keep what follows in a file; 'prooftrail-verify evidence FILE --policy P' says what it proves:")
+	e.say("%s", bytes.TrimSuffix(evidence.Evidence().Text(), []byte("\n")))
 }

@@ -33,7 +33,7 @@ func TestExitCodes(t *testing.T) {
 		{forged, 1, "prooftrail x: FAILED: receipt: it is of another event\n"},
 		{fmt.Errorf("3 of 4: %w", forged), 1, "prooftrail x: FAILED: 3 of 4: receipt: "},
 		{refusal(errors.Join(errors.New("and"), forged)), 1, "FAILED: and\n"},
-		{evidence, 1, "evidence:\n\nolder note\n\n\nnewer note\n"},
+		{evidence, 1, "proves:\nprooftrail.evidence/1\n\nolder note\n\nnewer note\n"},
 	} {
 		var out bytes.Buffer
 		e := &env{stdout: &out, stderr: &out}

@@ -111,6 +111,10 @@ func (f *fakeLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.entry(w, i)
 	case path == "proofs/consistency":
 		f.consistency(w, r)
+	case path == "proofs/inclusion":
+		index, _ := strconv.Atoi(r.URL.Query().Get("index"))
+		size, _ := strconv.Atoi(r.URL.Query().Get("size"))
+		f.proof(w, f.inclusion(index, 0, size))
 	case path == "/logs/audit/checkpoint":
 		_, _ = w.Write(f.checkpoint(len(f.entries)))
 	default:
@@ -242,11 +246,15 @@ func (f *fakeLog) sign(size int, root verifier.Hash) []byte {
 func (f *fakeLog) consistency(w http.ResponseWriter, r *http.Request) {
 	first, _ := strconv.Atoi(r.URL.Query().Get("first"))
 	second, _ := strconv.Atoi(r.URL.Query().Get("second"))
+	f.proof(w, f.subproof(first, 0, second, true))
+}
+
+func (f *fakeLog) proof(w http.ResponseWriter, hashes []verifier.Hash) {
 	proof := [][]byte{}
-	for _, h := range f.subproof(first, 0, second, true) {
+	for _, h := range hashes {
 		proof = append(proof, h[:])
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"first": first, "second": second, "proof": proof})
+	_ = json.NewEncoder(w).Encode(map[string]any{"proof": proof})
 }
 
 // root is MTH of RFC 6962 over entries [lo, hi).

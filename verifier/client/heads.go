@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -23,9 +24,10 @@ type EvidenceError struct {
 	// Older and Newer are the signed notes. Of the same size: they prove it by
 	// themselves.
 	Older, Newer []byte
-	// Proof is the consistency proof that the server gave from Older's size to
-	// Newer's, when the sizes differ. That it fails is an accusation, and proof
-	// only if it yields Newer's root.
+	// Proof is what the server gave to lead from Older's size to Newer's, as
+	// [verifier.Evidence] holds it, when the sizes differ. That the server's own
+	// proof doesn't hold is an accusation. It is proof only if it yields Newer's
+	// root: see Evidence.
 	Proof []verifier.Hash
 	// Reason says what doesn't fit.
 	Reason string
@@ -33,6 +35,12 @@ type EvidenceError struct {
 
 func (e *EvidenceError) Error() string {
 	return "the log contradicts itself: " + e.Reason
+}
+
+// Evidence is what others can check, offline: it says by [verifier.Evidence.Check]
+// whether it proves anything to them, and its text is an evidence file.
+func (e *EvidenceError) Evidence() *verifier.Evidence {
+	return &verifier.Evidence{First: e.Older, Second: e.Newer, Proof: e.Proof}
 }
 
 // Unwrap gives [verifier.ErrFailed].
@@ -175,10 +183,27 @@ func (c *Client) checkConsistent(ctx context.Context, older, newer *signedHead) 
 		}
 	}
 	if err := verifier.CheckConsistency(a.Size, b.Size, proof, a.Root, b.Root); err != nil {
-		return &EvidenceError{Older: older.note, Newer: newer.note, Proof: proof,
+		return &EvidenceError{Older: older.note, Newer: newer.note, Proof: c.forkProof(ctx, a.Size, b.Size, proof),
 			Reason: fmt.Sprintf("the proof from size %d to size %d doesn't hold: %v", a.Size, b.Size, err)}
 	}
 	return nil
+}
+
+// forkProof makes the proof of [verifier.Evidence] from a consistency proof. At a
+// power of two m that lacks the root of the first m leaves, which whoever checks
+// consistency is expected to have. The inclusion proof of entry m holds it: below
+// it are the hashes of leaves behind m, above it those that the consistency proof
+// ends with, all but its first. If it can't be had, the proof stays as it is.
+func (c *Client) forkProof(ctx context.Context, m, n uint64, consistency []verifier.Hash) []verifier.Hash {
+	if bits.OnesCount64(m) != 1 || m >= n {
+		return consistency
+	}
+	inclusion, err := c.inclusionProof(ctx, m, n)
+	at := len(inclusion) - len(consistency)
+	if err != nil || at < 0 || at >= len(inclusion) {
+		return consistency
+	}
+	return append([]verifier.Hash{inclusion[at]}, consistency...)
 }
 
 var errNoPolicy = errors.New("client: nothing can be checked without a policy")

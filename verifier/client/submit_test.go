@@ -146,9 +146,47 @@ func TestSplitView(t *testing.T) {
 	if !errors.As(err, &evidence) || !errors.Is(err, verifier.ErrFailed) {
 		t.Fatalf("error %v", err)
 	}
-	for _, n := range [][]byte{evidence.Older, evidence.Newer} {
-		if cp, _, err := f.policy.Verify(n); err != nil || cp.Size != 1 {
-			t.Errorf("evidence %q: %v", n, err)
+	if fork, err := evidence.Evidence().Check(f.policy); err != nil || fork.First.Size != 1 || fork.Second.Size != 1 {
+		t.Errorf("evidence: %+v, %v", fork, err)
+	}
+}
+
+// What CheckHeads finds convicts, at whatever sizes; if it can't be made complete, it
+// is an accusation still.
+func TestForkEvidence(t *testing.T) {
+	for m := 1; m <= 9; m++ {
+		for n := m + 1; n <= 12; n++ {
+			f := newFakeLog(t)
+			c := f.client(nil)
+			grow := func(history string, size int) {
+				for i := len(f.entries); i < size; i++ {
+					f.add(rawEvent(fmt.Sprint(history, i)))
+				}
+				if _, _, _, err := c.Checkpoint(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			grow("a", m)
+			f.entries = f.entries[:m-1]
+			grow("b", n)
+			_, err := c.CheckHeads(t.Context())
+			var evidence *EvidenceError
+			if !errors.As(err, &evidence) {
+				t.Fatalf("%d and %d: %v", m, n, err)
+			}
+			if _, err := evidence.Evidence().Check(f.policy); err != nil {
+				t.Errorf("%d and %d: %v", m, n, err)
+			}
+			f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.Contains(r.URL.Path, "inclusion") {
+					f.problem(w, 404, "not-found")
+					return true
+				}
+				return false
+			}
+			if _, err := c.CheckHeads(t.Context()); !errors.As(err, &evidence) {
+				t.Errorf("%d and %d, without an inclusion proof: %v", m, n, err)
+			}
 		}
 	}
 }
