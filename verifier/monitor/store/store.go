@@ -24,6 +24,9 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/witness"
 )
 
+// maxValue is more than any record has: a signed note and a hundred cosignatures.
+const maxValue = 1 << 20
+
 // lockTimeout is how long Open waits for another process to let go of the file.
 const lockTimeout = time.Second
 
@@ -134,7 +137,7 @@ func open(path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := guard(s.check); err != nil {
+	if err := errors.Join(checkMetas(path, s.db.Info().PageSize), guard(s.check)); err != nil {
 		return nil, errors.Join(err, guard(s.db.Close))
 	}
 	return s, nil
@@ -149,8 +152,15 @@ func (s *Store) check() error {
 		}
 		all := make([]byte, sha256.Size)
 		err := b.ForEach(func(origin, value []byte) error {
+			if len(origin) > bbolt.MaxKeySize { // what it says is rather long to print
+				return errors.New("damaged: a key is too long")
+			}
 			if _, err := decode(string(origin), value); err != nil {
 				return err
+			}
+			// A key in the wrong place is there, and still isn't found.
+			if !bytes.Equal(b.Get(origin), value) {
+				return fmt.Errorf("damaged: the record of %q is in the wrong place", origin)
 			}
 			subtle.XORBytes(all, all, value[len(value)-sha256.Size:])
 			return nil
@@ -288,6 +298,9 @@ func (w *swap) apply(tx *bbolt.Tx) error {
 		subtle.XORBytes(all, all, value[len(value)-sha256.Size:])
 	}
 	next := encode(w.origin, w.next)
+	if len(next) > maxValue {
+		return fmt.Errorf("a record of %d bytes, at most %d", len(next), maxValue)
+	}
 	subtle.XORBytes(all, all, next[len(next)-sha256.Size:])
 	return errors.Join(b.Put([]byte(w.origin), next), sums.Put(summaryKey, all))
 }

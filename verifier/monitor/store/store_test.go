@@ -1,0 +1,164 @@
+package store_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/prooftrail/prooftrail/verifier/monitor/store"
+	"github.com/prooftrail/prooftrail/verifier/monitor/witness"
+)
+
+func create(t *testing.T) (string, *store.Store) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "store")
+	if err := store.Create(path); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return path, s
+}
+
+func TestStore(t *testing.T) {
+	path, s := create(t)
+	ctx := t.Context()
+	a, b := &witness.Record{Note: []byte("a"), Time: 1}, &witness.Record{Note: []byte("b"), Time: 2}
+	for i, tt := range []struct {
+		origin    string
+		old, next *witness.Record
+		conflict  bool
+	}{
+		{"x", nil, a, false}, {"x", nil, b, true}, {"x", b, a, true}, {"x", a, b, false}, {"y", nil, a, false}, {"x", a, b, true}, {"x", b, b, false},
+	} {
+		if err := s.Swap(ctx, tt.origin, tt.old, tt.next); errors.Is(err, witness.ErrConflict) != tt.conflict || err != nil && !tt.conflict {
+			t.Errorf("swap %d: %v", i, err)
+		}
+	}
+	if _, err := store.Open(path); err == nil {
+		t.Error("opened twice")
+	}
+	if err := store.Create(path); err == nil {
+		t.Error("created over a store")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for origin, want := range map[string]*witness.Record{"x": b, "y": a, "z": nil} {
+		if got, err := s.Load(ctx, origin); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %v", origin, got, err)
+		}
+	}
+}
+
+// TestTogether: of many swaps of one record one wins, and all of other origins do.
+func TestTogether(t *testing.T) {
+	_, s := create(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for i := range 50 {
+		wg.Go(func() {
+			rec := &witness.Record{Note: []byte(strconv.Itoa(i)), Time: int64(i)}
+			if err := s.Swap(t.Context(), strconv.Itoa(i), nil, rec); err != nil {
+				t.Error(err)
+			}
+			if s.Swap(t.Context(), "one", nil, rec) == nil {
+				mu.Lock()
+				won++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if won != 1 {
+		t.Errorf("%d won", won)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := store.Open(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(empty); err == nil {
+		t.Error("began anew in an empty file")
+	}
+	path, s := create(t)
+	s.Close()
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(path); err == nil {
+		t.Error("opened a file that others can read")
+	}
+}
+
+// TestDamage: a file with one byte changed, or cut short, is refused, or holds what was stored.
+func TestDamage(t *testing.T) {
+	path, s := create(t)
+	recs := map[string]*witness.Record{}
+	for i := range 3 {
+		origin := "example.com/" + strconv.Itoa(i)
+		recs[origin] = &witness.Record{Note: []byte(origin + "\n1\nroot\n"), Time: 7}
+		if err := s.Swap(t.Context(), origin, nil, recs[origin]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	check := func(what string, b []byte) bool {
+		t.Helper()
+		damaged := filepath.Join(dir, what) // another file each time: bbolt keeps what it panicked over
+		defer os.Remove(damaged)
+		if err := os.WriteFile(damaged, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := store.Open(damaged)
+		if err != nil {
+			return false
+		}
+		defer s.Close()
+		for origin, want := range recs {
+			if got, err := s.Load(t.Context(), origin); err == nil && !got.Equal(want) {
+				t.Errorf("%s: %s is %v", what, origin, got)
+			}
+		}
+		return true
+	}
+	refused := 0
+	for i := range good {
+		page := good[i/4096*4096 : min(i/4096*4096+4096, len(good))]
+		if i%4096 > 600 && page[i%4096] == 0 { // most of a page is empty
+			continue
+		}
+		b := append([]byte(nil), good...)
+		b[i] ^= 0x41
+		if !check("byte "+strconv.Itoa(i), b) {
+			refused++
+		}
+	}
+	for n := 0; n < len(good); n += 1024 {
+		check("cut to "+strconv.Itoa(n), good[:n])
+	}
+	t.Logf("%d of %d refused", refused, len(good))
+}
