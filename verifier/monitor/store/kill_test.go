@@ -83,10 +83,10 @@ func TestKill(t *testing.T) {
 				t.Fatalf("stored %d after %d", n, said)
 			}
 			if said = n; n%7 == int64(i%7) {
-				time.AfterFunc(time.Duration(i)*time.Millisecond, func() { cmd.Process.Kill() })
+				time.AfterFunc(time.Duration(i)*time.Millisecond, func() { _ = cmd.Process.Kill() })
 			}
 		}
-		cmd.Wait()
+		_ = cmd.Wait() // killed
 		s, err := store.Open(path)
 		if err != nil {
 			t.Fatal(err)

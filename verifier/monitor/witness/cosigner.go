@@ -22,6 +22,7 @@ import (
 // Algorithm is a signature type of c2sp.org/signed-note that cosigns.
 type Algorithm byte
 
+// The two that c2sp.org/tlog-cosignature defines.
 const (
 	Ed25519 Algorithm = 0x04 // "Timestamped Ed25519 checkpoint cosignatures"
 	MLDSA44 Algorithm = 0x06 // "Timestamped ML-DSA-44 (sub)tree cosignatures"

@@ -126,9 +126,14 @@ func TestCrashAtEachStep(t *testing.T) {
 // tell submits one head, and looks at what the witness serves afterwards.
 func tell(t *testing.T, w *witness.Witness, led *ledger, l *testLog, size int) (err error) {
 	defer func() {
-		if v := recover(); v == error(errFault) {
-			err = nil
-		} else if v != nil {
+		switch v := recover().(type) {
+		case nil:
+		case error:
+			if !errors.Is(v, errFault) {
+				panic(v)
+			}
+			err = nil // it died
+		default:
 			panic(v)
 		}
 	}()

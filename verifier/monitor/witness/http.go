@@ -31,6 +31,7 @@ func (w *Witness) serveAdd(rw http.ResponseWriter, r *http.Request) {
 	}
 	// "The response body MUST be a sequence of one or more note signature lines".
 	rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	rw.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = rw.Write(lines) // a client that is gone asks again
 }
 
@@ -69,6 +70,7 @@ func (w *Witness) serveLatest(rw http.ResponseWriter, r *http.Request) {
 	}
 	h := rw.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Access-Control-Allow-Origin", "*")
 	_, _ = rw.Write(note)
