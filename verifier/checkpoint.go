@@ -59,7 +59,7 @@ func parseCheckpoint(text string) (c Checkpoint, err error) {
 		return c, fmt.Errorf("root hash: %w", err)
 	}
 	if c.Size == 0 && c.Root != EmptyRoot {
-		return c, errors.New("root hash: an empty tree has another root")
+		return c, ErrEmptyRoot
 	}
 	return c, nil
 }
@@ -95,6 +95,13 @@ func SignCheckpoint(c Checkpoint, s note.Signer) ([]byte, error) {
 	}
 	return msg, nil
 }
+
+// ParseTreeSize reads a tree size: 0 to [MaxTreeSize], decimal, "with no leading zeroes
+// (unless the tree is empty, in which case the tree size is `0`)" (c2sp.org/tlog-checkpoint).
+func ParseTreeSize(s string) (uint64, error) { return parseDecimal(s) }
+
+// ParseHash reads a hash in its one base64 spelling, 44 characters with padding.
+func ParseHash(s string) (Hash, error) { return parseHash(s) }
 
 // parseDecimal reads 0..MaxTreeSize in its one canonical spelling.
 func parseDecimal(s string) (uint64, error) {

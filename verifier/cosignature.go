@@ -50,45 +50,18 @@ func (p *Policy) Verify(signedNote []byte) (Checkpoint, Witnesses, error) {
 	}
 	// The log's signature is checked first: "The text MUST be ignored unless the note is
 	// signed by a trusted key and the signature has been verified".
-	if err := p.checkLog(text, sigs); err != nil {
+	if _, err := p.log.find(text, sigs); err != nil {
 		return Checkpoint{}, Witnesses{}, failedf("checkpoint: %w", err)
 	}
-	c, err := ParseCheckpoint(text)
+	c, err := p.log.parse(text)
 	if err != nil {
 		return Checkpoint{}, Witnesses{}, failedf("checkpoint: %w", err)
-	}
-	// "This name MUST correspond to the log's origin line, representing the identity of the log."
-	if c.Origin != p.log.name {
-		return Checkpoint{}, Witnesses{}, failedf("checkpoint: origin %q, expected %q", c.Origin, p.log.name)
 	}
 	w, err := p.checkWitnesses(c, text, sigs)
 	if err != nil {
 		return Checkpoint{}, Witnesses{}, failedf("checkpoint: %w", err)
 	}
 	return c, w, nil
-}
-
-// checkLog demands exactly one signature of the log's key.
-func (p *Policy) checkLog(text string, sigs []signature) error {
-	found := false
-	for _, s := range sigs {
-		if s.name != p.log.name || s.keyID != p.log.keyID {
-			continue
-		}
-		if found {
-			return errors.New("more than one signature of the log")
-		}
-		found = true
-		// "If the key name and ID match a known key, verifiers MUST verify the signature. If a
-		// signature from a known key fails to verify, clients SHOULD reject the whole note."
-		if !p.log.verify([]byte(text), s.sig) {
-			return fmt.Errorf("signature of the log %q is wrong", p.log.name)
-		}
-	}
-	if !found {
-		return fmt.Errorf("not signed by the log %q", p.log.name)
-	}
-	return nil
 }
 
 func (p *Policy) checkWitnesses(c Checkpoint, text string, sigs []signature) (Witnesses, error) {

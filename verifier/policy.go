@@ -19,7 +19,7 @@ const (
 // Policy says which checkpoints are valid: whose log, which witnesses, how many of them
 // (c2sp.org/tlog-policy). It is immutable and safe for concurrent use.
 type Policy struct {
-	log    vkey
+	log    *LogKey
 	logURL string
 
 	witnesses []witness
@@ -50,7 +50,7 @@ type PolicyWitness struct {
 }
 
 // Origin returns the origin of the one log of the policy.
-func (p *Policy) Origin() string { return p.log.name }
+func (p *Policy) Origin() string { return p.log.Origin() }
 
 // LogURL returns the URL on the log line, or "".
 func (p *Policy) LogURL() string { return p.logURL }
@@ -85,7 +85,7 @@ func ParsePolicy(b []byte) (*Policy, error) {
 			return nil, fmt.Errorf("parse policy: line %d: %w", i+1, err)
 		}
 	}
-	if pp.p.log.name == "" {
+	if pp.p.log == nil {
 		return nil, errors.New("parse policy: no log line, expected exactly one")
 	}
 	// "A policy file must include exactly one quorum line."
@@ -141,19 +141,18 @@ func (pp *policyParser) line(line string) error {
 }
 
 func (pp *policyParser) logLine(args []string) error {
-	if pp.p.log.name != "" {
+	if pp.p.log != nil {
 		return errors.New("a second log line, expected exactly one")
 	}
-	// "Log and witness keys must use a signature type approprate respective function".
-	key, err := parseVkey(args[0], typeEd25519)
+	key, err := ParseLogKey(args[0])
 	if err != nil {
-		return fmt.Errorf("log: %w", err)
+		return err
 	}
 	pp.p.log = key
 	if len(args) == 2 {
 		pp.p.logURL = args[1]
 	}
-	return pp.checkCollision(key)
+	return pp.checkCollision(key.key)
 }
 
 func (pp *policyParser) witnessLine(args []string) error {
@@ -188,7 +187,7 @@ func (pp *policyParser) witnessLine(args []string) error {
 // keys pairs are applied to the same note."
 func (pp *policyParser) checkCollision(key vkey) error {
 	same := func(o vkey) bool { return o.name == key.name && o.keyID == key.keyID }
-	if key.typ != typeEd25519 && same(pp.p.log) {
+	if key.typ != typeEd25519 && pp.p.log != nil && same(pp.p.log.key) {
 		return errors.New("same key name and key ID as the log")
 	}
 	for _, w := range pp.p.witnesses {
