@@ -166,20 +166,17 @@ func (p *Policy) signedByLog(signedNote []byte) (Checkpoint, string, []signature
 	if err != nil {
 		return Checkpoint{}, "", nil, err
 	}
-	if !slices.ContainsFunc(sigs, func(s signature) bool { return s.name == p.log.name && s.keyID == p.log.keyID }) {
-		return Checkpoint{}, "", nil, fmt.Errorf("not signed by the policy's log %q", p.log.name)
+	key := &p.log.key
+	named := func(s signature) bool { return s.name == key.name && s.keyID == key.keyID }
+	if !slices.ContainsFunc(sigs, named) {
+		return Checkpoint{}, "", nil, fmt.Errorf("not signed by the policy's log %q", key.name)
 	}
-	if !slices.ContainsFunc(sigs, func(s signature) bool {
-		return s.name == p.log.name && s.keyID == p.log.keyID && p.log.verify([]byte(text), s.sig)
-	}) {
-		return Checkpoint{}, "", nil, fmt.Errorf("signature of the log %q is wrong", p.log.name)
+	if !slices.ContainsFunc(sigs, func(s signature) bool { return named(s) && key.verify([]byte(text), s.sig) }) {
+		return Checkpoint{}, "", nil, fmt.Errorf("signature of the log %q is wrong", key.name)
 	}
-	c, err := ParseCheckpoint(text)
+	c, err := p.log.parse(text)
 	if err != nil {
 		return Checkpoint{}, "", nil, err
-	}
-	if c.Origin != p.log.name {
-		return Checkpoint{}, "", nil, fmt.Errorf("origin %q, expected %q", c.Origin, p.log.name)
 	}
 	return c, text, sigs, nil
 }
