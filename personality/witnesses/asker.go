@@ -140,8 +140,9 @@ func (a *Asker) Ask(ctx context.Context, note []byte) ([]byte, verifier.Witnesse
 		// To its own end, whatever becomes of the round: what it has cosigned is worth knowing.
 		ctx := context.WithoutCancel(ctx)
 		go func() {
-			defer w.mu.Unlock()
-			answers <- a.ask(ctx, w, head, note)
+			got := a.ask(ctx, w, head, note)
+			w.mu.Unlock() // before anybody can ask again
+			answers <- got
 		}()
 	}
 	return a.gather(ctx, head, note, who, answers, asked)
