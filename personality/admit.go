@@ -104,6 +104,9 @@ func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending,
 	if err := s.cfg.room.refuse(false); err != nil {
 		return nil, err
 	}
+	if err := s.unwitnessed(); err != nil {
+		return nil, err
+	}
 	if !from.Token.Has(RoleSubmit) {
 		return nil, fmt.Errorf("%w: it lacks the role %s", ErrForbidden, RoleSubmit)
 	}
@@ -199,6 +202,8 @@ func refusedReason(err error) string {
 		return "busy"
 	case errors.Is(err, ErrFull):
 		return "full"
+	case errors.Is(err, ErrUnwitnessed):
+		return "unwitnessed"
 	case errors.Is(err, ErrClosing):
 		return "closing"
 	case errors.Is(err, ErrRefusing):
@@ -223,11 +228,11 @@ func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 	if w == Durable {
 		return r
 	}
-	return p.receipt(ctx, r)
+	return p.receipt(ctx, r, w)
 }
 
 // receipt waits for the event's publication and adds the receipt.
-func (p *Pending) receipt(ctx context.Context, r Result) Result {
+func (p *Pending) receipt(ctx context.Context, r Result, w Wait) Result {
 	at := p.s.published.Load()
 	if p.batch == nil && p.index >= at.head.Size { // another process has published it just now
 		if at = p.s.head(ctx); p.index >= at.head.Size {
@@ -243,6 +248,11 @@ func (p *Pending) receipt(ctx context.Context, r Result) Result {
 			return r
 		}
 		at = p.batch.head
+	}
+	if w == Witnessed && p.s.public != nil {
+		if at = p.s.waitCosigned(ctx, p.index); at == nil {
+			return late(r)
+		}
 	}
 	opening, err := p.ownOpening()
 	if err != nil {

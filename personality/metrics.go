@@ -1,6 +1,7 @@
 package personality
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,9 @@ type Metrics struct {
 	clockBack  prometheus.Counter
 	diskFree   prometheus.Gauge
 	diskFull   prometheus.Gauge
+	witnessed  prometheus.Gauge
+	quorum     prometheus.Gauge
+	asking     *prometheus.HistogramVec // witness: its URL, of the policy; cosigned: true, false
 
 	stalled atomic.Pointer[func() float64] // what the gauge of that name says
 }
@@ -58,6 +62,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		diskFull: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "prooftrail_disk_full", Help: "1 when events are refused because a disk is full (see /readyz), else 0."}),
 	}
+	m.witnessed = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prooftrail_witnessed_size", Help: "Size of the newest head that the quorum of witnesses has cosigned; 0 without witnesses."})
+	m.quorum = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prooftrail_quorum_timestamp_seconds", Help: "When the quorum of witnesses last cosigned a head that this process offered, as a Unix time; 0 without."})
+	m.asking = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "prooftrail_witness_seconds", Help: "Time until a witness answered, and whether it cosigned.",
+		Buckets: prometheus.ExponentialBuckets(1e-3, 4, 8)}, []string{"witness", "cosigned"})
 	stalled := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "prooftrail_signers_stalled_seconds",
 		Help: "For how long the signers of a Trillian cluster have integrated none of the entries that wait for them; 0 when none do."},
@@ -69,9 +80,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		})
 	if r != nil {
 		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack,
-			m.diskFree, m.diskFull, stalled)
+			m.diskFree, m.diskFull, m.witnessed, m.quorum, m.asking, stalled)
 	}
 	return m
+}
+
+// asked observes the answer of a witness.
+func (m *Metrics) asked(url string, took time.Duration, err error) {
+	m.asking.WithLabelValues(url, strconv.FormatBool(err == nil)).Observe(took.Seconds())
 }
 
 // since observes the time of a step that began at start.

@@ -127,8 +127,7 @@ func (s *Service) Entry(ctx context.Context, from Caller, index uint64) (*Entry,
 	if !s.covers(ctx, index+1) {
 		return nil, ErrBeyondHead
 	}
-	at := s.published.Load()
-	e, shown, err := s.entry(ctx, from, index, at)
+	e, shown, err := s.entry(ctx, from, index, s.receiptHead(index))
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", index, err)
 	}

@@ -62,6 +62,7 @@ type Service struct {
 	polled time.Time // when the store was last asked for a newer head
 
 	published atomic.Pointer[publishedHead]
+	public    *public // nil: there are no witnesses
 	fault     atomic.Pointer[Fault]
 
 	announced atomic.Bool
@@ -143,6 +144,9 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	if s.shared() {
 		s.done.Go(func() { s.follow(run) })
 	}
+	if s.public != nil {
+		s.done.Go(func() { s.witnessAll(run) })
+	}
 	return s, nil
 }
 
@@ -165,11 +169,22 @@ func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
+	if s.public, err = s.newPublic(cfg.Witnesses); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if s.public != nil { // before the head is read: what they have is older then
+		s.public.known = s.public.asker.Known(ctx)
+	}
 	if err := s.beginTurn(ctx); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	if err := s.recover(ctx); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if s.public != nil {
+		if err := s.showKept(ctx); err != nil {
+			return nil, fmt.Errorf("open log: %w", err)
+		}
 	}
 	return s, nil
 }
@@ -197,14 +212,15 @@ func (s *Service) LogName() string { return s.params.Name }
 // VKey returns the log's public key as a c2sp.org/signed-note verifier key.
 func (s *Service) VKey() string { return s.params.VKey }
 
-// Checkpoint returns the signed checkpoint of the published head.
+// Checkpoint returns the public checkpoint: signed, and with the cosignatures that the
+// witnesses' policy wants. ErrNotFound if there is none yet.
 func (s *Service) Checkpoint(ctx context.Context) ([]byte, error) {
 	release, err := s.use()
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if n := s.head(ctx).note; n != nil {
+	if n := s.publicCheckpoint(ctx); n != nil {
 		return n, nil
 	}
 	return nil, ErrNotFound

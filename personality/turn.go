@@ -380,7 +380,7 @@ func (s *Service) follow(ctx context.Context) {
 	defer tick.Stop()
 	var kept *publishedHead // the head whose checkpoint has been kept
 	keep := func(at *publishedHead) {
-		if at != kept && at.note != nil && s.store.PutCheckpoint(ctx, at.note) == nil {
+		if s.public == nil && at != kept && at.note != nil && s.store.PutCheckpoint(ctx, at.note) == nil {
 			kept = at
 		}
 	}

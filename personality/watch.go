@@ -108,6 +108,9 @@ func (s *Service) Ready(context.Context) Readiness {
 			r.Reason = "the oldest unpublished event has waited too long"
 		}
 	}
+	if err := s.unwitnessed(); err != nil {
+		r.Ready, r.Reason = false, err.Error()
+	}
 	if full := s.cfg.room.state(); full != roomy {
 		r.Ready, r.Reason = false, s.cfg.room.why(full)
 	}

@@ -77,141 +77,14 @@ func (l *testLog) prove(_ context.Context, first, second uint64) ([]verifier.Has
 	return out, err
 }
 
-// testWitness is a witness as the specification has it, written for these tests alone.
-type testWitness struct {
-	name, vkey string
-	signer     note.Signer
-	policy     *verifier.Policy // of the log, without witnesses
-	server     *httptest.Server
-
-	mu     sync.Mutex
-	head   verifier.Checkpoint
-	latest []byte
-	calls  []int // the status of each
-	asks   int
-
-	// answer, if not nil, takes the place of what the specification says.
-	answer func(w http.ResponseWriter, r *http.Request, body []byte) bool
-}
-
-func newTestWitness(t *testing.T, l *testLog, name string) *testWitness {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(append([]byte(name+"\n\x04"), public...))
-	encode := func(key []byte) string {
-		return base64.StdEncoding.EncodeToString(append([]byte{4}, key...))
-	}
-	w := &testWitness{name: name, vkey: fmt.Sprintf("%s+%x+%s", name, sum[:4], encode(public))}
-	if w.signer, err = cosig.NewSignerForCosignatureV1(fmt.Sprintf("PRIVATE+KEY+%s+%x+%s", name, sum[:4], encode(private.Seed()))); err != nil {
-		t.Fatal(err)
-	}
-	if w.policy, err = verifier.ParsePolicy([]byte("log " + l.vkey + "\nquorum none\n")); err != nil {
-		t.Fatal(err)
-	}
-	w.server = httptest.NewServer(w)
-	t.Cleanup(w.server.Close)
-	return w
-}
-
-func (w *testWitness) line() string {
-	return "witness " + w.name + " " + w.vkey + " " + w.server.URL + "\n"
-}
-
-func (w *testWitness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, 10<<10)) // as some do
-	if err != nil {
-		return
-	}
-	w.mu.Lock()
-	f := w.answer
-	w.asks++
-	w.mu.Unlock()
-	if f != nil && f(rw, r, body) {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	sum := sha256.Sum256([]byte(origin))
-	if r.Method == http.MethodGet && r.URL.Path == "/"+hex.EncodeToString(sum[:])+"/checkpoint" && w.latest != nil {
-		_, _ = rw.Write(w.latest)
-		return
-	}
-	if r.Method != http.MethodPost || r.URL.Path != "/add-checkpoint" {
-		rw.WriteHeader(http.StatusNotFound)
-		return
-	}
-	status, answer := w.add(body)
-	w.calls = append(w.calls, status)
-	if status == http.StatusConflict {
-		rw.Header().Set("Content-Type", "text/x.tlog.size")
-	}
-	rw.WriteHeader(status)
-	_, _ = rw.Write(answer)
-}
-
-func (w *testWitness) add(body []byte) (status int, answer []byte) {
-	front, signed, ok := bytes.Cut(body, []byte("\n\n"))
-	lines := strings.Split(string(front), "\n")
-	old, err := strconv.ParseUint(strings.TrimPrefix(lines[0], "old "), 10, 63)
-	if !ok || err != nil {
-		return http.StatusBadRequest, nil
-	}
-	head, _, err := w.policy.Verify(signed)
-	if err != nil {
-		return http.StatusForbidden, nil
-	}
-	switch {
-	case old > head.Size:
-		return http.StatusBadRequest, nil
-	case old != w.head.Size:
-		return http.StatusConflict, fmt.Appendf(nil, "%d\n", w.head.Size)
-	}
-	var proof []verifier.Hash
-	for _, line := range lines[1:] {
-		h, err := base64.StdEncoding.DecodeString(line)
-		if err != nil || len(h) != 32 {
-			return http.StatusBadRequest, nil
-		}
-		proof = append(proof, verifier.Hash(h))
-	}
-	if old == 0 && len(proof) > 0 || old > 0 && verifier.CheckConsistency(old, head.Size, proof, w.head.Root, head.Root) != nil {
-		return http.StatusUnprocessableEntity, nil
-	}
-	cosigned, err := note.Sign(&note.Note{Text: head.Text()}, w.signer)
-	if err != nil {
-		return http.StatusInternalServerError, nil
-	}
-	_, line, _ := bytes.Cut(cosigned, []byte("\n\n"))
-	w.head, w.latest = head, append(bytes.Clone(signed), line...)
-	return http.StatusOK, line
-}
-
-// statuses returns what it has answered since the last time.
-func (w *testWitness) statuses() []int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	calls := w.calls
-	w.calls = nil
-	return calls
-}
-
-func (w *testWitness) says(f func(rw http.ResponseWriter, r *http.Request, body []byte) bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.answer = f
-}
-
 // newAsker makes an asker whose policy wants k of the witnesses.
-func newAsker(t *testing.T, l *testLog, k int, change func(*Config), ws ...*testWitness) *Asker {
+func newAsker(t *testing.T, l *testLog, k int, change func(*Config), ws ...*witnesstest.Witness) *Asker {
 	t.Helper()
 	policy := "log " + l.vkey + "\n"
 	group := fmt.Sprintf("group all %d", k)
 	for _, w := range ws {
-		policy += w.line()
-		group += " " + w.name
+		policy += w.Line()
+		group += " " + w.Name
 	}
 	p, err := verifier.ParsePolicy([]byte(policy + group + "\nquorum all\n"))
 	if err != nil {
@@ -244,22 +117,22 @@ func mustMeet(t *testing.T, a *Asker, signed []byte, n int) []byte {
 // TestAsk: a growing log, witnesses that know nothing, or less, or the same head already.
 func TestAsk(t *testing.T) {
 	l := newTestLog(t)
-	one, two := newTestWitness(t, l, "one"), newTestWitness(t, l, "two")
+	one, two := witnesstest.New(t, l.vkey, "one"), witnesstest.New(t, l.vkey, "two")
 	a := newAsker(t, l, 2, nil, one, two)
 	mustMeet(t, a, l.grow(0), 2)
 	mustMeet(t, a, l.grow(7), 2)
 	mustMeet(t, a, l.grow(1), 2)
 	mustMeet(t, a, l.grow(0), 2) // again, for a fresh time
-	if got := fmt.Sprint(one.statuses(), two.statuses()); got != "[200 200 200 200] [200 200 200 200]" {
+	if got := fmt.Sprint(one.Statuses(), two.Statuses()); got != "[200 200 200 200] [200 200 200 200]" {
 		t.Errorf("answers %s", got)
 	}
 	// Another process of the same log has asked meanwhile, and this one is new.
 	mustMeet(t, newAsker(t, l, 2, nil, one, two), l.grow(100), 2)
-	if got := fmt.Sprint(one.statuses()); got != "[409 200]" {
+	if got := fmt.Sprint(one.Statuses()); got != "[409 200]" {
 		t.Errorf("answers %s", got)
 	}
 	mustMeet(t, a, l.grow(3), 2)
-	if got := fmt.Sprint(one.statuses()); got != "[409 200]" {
+	if got := fmt.Sprint(one.Statuses()); got != "[409 200]" {
 		t.Errorf("answers %s", got)
 	}
 }
@@ -298,7 +171,7 @@ func TestAskSome(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newTestLog(t)
-			one, two := newTestWitness(t, l, "one"), newTestWitness(t, l, "two")
+			one, two := witnesstest.New(t, l.vkey, "one"), witnesstest.New(t, l.vkey, "two")
 			var failed sync.Map
 			a := newAsker(t, l, 1, func(c *Config) {
 				c.Asked = func(url string, _ time.Duration, err error) { failed.Store(url, err) }
@@ -306,17 +179,17 @@ func TestAskSome(t *testing.T) {
 			if name == "a known key, false" {
 				other := newTestLog(t)
 				other.signer = l.signer
-				cosigned, err := note.Sign(&note.Note{Text: "example.com/audit\n0\n" + base64.StdEncoding.EncodeToString(make([]byte, 32)) + "\n"}, two.signer)
+				cosigned, err := note.Sign(&note.Note{Text: "example.com/audit\n0\n" + base64.StdEncoding.EncodeToString(make([]byte, 32)) + "\n"}, two.Signer)
 				if err != nil {
 					t.Fatal(err)
 				}
 				_, line, _ := bytes.Cut(cosigned, []byte("\n\n"))
 				says = write(200, string(line))
 			}
-			two.says(says)
+			two.Says(says)
 			mustMeet(t, a, l.grow(5), 1)
 			for began := time.Now(); ; <-time.After(5 * time.Millisecond) {
-				if err, ok := failed.Load(two.server.URL); ok {
+				if err, ok := failed.Load(two.Server.URL); ok {
 					if err == nil || err.(error) == nil {
 						t.Error("it is taken to have cosigned")
 					}
@@ -328,7 +201,7 @@ func TestAskSome(t *testing.T) {
 			}
 			// It is left alone for a while, and asked again then.
 			mustMeet(t, a, l.grow(5), 1)
-			two.says(nil)
+			two.Says(nil)
 			for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
 				_, who, err := a.Ask(t.Context(), l.grow(1))
 				if err != nil {
@@ -348,9 +221,9 @@ func TestAskSome(t *testing.T) {
 // TestAskTooFew: without the quorum the status says so, and what there is is in the note.
 func TestAskTooFew(t *testing.T) {
 	l := newTestLog(t)
-	one, two := newTestWitness(t, l, "one"), newTestWitness(t, l, "two")
+	one, two := witnesstest.New(t, l.vkey, "one"), witnesstest.New(t, l.vkey, "two")
 	a := newAsker(t, l, 2, nil, one, two)
-	two.server.Close()
+	two.Server.Close()
 	got, who, err := a.Ask(t.Context(), l.grow(4))
 	if err != nil || who.Status != verifier.Provisional || len(who.Cosigned) != 1 {
 		t.Fatalf("%+v, %v", who, err)
@@ -363,14 +236,14 @@ func TestAskTooFew(t *testing.T) {
 // TestKnown: what witnesses hold with the log's own signature is found, and nothing else.
 func TestKnown(t *testing.T) {
 	l := newTestLog(t)
-	one, two, three := newTestWitness(t, l, "one"), newTestWitness(t, l, "two"), newTestWitness(t, l, "three")
+	one, two, three := witnesstest.New(t, l.vkey, "one"), witnesstest.New(t, l.vkey, "two"), witnesstest.New(t, l.vkey, "three")
 	a := newAsker(t, l, 1, nil, one, two, three)
 	if got := a.Known(t.Context()); len(got) != 0 {
 		t.Errorf("known before all: %+v", got)
 	}
 	mustMeet(t, newAsker(t, l, 1, nil, one), l.grow(3), 1)
 	mustMeet(t, newAsker(t, l, 1, nil, two), l.grow(3), 1)
-	three.says(func(rw http.ResponseWriter, _ *http.Request, _ []byte) bool {
+	three.Says(func(rw http.ResponseWriter, _ *http.Request, _ []byte) bool {
 		_, _ = rw.Write(newTestLog(t).grow(100)) // another key's
 		return true
 	})
@@ -386,7 +259,7 @@ func TestKnown(t *testing.T) {
 // TestNewRefuses: whom nobody could ask, or only in the clear.
 func TestNewRefuses(t *testing.T) {
 	l := newTestLog(t)
-	w := newTestWitness(t, l, "w")
+	w := witnesstest.New(t, l.vkey, "w")
 	for _, c := range []struct {
 		url  string
 		http bool
@@ -397,7 +270,7 @@ func TestNewRefuses(t *testing.T) {
 		{"ftp://witness.example", true, false}, {"https://user@witness.example", false, false}, {"https://witness.example?x", false, false},
 		{"https:///x", false, false}, {"", false, false},
 	} {
-		p, err := verifier.ParsePolicy([]byte("log " + l.vkey + "\nwitness w " + w.vkey + " " + c.url + "\nquorum w\n"))
+		p, err := verifier.ParsePolicy([]byte("log " + l.vkey + "\nwitness w " + w.VKey + " " + c.url + "\nquorum w\n"))
 		if err != nil {
 			t.Fatal(err)
 		}
