@@ -2,7 +2,7 @@
 # Measures a log in a database on this machine, and prints a Markdown table: the part of
 # docs/performance.md that is about that. MariaDB with durable settings, Trillian's programs, the
 # servers and the load share the machine's cores; all of it is started by cluster.sh, talks to
-# loopback only, and is removed at the end. Takes about five minutes.
+# loopback only, and is removed at the end. Takes about four minutes.
 #
 # usage: deployment/bench_database.sh [DURATION]    (of each run; 10s)
 set -euo pipefail

@@ -25,8 +25,8 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.whileNobodyPublishes(ctx, s.recoverHead); err != nil {
 		return err
 	}
-	if s.refuses() { // it opens all the same, and says why
-		return nil
+	if err := s.refusing(); err != nil {
+		return s.asRefusal(err)
 	}
 	head := s.published.Load().head
 	if err := s.store.DropMarks(ctx, head.Size); err != nil {

@@ -229,8 +229,6 @@ func (s *Service) refusing() error {
 	return nil
 }
 
-func (s *Service) refuses() bool { return s.fault.Load() != nil }
-
 // use keeps the stores open until release is called. ErrClosing once they are
 // being closed.
 func (s *Service) use() (release func(), err error) {

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
 )
 
 // Evidence is two signed heads of one log that don't go together. Whoever holds the log's
@@ -90,50 +92,38 @@ func (e *Evidence) prefix(first, second Checkpoint) (Hash, error) {
 	case len(e.Proof) == 0:
 		return Hash{}, fmt.Errorf("no proof: heads of two sizes, %d and %d, prove nothing without one", m, n)
 	}
-	old, root, err := consistencyRoots(m, n, e.Proof)
-	if err != nil {
-		return Hash{}, err
-	}
-	if root != second.Root {
-		return Hash{}, errors.New("the proof doesn't yield the root of the second head: it proves nothing")
-	}
-	if old == first.Root {
-		return Hash{}, fmt.Errorf("the proof yields both roots: the head of size %d extends that of size %d, no fork", n, m)
-	}
-	return old, nil
+	return forkedPrefix(first, second, e.Proof)
 }
 
-// consistencyRoots computes the roots at sizes m and n, 0 < m < n, to which a proof as
-// [Evidence] holds it leads. It is RFC 9162, section 2.1.4.2, steps 3 to 7, but for the
-// comparisons; that "If first is an exact power of 2, then prepend first_hash to the
-// consistency_path array" (step 2) has been done already, with a hash of n's tree.
-func consistencyRoots(m, n uint64, path []Hash) (fr, sr Hash, err error) {
-	fn, sn := m-1, n-1
-	// "If LSB(fn) is set, then right-shift both fn and sn equally until LSB(fn) is not set."
-	shift := bits.TrailingZeros64(^fn)
-	fn, sn = fn>>shift, sn>>shift
-	fr, sr = path[0], path[0]
-	for _, c := range path[1:] {
-		if sn == 0 {
-			return fr, sr, fmt.Errorf("%d hashes are too many for a proof from size %d to size %d", len(path), m, n)
-		}
-		if fn&1 == 1 || fn == sn {
-			fr, sr = NodeHash(c, fr), NodeHash(c, sr)
-			// "If LSB(fn) is not set, then right-shift both fn and sn equally until either
-			// LSB(fn) is set or fn is 0."
-			if fn&1 == 0 && fn > 0 {
-				shift := bits.TrailingZeros64(fn)
-				fn, sn = fn>>shift, sn>>shift
-			}
-		} else {
-			sr = NodeHash(sr, c)
-		}
-		fn, sn = fn>>1, sn>>1
+// forkedPrefix returns the root that second's tree has at first's size, 0 < m < n, by a proof
+// as [Evidence] holds it, if it isn't first's.
+func forkedPrefix(first, second Checkpoint, path []Hash) (Hash, error) {
+	verify := func(path []Hash, root1 Hash) error {
+		return proof.VerifyConsistency(rfc6962.DefaultHasher, first.Size, second.Size, byteSlices(path), root1[:], second.Root[:])
 	}
-	if sn != 0 {
-		return fr, sr, fmt.Errorf("%d hashes are too few for a proof from size %d to size %d", len(path), m, n)
+	prefix := path[0]
+	if bits.OnesCount64(first.Size) == 1 {
+		path = path[1:]
+	} else {
+		// Which root the proof leads to from the first leaves, the library says when it isn't the
+		// one that was expected.
+		var other proof.RootMismatchError
+		switch err := verify(path, first.Root); {
+		case err == nil:
+			prefix = first.Root
+		case errors.As(err, &other):
+			prefix = Hash(other.CalculatedRoot)
+		default:
+			return Hash{}, fmt.Errorf("no proof between sizes %d and %d: %w", first.Size, second.Size, err)
+		}
 	}
-	return fr, sr, nil
+	if err := verify(path, prefix); err != nil {
+		return Hash{}, fmt.Errorf("the proof doesn't yield the root of the second head, so it proves nothing: %w", merkleError(err))
+	}
+	if prefix == first.Root {
+		return Hash{}, fmt.Errorf("the proof yields both roots: the head of size %d extends that of size %d, no fork", second.Size, first.Size)
+	}
+	return prefix, nil
 }
 
 // forkHead reads a note as [Evidence.Check] does.
@@ -217,15 +207,15 @@ func GatherEvidence(ctx context.Context, r TileReader, p *Policy, a, b []byte) (
 }
 
 // proveFork makes the proof of [Evidence] between two sizes, 0 < m < n, from tiles of n.
-// [consistencyRoots] is its counterpart.
+// [forkedPrefix] is its counterpart.
 func proveFork(ctx context.Context, r TileReader, m, n uint64) ([]Hash, error) {
-	proof, err := ProveConsistency(ctx, r, m, n)
+	path, err := ProveConsistency(ctx, r, m, n)
 	if err != nil || bits.OnesCount64(m) > 1 {
-		return proof, err
+		return path, err
 	}
 	whole, err := nodesFromTiles(ctx, r, []compact.NodeID{compact.NewNodeID(uint(bits.TrailingZeros64(m)), 0)}, n)
 	if err != nil {
 		return nil, fmt.Errorf("prove a fork at %d from %d: %w", m, n, err)
 	}
-	return append(whole, proof...), nil
+	return append(whole, path...), nil
 }
