@@ -34,6 +34,7 @@ type Heads struct {
 // Verdict is what a monitor makes of a head.
 type Verdict string
 
+// The three that there are.
 const (
 	Agrees      Verdict = "agrees"      // one history with its checked head
 	Contradicts Verdict = "contradicts" // it holds evidence that the log forked
