@@ -173,7 +173,7 @@ func (s *server) audit(state string, openings bool) (*verifier.AuditReport, erro
 	s.t.Helper()
 	log, err := verifier.NewHTTPLog(verifier.HTTPConfig{URL: s.http.URL + "/logs/audit", Token: s.v.read, Attempts: 1})
 	check(s.t, err)
-	cfg := verifier.AuditConfig{Source: log, Policy: s.v.policy, StateFile: state, FromStart: true}
+	cfg := verifier.AuditConfig{Source: log, Policy: s.v.policy, State: verifier.FileState(state), FromStart: true}
 	if openings {
 		cfg.Openings = log
 	}

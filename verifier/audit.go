@@ -16,10 +16,12 @@ type AuditConfig struct {
 	// other tenants' are counted, not believed: the next audit with this state asks for them,
 	// and for all behind them, again.
 	Openings OpeningSource
-	// StateFile is where the audit remembers how far it came and which head it saw. Empty:
-	// nothing is remembered, and the audit begins at entry 0. A file that doesn't exist is
-	// made; the report's History says so. Its directory must exist.
-	StateFile string
+	// Checkpoint, if not nil, is the signed note of the head to audit. Else it is the one that
+	// the source serves.
+	Checkpoint []byte
+	// State is where the audit remembers how far it came and which head it saw: [FileState].
+	// Nil: nothing is remembered, and the audit begins at entry 0.
+	State State
 	// FromStart checks every entry, however much of the log the state says was checked; the
 	// remembered head still has to be consistent. An opening that was changed after an
 	// audit had checked it is found in this way only.
@@ -119,32 +121,34 @@ func (a *auditor) run(ctx context.Context) error {
 	return err
 }
 
-func (a *auditor) loadState() (err error) {
-	if a.old, err = loadState(a.cfg.StateFile); err == nil && a.old != nil {
-		a.oldHead, err = a.old.check(a.cfg.Policy)
+func (a *auditor) loadState() error {
+	if a.cfg.State == nil {
+		a.history = History{Status: HistoryNone}
+		return nil
 	}
-	if err == nil && a.cfg.StateFile != "" {
-		err = probeState(a.cfg.StateFile) // before hours of work whose end can't be kept
+	b, err := a.cfg.State.Load()
+	if err == nil && b != nil {
+		if a.old, err = parseState(b); err == nil {
+			a.oldHead, err = a.old.check(a.cfg.Policy)
+		}
 	}
 	if err != nil {
-		// Not ErrFailed, whatever it wraps: it is our file that is bad.
-		return fmt.Errorf("audit: state file %s: %v", a.cfg.StateFile, err)
+		// Not ErrFailed, whatever it wraps: it is our memory that is bad.
+		return fmt.Errorf("audit: %s: %v", a.cfg.State, err)
 	}
-	switch {
-	case a.old != nil:
+	a.history = History{Status: HistoryFirst}
+	if a.old != nil {
 		a.history = History{HistoryUnproven, a.oldHead.Size}
-	case a.cfg.StateFile != "":
-		a.history = History{Status: HistoryFirst}
-	default:
-		a.history = History{Status: HistoryNone}
 	}
 	return nil
 }
 
 func (a *auditor) fetchHead(ctx context.Context) (err error) {
-	a.note, err = a.cfg.Source.Get(ctx, "checkpoint", MaxNoteBytes)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+	a.note = a.cfg.Checkpoint
+	if a.note == nil {
+		if a.note, err = a.cfg.Source.Get(ctx, "checkpoint", MaxNoteBytes); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
 	}
 	head, witnesses, err := a.cfg.Policy.Verify(a.note)
 	if err != nil {
@@ -253,7 +257,7 @@ func (a *auditor) marks() (start, opened *mark) {
 // save moves the state forward to its marks, unless something failed. Opened may lie before
 // checked: see fold.opened.
 func (a *auditor) save(m, opened *mark, complete bool) error {
-	if a.cfg.StateFile == "" || a.report.FailureCount > 0 {
+	if a.cfg.State == nil || a.report.FailureCount > 0 {
 		return nil
 	}
 	s := &auditState{head: a.note, checked: m}
@@ -270,8 +274,12 @@ func (a *auditor) save(m, opened *mark, complete bool) error {
 	if s.opened != nil && a.old != nil && a.old.opened != nil && a.old.opened.tree.Size() > s.opened.tree.Size() {
 		s.opened = a.old.opened
 	}
-	if err := saveState(a.cfg.StateFile, s); err != nil {
-		return fmt.Errorf("audit: save state: %w", err)
+	b, err := s.bytes()
+	if err == nil {
+		err = a.cfg.State.Save(b)
+	}
+	if err != nil {
+		return fmt.Errorf("audit: save %s: %w", a.cfg.State, err)
 	}
 	return nil
 }

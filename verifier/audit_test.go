@@ -39,7 +39,11 @@ func audit(t *testing.T, l *testLog, change ...func(*AuditConfig)) (*AuditReport
 func noToken(cfg *AuditConfig) { cfg.Openings = nil }
 
 func stateIn(file string) func(*AuditConfig) {
-	return func(cfg *AuditConfig) { cfg.StateFile = file }
+	return func(cfg *AuditConfig) {
+		if file != "" {
+			cfg.State = FileState(file)
+		}
+	}
 }
 
 func TestAuditGood(t *testing.T) {
@@ -289,5 +293,26 @@ func TestAuditCancelled(t *testing.T) {
 	_, err := Audit(ctx, AuditConfig{Source: l, Policy: l.policy, Workers: 1, Progress: func(Progress) { cancel() }})
 	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrFailed) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestAuditCheckpoint: the head that is given is audited, not the one that the log serves.
+func TestAuditCheckpoint(t *testing.T) {
+	l := newTestLog(t, 300)
+	old, err := l.Get(t.Context(), "checkpoint", MaxNoteBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.grow(700)
+	file := filepath.Join(t.TempDir(), "state")
+	given := func(cfg *AuditConfig) { cfg.Checkpoint = old }
+	if r, err := audit(t, l, stateIn(file), given); err != nil || r.Size != 300 || r.Entries != 300 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := audit(t, l, stateIn(file)); err != nil || r.Size != 700 || r.Entries != 400 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := audit(t, l, stateIn(file), given); !errors.Is(err, ErrFailed) || r.History.Status != HistoryOlder {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -81,7 +81,7 @@ func TestAuditResume(t *testing.T) {
 	for stop := uint64(1); stop <= 6; stop++ {
 		file := filepath.Join(t.TempDir(), "state")
 		ctx, cancel := context.WithCancel(context.Background())
-		_, err := Audit(ctx, AuditConfig{Source: l, Policy: l.policy, Openings: l, StateFile: file, SaveEvery: 1, Workers: 8,
+		_, err := Audit(ctx, AuditConfig{Source: l, Policy: l.policy, Openings: l, State: FileState(file), SaveEvery: 1, Workers: 8,
 			Progress: func(p Progress) {
 				if p.Done >= stop*TileWidth {
 					cancel()

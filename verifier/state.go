@@ -129,45 +129,59 @@ func (s *auditState) check(p *Policy) (Checkpoint, error) {
 	return head, nil
 }
 
-// loadState reads the file; nil if there is none.
-func loadState(file string) (*auditState, error) {
-	if file == "" {
-		return nil, nil
+// State keeps what an audit remembers for the next one. One audit at a time uses it.
+type State interface {
+	// Load returns what was saved last, nil if nothing ever was. It is called once, before
+	// anything else: what would keep Save from working should be an error here.
+	Load() ([]byte, error)
+	// Save replaces what is kept, whole and durably.
+	Save(state []byte) error
+	// String names it in errors.
+	String() string
+}
+
+// FileState keeps the state in a file. One that doesn't exist is made, mode 0600; its directory
+// must exist.
+func FileState(path string) State { return fileState(path) }
+
+type fileState string
+
+func (f fileState) String() string { return "state file " + string(f) }
+
+func (f fileState) Load() ([]byte, error) {
+	if err := f.probe(); err != nil { // before hours of work whose end can't be kept
+		return nil, err
 	}
-	f, err := os.Open(file)
+	file, err := os.Open(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	b, err := readLimited(f, -1, maxStateBytes, file)
-	if err != nil {
-		return nil, err
-	}
-	return parseState(b)
+	defer file.Close()
+	return readLimited(file, -1, maxStateBytes, string(f))
 }
 
-// probeState finds out whether saveState has a chance: whether a file can be made where the
-// state is to be.
-func probeState(file string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".tmp*")
+// probe finds out whether Save has a chance: whether a file can be made where the state is
+// to be.
+func (f fileState) probe() error {
+	tmp, err := f.temp()
 	if err != nil {
 		return err
 	}
 	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
 }
 
-// saveState replaces the file. A crash before the rename leaves the old state, after it
-// the new one; the fsync between sees to it that the new name never holds half a file.
-func saveState(file string, s *auditState) (err error) {
-	b, err := s.bytes()
-	if err != nil {
-		return err
-	}
-	dir := filepath.Dir(file)
-	tmp, err := os.CreateTemp(dir, filepath.Base(file)+".tmp*") // mode 0600
+// temp makes a file beside the state's, mode 0600.
+func (f fileState) temp() (*os.File, error) {
+	return os.CreateTemp(filepath.Dir(string(f)), filepath.Base(string(f))+".tmp*")
+}
+
+// Save replaces the file. A crash before the rename leaves the old state, after it the new
+// one; the fsync between sees to it that the new name never holds half a file.
+func (f fileState) Save(state []byte) (err error) {
+	tmp, err := f.temp()
 	if err != nil {
 		return err
 	}
@@ -177,7 +191,7 @@ func saveState(file string, s *auditState) (err error) {
 			_ = tmp.Close() // it may be closed already
 		}
 	}()
-	if _, err = tmp.Write(b); err != nil {
+	if _, err = tmp.Write(state); err != nil {
 		return err
 	}
 	if err = tmp.Sync(); err != nil {
@@ -186,10 +200,10 @@ func saveState(file string, s *auditState) (err error) {
 	if err = tmp.Close(); err != nil {
 		return err
 	}
-	if err = os.Rename(tmp.Name(), file); err != nil {
+	if err = os.Rename(tmp.Name(), string(f)); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(string(f)))
 }
 
 // syncDir makes the rename itself durable.

@@ -147,8 +147,12 @@ func TestAuditVectors(t *testing.T) {
 				cfg.Openings = linesFrom(l, lines)
 			}
 			if seen, ok := c.Blocks["seen"]; ok {
-				cfg.StateFile = filepath.Join(t.TempDir(), "state")
-				if err := saveState(cfg.StateFile, &auditState{head: seen, checked: &mark{tree: new(CompactRange)}}); err != nil {
+				cfg.State = FileState(filepath.Join(t.TempDir(), "state"))
+				b, err := (&auditState{head: seen, checked: &mark{tree: new(CompactRange)}}).bytes()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := cfg.State.Save(b); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -55,10 +55,14 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 		return err
 	}
 	show := newProgress(e)
-	report, err := verifier.Audit(ctx, verifier.AuditConfig{
-		Source: log, Policy: policy, Openings: openings, StateFile: *state,
+	cfg := verifier.AuditConfig{
+		Source: log, Policy: policy, Openings: openings,
 		FromStart: *full, StrictTime: *strict, Progress: show.update,
-	})
+	}
+	if *state != "" {
+		cfg.State = verifier.FileState(*state)
+	}
+	report, err := verifier.Audit(ctx, cfg)
 	show.clear()
 	if err != nil && !errors.Is(err, verifier.ErrFailed) {
 		if report == nil || report.FailureCount == 0 {

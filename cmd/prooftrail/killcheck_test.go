@@ -42,7 +42,7 @@ func (k *killRun) check(s *server, last bool) {
 		k.t.Fatal(err)
 	}
 	report, err := verifier.Audit(k.t.Context(), verifier.AuditConfig{
-		Source: source, Openings: source, Policy: k.policy, StateFile: filepath.Join(filepath.Dir(k.dir), "audit.state"), FromStart: whole})
+		Source: source, Openings: source, Policy: k.policy, State: verifier.FileState(filepath.Join(filepath.Dir(k.dir), "audit.state")), FromStart: whole})
 	if err != nil {
 		k.t.Fatalf("audit: %v\n%+v", err, report)
 	}
