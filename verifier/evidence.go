@@ -156,13 +156,8 @@ func (p *Policy) signedByLog(signedNote []byte) (Checkpoint, string, []signature
 	if err != nil {
 		return Checkpoint{}, "", nil, err
 	}
-	key := &p.log.key
-	named := func(s signature) bool { return s.name == key.name && s.keyID == key.keyID }
-	if !slices.ContainsFunc(sigs, named) {
-		return Checkpoint{}, "", nil, fmt.Errorf("not signed by the policy's log %q", key.name)
-	}
-	if !slices.ContainsFunc(sigs, func(s signature) bool { return named(s) && key.verify([]byte(text), s.sig) }) {
-		return Checkpoint{}, "", nil, fmt.Errorf("signature of the log %q is wrong", key.name)
+	if _, err := p.log.findAny(text, sigs); err != nil {
+		return Checkpoint{}, "", nil, err
 	}
 	c, err := p.log.parse(text)
 	if err != nil {

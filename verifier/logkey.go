@@ -61,6 +61,38 @@ func (k *LogKey) Verify(signedNote []byte) (c Checkpoint, bare []byte, err error
 	return c, bare, nil
 }
 
+// Bare returns the note with one good signature line of the log's key alone, whatever other
+// lines it has: a log could else keep a head from being held against it by adding a wrong one.
+// An error matches [ErrFailed] and, if there is no good line, [ErrNotSigned].
+func (k *LogKey) Bare(signedNote []byte) ([]byte, error) {
+	text, sigs, err := splitNote(signedNote)
+	if err != nil {
+		return nil, failedf("checkpoint: %w", err)
+	}
+	own, err := k.findAny(text, sigs)
+	if err != nil {
+		return nil, failedf("checkpoint: %w", err)
+	}
+	return []byte(text + "\n" + own.line()), nil
+}
+
+// findAny returns a good signature of the log's key, however many bad ones there are.
+func (k *LogKey) findAny(text string, sigs []signature) (signature, error) {
+	named := false
+	for _, s := range sigs {
+		if s.name != k.key.name || s.keyID != k.key.keyID {
+			continue
+		}
+		if named = true; k.key.verify([]byte(text), s.sig) {
+			return s, nil
+		}
+	}
+	if named {
+		return signature{}, notSigned{fmt.Errorf("signature of the log %q is wrong", k.key.name)}
+	}
+	return signature{}, notSigned{fmt.Errorf("not signed by the log %q", k.key.name)}
+}
+
 // find demands exactly one signature of the log's key.
 func (k *LogKey) find(text string, sigs []signature) (own signature, err error) {
 	found := false

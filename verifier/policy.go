@@ -52,6 +52,9 @@ type PolicyWitness struct {
 // Origin returns the origin of the one log of the policy.
 func (p *Policy) Origin() string { return p.log.Origin() }
 
+// Log returns the key of the one log of the policy.
+func (p *Policy) Log() *LogKey { return p.log }
+
 // LogURL returns the URL on the log line, or "".
 func (p *Policy) LogURL() string { return p.logURL }
 
