@@ -1,0 +1,267 @@
+package alarm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	firstPause = time.Second
+	maxPause   = time.Minute
+	maxAfter   = 5 * time.Minute // of what a receiver asks for
+	// manyFailures of one alarm in a row put it behind the others; of a sink or of one alarm
+	// they are an alarm.
+	manyFailures = 5
+	// maxSleep is after how long a sender looks at the clock again, which may have been set.
+	maxSleep = time.Minute
+)
+
+// SinkHealth is how a sink does.
+type SinkHealth struct {
+	Name         string    `json:"name"`
+	Sent         uint64    `json:"sent"`    // notices that it took
+	Failed       uint64    `json:"failed"`  // calls that failed
+	Dropped      uint64    `json:"dropped"` // resolved alarms that it could not be told of in time
+	Pending      int       `json:"pending"` // alarms of which it isn't up to date, repetitions aside
+	LastError    string    `json:"last_error,omitempty"`
+	LastErrorAt  time.Time `json:"last_error_at,omitzero"`
+	LastSuccess  time.Time `json:"last_success,omitzero"`
+	InARow       int       `json:"failures_in_a_row"`
+	NextAttempt  time.Time `json:"next_attempt,omitzero"` // after a failure
+	LastDuration float64   `json:"last_duration_seconds"`
+}
+
+// outlet is a sink and how it does. Index, sink, manner and wake don't change; the board's mu
+// guards the rest.
+type outlet struct {
+	index  int
+	sink   Sink
+	manner Manner
+	wake   chan struct{}
+
+	health SinkHealth
+	pause  time.Duration // after a failure, from LastErrorAt on
+}
+
+// Health returns how each sink does, in the order of Config.Sinks.
+func (b *Board) Health() []SinkHealth {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []SinkHealth
+	for _, o := range b.outlets {
+		h := o.health
+		if o.pause > 0 {
+			h.NextAttempt = h.LastErrorAt.Add(o.pause)
+		}
+		for _, e := range b.entries {
+			if reason, _ := o.wants(e, b.now()); reason != "" && reason != Repeated {
+				h.Pending++
+			}
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// left is how much of a time that began at from is still to come. A clock that was set back
+// before it ends it: nothing waits for a clock to come round again.
+func left(from time.Time, d time.Duration, now time.Time) time.Duration {
+	if now.Before(from) {
+		return 0
+	}
+	return max(0, from.Add(d).Sub(now))
+}
+
+func (t *told) knowsGone(e *entry) bool {
+	return t.resolved && t.since.Equal(e.alarm.Since)
+}
+
+// wants says why a sink is to be told of an alarm, "" if it isn't, and in how long.
+func (o *outlet) wants(e *entry, now time.Time) (Reason, time.Duration) {
+	t := &e.told[o.index]
+	wait := left(t.failedAt, t.pause, now)
+	switch {
+	case !e.active():
+		if t.knowsGone(e) {
+			return "", 0
+		}
+		return Ended, wait
+	case t.at.IsZero() || t.resolved || !t.since.Equal(e.alarm.Since):
+		return Began, wait
+	case e.alarm.Severity.rank() < t.severity.rank():
+		return Worsened, wait
+	case e.alarm.Ack != nil && !o.manner.Acknowledged:
+		return "", 0
+	}
+	return Repeated, max(wait, left(t.at, o.manner.Repeat, now))
+}
+
+// candidate is an entry that is due.
+type candidate struct {
+	e      *entry
+	reason Reason
+}
+
+// compare puts news before repetitions, then what often failed last, then the worst first.
+func (o *outlet) compare(a, b candidate) int {
+	return cmp.Or(
+		compareBool(a.reason == Repeated, b.reason == Repeated),
+		compareBool(a.e.told[o.index].failures >= manyFailures, b.e.told[o.index].failures >= manyFailures),
+		a.e.alarm.compare(b.e.alarm))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// next returns what a sink is to be told now; if that is nothing, how long to wait; and
+// whether there is nothing left before the end.
+func (b *Board) next(o *outlet) (batch []Notice, wait time.Duration, done bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	wait, done = maxSleep, b.draining
+	pause := left(o.health.LastErrorAt, o.pause, now)
+	var best []candidate // sorted, at most as many as go into a batch
+	for _, e := range b.entries {
+		reason, in := o.wants(e, now)
+		if reason == "" || b.draining && reason == Repeated {
+			continue
+		}
+		done = false
+		if in = max(in, pause); in > 0 {
+			wait = min(wait, in)
+			continue
+		}
+		c := candidate{e, reason}
+		i, _ := slices.BinarySearchFunc(best, c, o.compare)
+		if i < o.manner.Batch {
+			best = slices.Insert(best, i, c)
+			best = best[:min(len(best), o.manner.Batch)]
+		}
+	}
+	for i, c := range best {
+		// What failed goes alone: it may be what the receiver doesn't take.
+		if c.e.told[o.index].failures > 0 && i > 0 {
+			continue
+		}
+		batch = append(batch, o.notice(c, now))
+		if c.e.told[o.index].failures > 0 {
+			break
+		}
+	}
+	return batch, max(wait, time.Millisecond), done
+}
+
+func (o *outlet) notice(c candidate, now time.Time) Notice {
+	n := Notice{Alarm: c.e.alarm.clone(), Status: Firing, Reason: c.reason, ResolvedAt: c.e.resolved, At: now}
+	if t := &c.e.told[o.index]; !t.resolved {
+		n.Told = t.severity
+	}
+	if !c.e.active() {
+		n.Status = Resolved
+	}
+	return n
+}
+
+// serve tells a sink what it is to be told, until ctx ends, or until there is nothing left
+// when the board comes to its end.
+func (b *Board) serve(ctx context.Context, o *outlet) {
+	for ctx.Err() == nil {
+		batch, wait, done := b.next(o)
+		if done {
+			return
+		}
+		if len(batch) > 0 {
+			began := time.Now()
+			err := o.sink.Deliver(ctx, batch)
+			b.delivered(ctx, o, batch, err, time.Since(began))
+			continue
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-o.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// delivered notes what came of a call.
+func (b *Board) delivered(ctx context.Context, o *outlet, batch []Notice, err error, took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	o.health.LastDuration = took.Seconds()
+	for _, n := range batch {
+		e := b.entries[n.key()]
+		if e == nil { // gave way to a worse one
+			continue
+		}
+		t := &e.told[o.index]
+		if err != nil {
+			t.failures++
+			t.failedAt, t.pause = now, backoff(t.failures)
+			continue
+		}
+		*t = told{at: now, since: n.Since, severity: n.Severity, resolved: n.Status == Resolved}
+		b.forget(e)
+	}
+	if err != nil {
+		b.failed(ctx, o, len(batch), err, now)
+		return
+	}
+	o.health.Sent += uint64(len(batch))
+	o.health.LastSuccess, o.health.InARow, o.pause = now, 0, 0
+	if e := b.entries[key{SinkFailing, "", o.health.Name}]; e != nil && e.active() && !b.stuck(o) {
+		b.clear(e)
+	}
+	poke(b.dirty)
+}
+
+func (b *Board) failed(ctx context.Context, o *outlet, alarms int, err error, now time.Time) {
+	h := &o.health
+	h.Failed++
+	h.InARow++
+	h.LastError, h.LastErrorAt = printable(err.Error(), maxSummary), now
+	o.pause = backoff(h.InARow)
+	if retry := (*RetryError)(nil); errors.As(err, &retry) {
+		o.pause = max(o.pause, min(retry.After, maxAfter))
+	}
+	b.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "alarms not delivered", slog.String("sink", h.Name), slog.Int("alarms", alarms),
+		slog.Int("failures", h.InARow), slog.Duration("again_in", o.pause), slog.String("error", h.LastError))
+	if h.InARow < manyFailures && !b.stuck(o) {
+		return
+	}
+	b.raise(clean(Alarm{Name: SinkFailing, Peer: h.Name, Severity: Warning, Summary: "alarms can't be delivered to " + h.Name,
+		Details: map[string]string{"error": h.LastError, "failures": strconv.Itoa(h.InARow)}}), true)
+}
+
+// stuck reports whether some alarm can't be delivered, whatever becomes of the others.
+func (b *Board) stuck(o *outlet) bool {
+	for _, e := range b.entries {
+		if e.told[o.index].failures >= manyFailures {
+			return true
+		}
+	}
+	return false
+}
+
+// backoff doubles with each failure in a row, up to a minute; half of it is jitter.
+func backoff(failures int) time.Duration {
+	d := min(firstPause<<min(failures-1, 10), maxPause)
+	return d/2 + rand.N(d/2+1)
+}
