@@ -31,6 +31,7 @@ type Policy struct {
 type witness struct {
 	name string
 	url  string
+	text string // the vkey
 	key  vkey
 }
 
@@ -46,7 +47,9 @@ type rule struct {
 type PolicyWitness struct {
 	Name    string // in the policy
 	KeyName string // of its verifier key
-	URL     string // submission prefix (c2sp.org/tlog-witness), may be empty
+	// VerifierKey is the key as the policy has it.
+	VerifierKey string
+	URL         string // submission prefix (c2sp.org/tlog-witness), may be empty
 }
 
 // Origin returns the origin of the one log of the policy.
@@ -62,7 +65,7 @@ func (p *Policy) LogURL() string { return p.logURL }
 func (p *Policy) Witnesses() []PolicyWitness {
 	ws := make([]PolicyWitness, len(p.witnesses))
 	for i, w := range p.witnesses {
-		ws[i] = PolicyWitness{Name: w.name, KeyName: w.key.name, URL: w.url}
+		ws[i] = PolicyWitness{Name: w.name, KeyName: w.key.name, VerifierKey: w.text, URL: w.url}
 	}
 	return ws
 }
@@ -177,7 +180,7 @@ func (pp *policyParser) witnessLine(args []string) error {
 	if err := pp.define(args[0], &rule{witness: len(pp.p.witnesses)}); err != nil {
 		return err
 	}
-	w := witness{name: args[0], key: key}
+	w := witness{name: args[0], text: args[1], key: key}
 	if len(args) == 3 {
 		w.url = args[2]
 	}

@@ -141,6 +141,12 @@ func (c *Client) Checkpoint(ctx context.Context, origin string, n int) ([]byte, 
 	return c.do(ctx, http.MethodGet, "/distributor/v0/logs/"+LogID(origin)+"/checkpoint."+strconv.Itoa(n), nil, verifier.MaxNoteBytes)
 }
 
+// Cosigned asks a witness, on its monitoring prefix (c2sp.org/tlog-witness), for the latest head of a
+// log that it has cosigned.
+func (c *Client) Cosigned(ctx context.Context, origin string) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, "/"+LogID(origin)+"/checkpoint", nil, verifier.MaxNoteBytes)
+}
+
 func (c *Client) json(ctx context.Context, method, path string, body []byte, limit int64, out any) error {
 	b, err := c.do(ctx, method, path, body, limit)
 	if err != nil {

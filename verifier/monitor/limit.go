@@ -1,0 +1,89 @@
+package monitor
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxAddresses bounds how many addresses the limiter remembers.
+const maxAddresses = 10000
+
+// burst is how many seconds' requests may come at once.
+const burst = 4
+
+// limiter lets each address do so many requests a second: a token bucket each.
+type limiter struct {
+	rate float64
+	now  func() time.Time
+
+	mu      sync.Mutex
+	buckets map[netip.Prefix]*bucket
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+func newLimiter(rate float64, now func() time.Time) *limiter {
+	return &limiter{rate: rate, now: now, buckets: map[netip.Prefix]*bucket{}}
+}
+
+// allow takes a token of an address, host:port.
+func (l *limiter) allow(remote string) bool {
+	who := prefixOf(remote)
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[who]
+	if b == nil {
+		if len(l.buckets) >= maxAddresses {
+			l.sweep(now)
+		}
+		if len(l.buckets) >= maxAddresses {
+			return false // a flood from everywhere
+		}
+		b = &bucket{tokens: burst * l.rate, at: now}
+		l.buckets[who] = b
+	}
+	b.tokens = min(b.tokens+max(now.Sub(b.at).Seconds(), 0)*l.rate, burst*l.rate)
+	b.at = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// sweep forgets the addresses whose buckets are full again.
+func (l *limiter) sweep(now time.Time) {
+	for who, b := range l.buckets {
+		if now.Sub(b.at) >= burst*time.Second {
+			delete(l.buckets, who)
+		}
+	}
+}
+
+// prefixOf is an IPv4 address, or the /64 of an IPv6 one, which is what one household has.
+func prefixOf(remote string) netip.Prefix {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr = addr.Unmap().WithZone("")
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}

@@ -1,0 +1,276 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
+	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
+)
+
+// peer is somebody to compare notes with.
+type peer struct {
+	m       *Monitor
+	cfg     PeerConfig
+	client  *gossip.Client             // of a monitor or distributor
+	mirrors map[string]verifier.Source // by gossip.LogID
+
+	mu      sync.Mutex
+	ok      time.Time // of the last call that was answered as it should
+	err     error     // of the last round; nil if it was good
+	views   map[string]gossip.Verdict
+	offered map[string]string // by log: the head that the peer has taken last
+}
+
+func newPeer(m *Monitor, cfg PeerConfig) (*peer, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	p := &peer{m: m, cfg: cfg, views: map[string]gossip.Verdict{}, offered: map[string]string{}, mirrors: map[string]verifier.Source{}, ok: time.Now()}
+	var err error
+	p.client, err = gossip.New(gossip.Config{
+		URL: cfg.URL, AllowHTTP: cfg.AllowHTTP, Timeout: cfg.Timeout, Transport: m.cfg.Transport, UserAgent: "prooftrail-monitor",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("peer %q: %w", cfg.Name, err)
+	}
+	if cfg.Mirrors {
+		for _, l := range m.cfg.Logs {
+			if l.Policy == nil {
+				continue // refused later
+			}
+			id := gossip.LogID(l.Policy.Origin())
+			if p.mirrors[id], err = m.httpSource(p.client.URL()+"/mirror/"+id, cfg.AllowHTTP, cfg.Timeout); err != nil {
+				return nil, fmt.Errorf("peer %q: %w", cfg.Name, err)
+			}
+		}
+	}
+	return p, nil
+}
+
+// round compares notes about all logs: docs/spec/gossip.md, "A round".
+func (p *peer) round(ctx context.Context) {
+	var errs []error
+	for _, f := range p.m.logs {
+		if err := p.pull(ctx, f); err != nil {
+			errs = append(errs, fmt.Errorf("heads of %s: %w", f.origin, err))
+			if p.gone(ctx, err) {
+				break // it needn't be asked a hundred times
+			}
+		}
+	}
+	if p.cfg.Kind == Gossip && (len(errs) == 0 || !p.gone(ctx, errs[len(errs)-1])) {
+		if err := p.exchange(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	err := errors.Join(errs...)
+	p.mu.Lock()
+	p.err = err
+	p.mu.Unlock()
+	if err != nil {
+		p.m.cfg.Log.WarnContext(ctx, "gossip", "peer", p.cfg.Name, "error", err)
+	}
+	p.watch()
+}
+
+// gone reports whether an error says that nobody is there.
+func (p *peer) gone(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || !errors.As(err, new(*gossip.StatusError))
+}
+
+// answered notes that the peer is alive.
+func (p *peer) answered() {
+	p.mu.Lock()
+	p.ok = time.Now()
+	p.mu.Unlock()
+}
+
+// pull fetches the peer's heads of a log and takes them as if the log had served them.
+func (p *peer) pull(ctx context.Context, f *follower) error {
+	notes, err := p.fetch(ctx, f)
+	if errors.Is(err, fs.ErrNotExist) { // it doesn't follow this log, or has no head yet
+		p.answered()
+		p.see(f, "")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.answered()
+	worst := gossip.Agrees
+	var errs []error
+	for _, note := range notes {
+		o, err := f.observe(ctx, note, p.cfg.Name)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case o.standing == Forked:
+			worst = gossip.Contradicts
+		case o.standing == Open && worst == gossip.Agrees:
+			worst = gossip.Unknown
+		case o.standing == Agreed:
+			f.agree(&o.head, note)
+		}
+	}
+	p.see(f, worst)
+	return errors.Join(errs...)
+}
+
+// agree takes what a head that agrees brings along: that it is the newest, and cosignatures.
+func (f *follower) agree(h *Head, note []byte) {
+	if _, w, err := f.policy.Verify(note); err == nil {
+		f.cosign(h, note, w)
+	}
+	f.advance(h)
+}
+
+// fetch asks for notes in the peer's protocol.
+func (p *peer) fetch(ctx context.Context, f *follower) ([][]byte, error) {
+	switch p.cfg.Kind {
+	case Distributor:
+		note, err := p.client.Checkpoint(ctx, f.origin, 1)
+		return [][]byte{note}, err
+	case WitnessKind:
+		note, err := p.client.Cosigned(ctx, f.origin)
+		return [][]byte{note}, err
+	}
+	h, err := p.client.Heads(ctx, f.origin)
+	if err != nil {
+		return nil, err
+	}
+	var notes [][]byte
+	if h.Checked != "" {
+		notes = append(notes, []byte(h.Checked))
+	}
+	for _, n := range h.Open {
+		notes = append(notes, []byte(n))
+	}
+	p.mu.Lock()
+	p.offered[f.id] = strings.Join(append(h.Open, h.Checked), "") // what it has needn't be posted
+	p.mu.Unlock()
+	return notes, nil
+}
+
+// see remembers what the peer's view of a log was; "" if it has none.
+func (p *peer) see(f *follower, v gossip.Verdict) {
+	p.mu.Lock()
+	p.views[f.origin] = v
+	p.mu.Unlock()
+}
+
+// exchange fetches the evidence that this monitor lacks, and hands over the heads and the evidence
+// that the peer lacks.
+func (p *peer) exchange(ctx context.Context) error {
+	theirs, err := p.client.ListEvidence(ctx)
+	if err != nil {
+		return fmt.Errorf("list evidence: %w", err)
+	}
+	p.answered()
+	var errs []error
+	has := map[string]bool{}
+	for _, l := range theirs {
+		has[l.ID] = true
+		if err := p.take(ctx, l); err != nil {
+			errs = append(errs, fmt.Errorf("evidence %s: %w", clip(l.ID, 64), err))
+		}
+	}
+	for _, f := range p.m.logs {
+		if err := p.push(ctx, f); err != nil {
+			errs = append(errs, fmt.Errorf("post heads of %s: %w", f.origin, err))
+		}
+	}
+	for _, e := range p.m.evidence.of("") {
+		if has[e.ID] {
+			continue
+		}
+		if _, err := p.client.PostEvidence(ctx, e.text); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("post evidence: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// take fetches and checks an evidence file of the peer.
+func (p *peer) take(ctx context.Context, l gossip.Listed) error {
+	f := p.m.byID[gossip.LogID(l.Origin)]
+	if f == nil || p.m.evidence.get(l.ID) != nil || len(p.m.evidence.of(f.origin)) >= maxEvidence {
+		return nil
+	}
+	file, err := p.client.Evidence(ctx, l.ID)
+	if err != nil {
+		return err
+	}
+	_, err = p.m.takeEvidence(file)
+	return err
+}
+
+// takeEvidence keeps a file from outside if it convicts a log that is followed, and writes down the heads
+// in it.
+func (m *Monitor) takeEvidence(file []byte) (*evidenceFile, error) {
+	e, err := checkEvidence(file, func(origin string) *verifier.Policy {
+		if f := m.byID[gossip.LogID(origin)]; f != nil {
+			return f.policy
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e, m.keepEvidence(m.byID[gossip.LogID(e.Origin)], e)
+}
+
+// push posts the heads that the peer doesn't list.
+func (p *peer) push(ctx context.Context, f *follower) error {
+	h, err := f.heads(ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	offered := p.offered[f.id]
+	p.mu.Unlock()
+	notes := h.Open
+	if h.Checked != "" {
+		notes = append([]string{h.Checked}, notes...)
+	}
+	for _, note := range notes {
+		if strings.Contains(offered, note) {
+			continue
+		}
+		a, err := p.client.PostHead(ctx, []byte(note))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it doesn't follow this log
+		}
+		if err != nil {
+			return err
+		}
+		p.answered()
+		for _, id := range a.Evidence[:min(len(a.Evidence), maxEvidence)] {
+			if err := p.take(ctx, gossip.Listed{ID: id, Origin: f.origin}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// watch warns of a peer that is silent.
+func (p *peer) watch() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cfg.Silent < 0 || time.Since(p.ok) < p.cfg.Silent {
+		p.m.cfg.Alarms.Clear(alarmPeer, "", p.cfg.Name)
+		return
+	}
+	p.m.cfg.Alarms.Raise(alarm.Alarm{Name: alarmPeer, Peer: p.cfg.Name, Severity: alarm.Warning,
+		Summary: clip(errText("no answer from this peer since "+p.ok.UTC().Format(time.RFC3339), p.err), 1000)})
+}

@@ -1,0 +1,456 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/monitor"
+)
+
+const (
+	// maxDisagreeing is how many open heads of a log are kept, and how many forked ones.
+	maxDisagreeing = 1024
+	// DefaultAgreed is how many agreed heads of a log are kept, some 300 bytes each: a year's at one
+	// head in 30 s.
+	DefaultAgreed = 1 << 20
+
+	headKeyLen = 8 + 32 // size, big endian, and root
+	countsLen  = 4 * 8
+)
+
+var (
+	// books maps an origin to a bucket with what follows.
+	books = []byte("prooftrail.heads/1")
+	// headsKey: a bucket, size ‖ root → standing ‖ time in ns ‖ length of from ‖ from ‖ note.
+	headsKey = []byte("heads")
+	// openKey: a bucket with the keys of the open heads.
+	openKey = []byte("open")
+	// countsKey → open ‖ agreed ‖ forked ‖ dropped.
+	countsKey = []byte("counts")
+	// stateKey → the follower's state.
+	stateKey = []byte("state")
+)
+
+// Book implements [monitor.Book] in one bbolt file. Writes that come at the same time share a
+// transaction.
+//
+// There are no checksums in it: a head is signed, and what is damaged there can't accuse anybody.
+type Book struct {
+	db     *bbolt.DB
+	agreed uint64
+
+	mu     sync.Mutex
+	failed error // of a commit: what is on the disk isn't known any more
+}
+
+// OpenBook opens a book, or makes one, mode 0600. Agreed is how many agreed heads of a log are
+// kept, DefaultAgreed if 0. Another process that has it open is an error.
+func OpenBook(path string, agreed uint64) (*Book, error) {
+	if agreed == 0 {
+		agreed = DefaultAgreed
+	}
+	b := &Book{agreed: agreed}
+	err := guard(func() (err error) {
+		b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+		return err
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		err = errors.New("another process has it open")
+	}
+	if err == nil {
+		err = b.prepare(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open book %s: %w", path, err)
+	}
+	return b, nil
+}
+
+func (b *Book) prepare(path string) error {
+	err := b.mode(path)
+	if err == nil {
+		err = guard(func() error {
+			return b.db.Update(func(tx *bbolt.Tx) error {
+				_, err := tx.CreateBucketIfNotExists(books)
+				return err
+			})
+		})
+	}
+	if err != nil {
+		return errors.Join(err, guard(b.db.Close))
+	}
+	// A transaction collects what comes while the one before it is written; it waits for no more.
+	b.db.MaxBatchDelay = time.Millisecond
+	return nil
+}
+
+func (b *Book) mode(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("mode %04o, expected 0600", info.Mode().Perm())
+	}
+	return err
+}
+
+// Close waits for what is being written and lets go of the file.
+func (b *Book) Close() error {
+	if err := guard(b.db.Close); err != nil {
+		return fmt.Errorf("close book: %w", err)
+	}
+	return nil
+}
+
+// refused is an error of a transaction's own: nothing is wrong with the file.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
+// update runs f in a transaction, possibly several times. F changes nothing outside but by
+// assignment.
+func (b *Book) update(ctx context.Context, origin string, f func(*bbolt.Bucket) error) error {
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	err := guard(func() error {
+		return b.db.Batch(func(tx *bbolt.Tx) (err error) {
+			// A panic in a batch would end another goroutine.
+			return guard(func() error {
+				log, err := tx.Bucket(books).CreateBucketIfNotExists([]byte(origin))
+				if err != nil {
+					return refused{err} // of the key
+				}
+				return f(log)
+			})
+		})
+	})
+	if err != nil && !errors.As(err, new(refused)) {
+		b.mu.Lock()
+		b.failed = err
+		b.mu.Unlock()
+	}
+	return err
+}
+
+func (b *Book) view(ctx context.Context, origin string, f func(*bbolt.Bucket) error) error {
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	return guard(func() error {
+		return b.db.View(func(tx *bbolt.Tx) error {
+			if log := tx.Bucket(books).Bucket([]byte(origin)); log != nil {
+				return f(log)
+			}
+			return nil
+		})
+	})
+}
+
+// usable refuses everything after a write that failed, as [Store] does.
+func (b *Book) usable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed != nil {
+		return fmt.Errorf("book: an earlier write failed, open it again: %w", b.failed)
+	}
+	return nil
+}
+
+// Add implements [monitor.Book].
+func (b *Book) Add(ctx context.Context, h monitor.Head) (stored monitor.Head, isNew bool, err error) {
+	key := headKey(h.Checkpoint)
+	err = b.view(ctx, h.Origin, func(log *bbolt.Bucket) (err error) { // most are known
+		if heads := log.Bucket(headsKey); heads != nil {
+			stored, _, err = getHead(heads, key, h.Origin)
+		}
+		return err
+	})
+	if err != nil || stored.Note != nil {
+		return stored, false, addError(err)
+	}
+	err = b.update(ctx, h.Origin, func(log *bbolt.Bucket) error {
+		heads, err := log.CreateBucketIfNotExists(headsKey)
+		if err != nil {
+			return err
+		}
+		found := false
+		isNew = false
+		if stored, found, err = getHead(heads, key, h.Origin); found || err != nil {
+			return err
+		}
+		stored, isNew = h, true
+		return b.put(log, heads, key, h)
+	})
+	return stored, isNew, addError(err)
+}
+
+func addError(err error) error {
+	if err != nil {
+		return fmt.Errorf("add head: %w", err)
+	}
+	return nil
+}
+
+// put stores a new head, and makes room for it.
+func (b *Book) put(log, heads *bbolt.Bucket, key []byte, h monitor.Head) error {
+	c, err := getCounts(log)
+	if err != nil {
+		return err
+	}
+	switch n := c.of(h.Standing); {
+	case n == nil:
+		return refused{fmt.Errorf("standing %q", h.Standing)}
+	case h.Standing != monitor.Agreed && *n >= maxDisagreeing:
+		return refused{monitor.ErrFull}
+	default:
+		*n++
+	}
+	if err := heads.Put(key, encodeHead(h)); err != nil {
+		return err
+	}
+	if h.Standing == monitor.Open {
+		if err := putOpen(log, key); err != nil {
+			return err
+		}
+	}
+	if c.Agreed > b.agreed {
+		if err := dropOldest(heads, c, 1+b.agreed/1024); err != nil {
+			return err
+		}
+	}
+	return c.put(log)
+}
+
+// dropOldest drops agreed heads, those of the smallest sizes.
+func dropOldest(heads *bbolt.Bucket, c *counts, n uint64) error {
+	cur := heads.Cursor()
+	var drop [][]byte
+	for k, v := cur.First(); k != nil && uint64(len(drop)) < n; k, v = cur.Next() {
+		if len(v) > 0 && monitor.Standing(v[0]) == monitor.Agreed {
+			drop = append(drop, bytes.Clone(k))
+		}
+	}
+	for _, k := range drop {
+		if err := heads.Delete(k); err != nil {
+			return err
+		}
+	}
+	c.Agreed -= uint64(len(drop))
+	c.Dropped += uint64(len(drop))
+	return nil
+}
+
+// Judge implements [monitor.Book].
+func (b *Book) Judge(ctx context.Context, c verifier.Checkpoint, s monitor.Standing) error {
+	key := headKey(c)
+	err := b.update(ctx, c.Origin, func(log *bbolt.Bucket) error {
+		heads := log.Bucket(headsKey)
+		if heads == nil {
+			return nil
+		}
+		h, found, err := getHead(heads, key, c.Origin)
+		if err != nil || !found || h.Standing == s {
+			return err
+		}
+		n, err := getCounts(log)
+		if err != nil {
+			return err
+		}
+		from, to := n.of(h.Standing), n.of(s)
+		if from == nil || to == nil {
+			return refused{fmt.Errorf("standing %q to %q", h.Standing, s)}
+		}
+		*from--
+		*to++
+		h.Standing = s
+		if err := heads.Put(key, encodeHead(h)); err != nil {
+			return err
+		}
+		if s == monitor.Open {
+			err = putOpen(log, key)
+		} else if open := log.Bucket(openKey); open != nil {
+			err = open.Delete(key)
+		}
+		return errors.Join(err, n.put(log))
+	})
+	if err != nil {
+		return fmt.Errorf("judge head: %w", err)
+	}
+	return nil
+}
+
+func putOpen(log *bbolt.Bucket, key []byte) error {
+	open, err := log.CreateBucketIfNotExists(openKey)
+	if err != nil {
+		return err
+	}
+	return open.Put(key, []byte{})
+}
+
+// Open implements [monitor.Book].
+func (b *Book) Open(ctx context.Context, origin string, from uint64, limit int) (open []monitor.Head, err error) {
+	err = b.view(ctx, origin, func(log *bbolt.Bucket) error {
+		keys, heads := log.Bucket(openKey), log.Bucket(headsKey)
+		if keys == nil || heads == nil {
+			return nil
+		}
+		cur := keys.Cursor()
+		for k, _ := cur.Seek(binary.BigEndian.AppendUint64(nil, from)); k != nil && len(open) < limit; k, _ = cur.Next() {
+			h, found, err := getHead(heads, k, origin)
+			if err != nil {
+				return err
+			}
+			if found {
+				open = append(open, h)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open heads: %w", err)
+	}
+	return open, nil
+}
+
+// SameSize implements [monitor.Book].
+func (b *Book) SameSize(ctx context.Context, c verifier.Checkpoint) (others []monitor.Head, err error) {
+	key := headKey(c)
+	err = b.view(ctx, c.Origin, func(log *bbolt.Bucket) error {
+		heads := log.Bucket(headsKey)
+		if heads == nil {
+			return nil
+		}
+		cur := heads.Cursor()
+		for k, _ := cur.Seek(key[:8]); k != nil && bytes.HasPrefix(k, key[:8]); k, _ = cur.Next() {
+			if bytes.Equal(k, key) {
+				continue
+			}
+			h, _, err := getHead(heads, k, c.Origin)
+			if err != nil {
+				return err
+			}
+			others = append(others, h)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("heads of size %d: %w", c.Size, err)
+	}
+	return others, nil
+}
+
+// Counts implements [monitor.Book].
+func (b *Book) Counts(ctx context.Context, origin string) (n monitor.Counts, err error) {
+	err = b.view(ctx, origin, func(log *bbolt.Bucket) error {
+		c, err := getCounts(log)
+		if err == nil {
+			n = c.Counts
+		}
+		return err
+	})
+	if err != nil {
+		return n, fmt.Errorf("count heads: %w", err)
+	}
+	return n, nil
+}
+
+// State implements [monitor.Book].
+func (b *Book) State(ctx context.Context, origin string) (state []byte, err error) {
+	err = b.view(ctx, origin, func(log *bbolt.Bucket) error {
+		state = bytes.Clone(log.Get(stateKey))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load state: %w", err)
+	}
+	return state, nil
+}
+
+// PutState implements [monitor.Book].
+func (b *Book) PutState(ctx context.Context, origin string, state []byte) error {
+	err := b.update(ctx, origin, func(log *bbolt.Bucket) error { return log.Put(stateKey, state) })
+	if err != nil {
+		return fmt.Errorf("store state: %w", err)
+	}
+	return nil
+}
+
+// counts are [monitor.Counts] as they are stored.
+type counts struct{ monitor.Counts }
+
+func (c *counts) of(s monitor.Standing) *uint64 {
+	switch s {
+	case monitor.Open:
+		return &c.Counts.Open
+	case monitor.Agreed:
+		return &c.Counts.Agreed
+	case monitor.Forked:
+		return &c.Counts.Forked
+	}
+	return nil
+}
+
+func getCounts(log *bbolt.Bucket) (*counts, error) {
+	v := log.Get(countsKey)
+	if v == nil {
+		return new(counts), nil
+	}
+	if len(v) != countsLen {
+		return nil, fmt.Errorf("damaged: counts of %d bytes", len(v))
+	}
+	n := func(i int) uint64 { return binary.BigEndian.Uint64(v[8*i:]) }
+	return &counts{monitor.Counts{Open: n(0), Agreed: n(1), Forked: n(2), Dropped: n(3)}}, nil
+}
+
+func (c *counts) put(log *bbolt.Bucket) error {
+	v := make([]byte, 0, countsLen)
+	for _, n := range []uint64{c.Counts.Open, c.Counts.Agreed, c.Counts.Forked, c.Dropped} {
+		v = binary.BigEndian.AppendUint64(v, n)
+	}
+	return log.Put(countsKey, v)
+}
+
+func headKey(c verifier.Checkpoint) []byte {
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, headKeyLen), c.Size), c.Root[:]...)
+}
+
+func encodeHead(h monitor.Head) []byte {
+	from := h.From[:min(len(h.From), 255)]
+	v := make([]byte, 0, 10+len(from)+len(h.Note))
+	v = append(v, byte(h.Standing))
+	v = binary.BigEndian.AppendUint64(v, uint64(h.Seen.UnixNano()))
+	v = append(v, byte(len(from)))
+	v = append(v, from...)
+	return append(v, h.Note...)
+}
+
+// getHead reads and copies a head.
+func getHead(heads *bbolt.Bucket, key []byte, origin string) (h monitor.Head, found bool, err error) {
+	v := heads.Get(key)
+	if v == nil {
+		return h, false, nil
+	}
+	if len(key) != headKeyLen || len(v) < 10 || len(v) < 10+int(v[9])+1 {
+		return h, false, fmt.Errorf("damaged: a head of %q", origin)
+	}
+	from := 10 + int(v[9])
+	return monitor.Head{
+		Checkpoint: verifier.Checkpoint{Origin: origin, Size: binary.BigEndian.Uint64(key), Root: verifier.Hash(key[8:])},
+		Note:       bytes.Clone(v[from:]),
+		Seen:       time.Unix(0, int64(binary.BigEndian.Uint64(v[1:]))).UTC(),
+		From:       string(v[10:from]),
+		Standing:   monitor.Standing(v[0]),
+	}, true, nil
+}
