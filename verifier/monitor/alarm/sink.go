@@ -11,6 +11,7 @@ import (
 // Status says whether an alarm is there.
 type Status string
 
+// The statuses.
 const (
 	Firing   Status = "firing"
 	Resolved Status = "resolved"
@@ -19,6 +20,7 @@ const (
 // Reason says why a sink is given an alarm now.
 type Reason string
 
+// The reasons.
 const (
 	Began    Reason = "new"    // it has begun, or this sink couldn't be told before
 	Worsened Reason = "worse"  // its severity has risen since this sink was last told
