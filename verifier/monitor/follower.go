@@ -31,20 +31,21 @@ type follower struct {
 	comparing chan struct{} // a token for each comparison under way
 	storing   sync.Mutex    // held while the state is stored
 
-	mu            sync.Mutex
-	state         logState
-	checked, seen *Head // parsed from state; nil: none
-	served        served
-	reading       reading
-	cosigned      map[string]cosigned  // by the witness's key name
-	since         map[string]time.Time // by alarm: since when what it is about lasts
-	nextOpen      uint64               // where recheck goes on
-	lastLeaf      time.Time            // time of the newest leaf that was read
-	stored        time.Time            // when the state was stored last
-	bookErr       error                // our own book or disk
-	counts        Counts               // as of the last watch
-	oldestOpen    *Head                // of those
-	full          bool                 // a head wasn't kept
+	mu         sync.Mutex
+	state      logState
+	checked    *Head // as in state; nil: none
+	seen       *Head // the newest that agrees; nil: none
+	served     served
+	reading    reading
+	cosigned   map[string]cosigned  // by the witness's key name
+	since      map[string]time.Time // by alarm: since when what it is about lasts
+	nextOpen   uint64               // where recheck goes on
+	lastLeaf   time.Time            // time of the newest leaf that was read
+	stored     time.Time            // when the state was stored last
+	bookErr    error                // our own book or disk
+	counts     Counts               // as of the last watch
+	oldestOpen *Head                // of those
+	full       bool                 // a head wasn't kept
 }
 
 // served is what the log itself has answered.
@@ -105,20 +106,13 @@ func (f *follower) load(ctx context.Context) error {
 		return fmt.Errorf("remembered state: %w", err)
 	}
 	f.state = *s
-	for _, n := range []struct {
-		note string
-		to   **Head
-	}{{s.Checked, &f.checked}, {s.Seen, &f.seen}} {
-		if n.note == "" {
-			continue
-		}
-		h, err := f.parse([]byte(n.note))
-		if err != nil {
+	if s.Checked != "" {
+		if f.checked, err = f.parse([]byte(s.Checked)); err != nil {
 			return fmt.Errorf("remembered state: %w", err)
 		}
-		*n.to = h
 	}
-	return nil
+	f.seen, err = f.m.cfg.Book.Newest(ctx, f.origin)
+	return err
 }
 
 // parse makes a head of a signed note.
@@ -235,14 +229,14 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 			return
 		}
 	}
+	if standing != Open && !o.full {
+		if err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing); err != nil {
+			f.noteBook(ctx, err)
+			o.why = err // what isn't written down isn't said
+			return
+		}
+	}
 	o.standing, o.head.Standing = standing, standing
-	if standing == Open || o.full {
-		return
-	}
-	if err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing); err != nil {
-		f.noteBook(ctx, err)
-		f.m.cfg.Log.ErrorContext(ctx, "a head's standing isn't written down", "log", f.origin, "size", o.head.Size, "error", err)
-	}
 }
 
 // weigh compares a head with those of the same size, which needs no proof, and with the newest one
@@ -303,8 +297,7 @@ func (f *follower) advance(h *Head) {
 		from = f.seen.Size
 	}
 	f.seen = h
-	f.state.Seen = string(h.Note) // stored with the next that is remembered
-	f.state.grow(from, f.m.cfg.Now())
+	f.state.grow(from, f.m.cfg.Now()) // stored with the next that is remembered
 	f.rouse()
 }
 

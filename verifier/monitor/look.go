@@ -30,6 +30,9 @@ func (f *follower) look(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	f.mu.Lock()
+	f.served.refused = nil
+	f.mu.Unlock()
 	if err == nil {
 		err = f.lookAt(ctx, note)
 	}
@@ -65,8 +68,9 @@ func (f *follower) lookAt(ctx context.Context, note []byte) error {
 	}
 	h := &o.head
 	f.mu.Lock()
-	if f.seen == nil && o.standing == Open {
-		// The first one ever: there is nothing to compare it with.
+	if f.seen == nil {
+		// The first one ever: there is nothing to compare it with. If another one of its size was posted
+		// before, the log has forked, and this is the history that is followed all the same.
 		o.standing = Agreed
 	}
 	back := o.standing == Agreed && h.Size < f.state.Served

@@ -56,24 +56,18 @@ func newPeer(m *Monitor, cfg PeerConfig) (*peer, error) {
 
 // round compares notes about all logs: docs/spec/gossip.md, "A round".
 func (p *peer) round(ctx context.Context) {
-	var errs []error
-	for _, f := range p.m.logs {
+	err := p.each(ctx, func(ctx context.Context, f *follower) error {
 		if err := p.pull(ctx, f); err != nil {
-			errs = append(errs, fmt.Errorf("heads of %s: %w", f.origin, err))
-			if p.gone(ctx, err) {
-				break // it needn't be asked a hundred times
-			}
+			return fmt.Errorf("heads of %s: %w", f.origin, err)
 		}
-	}
-	if p.cfg.Kind == Gossip && (len(errs) == 0 || !p.gone(ctx, errs[len(errs)-1])) {
-		if err := p.exchange(ctx); err != nil {
-			errs = append(errs, err)
-		}
+		return nil
+	})
+	if p.cfg.Kind == Gossip && !p.gone(ctx, err) {
+		err = errors.Join(err, p.exchange(ctx))
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	err := errors.Join(errs...)
 	p.mu.Lock()
 	p.err = err
 	p.mu.Unlock()
@@ -83,9 +77,36 @@ func (p *peer) round(ctx context.Context) {
 	p.watch()
 }
 
-// gone reports whether an error says that nobody is there.
+// parallel is how many logs are talked about at once.
+const parallel = 8
+
+// each calls f for every log, until one call finds that nobody is there: it needn't be asked a hundred
+// times.
+func (p *peer) each(ctx context.Context, f func(context.Context, *follower) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tokens := make(chan struct{}, parallel)
+	errs := make([]error, len(p.m.logs))
+	var wg sync.WaitGroup
+	for i, log := range p.m.logs {
+		tokens <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-tokens }()
+			if errs[i] = f(ctx, log); p.gone(ctx, errs[i]) {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// gone reports whether an error says that nobody is there: neither an answer nor our own doing.
 func (p *peer) gone(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || !errors.As(err, new(*gossip.StatusError))
+	return err != nil && (ctx.Err() != nil || errors.Is(err, gossip.ErrNoAnswer))
 }
 
 // answered notes that the peer is alive.
@@ -184,11 +205,12 @@ func (p *peer) exchange(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("evidence %s: %w", clip(l.ID, 64), err))
 		}
 	}
-	for _, f := range p.m.logs {
+	errs = append(errs, p.each(ctx, func(ctx context.Context, f *follower) error {
 		if err := p.push(ctx, f); err != nil {
-			errs = append(errs, fmt.Errorf("post heads of %s: %w", f.origin, err))
+			return fmt.Errorf("post heads of %s: %w", f.origin, err)
 		}
-	}
+		return nil
+	}))
 	for _, e := range p.m.evidence.of("") {
 		if has[e.ID] {
 			continue

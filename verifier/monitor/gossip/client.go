@@ -81,6 +81,9 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("status %d: %s", e.Code, e.Text)
 }
 
+// ErrNoAnswer is matched by the error of a call that brought no answer at all.
+var ErrNoAnswer = errors.New("no answer")
+
 // Is implements errors.Is.
 func (e *StatusError) Is(target error) bool {
 	return target == fs.ErrNotExist && e.Code == http.StatusNotFound
@@ -162,10 +165,6 @@ func (c *Client) json(ctx context.Context, method, path string, body []byte, lim
 // send its neighbours anywhere with it.
 func (c *Client) do(ctx context.Context, method, path string, body []byte, limit int64) (_ []byte, err error) {
 	defer func() {
-		var where *url.Error // whose text is the URL again
-		if errors.As(err, &where) {
-			err = where.Err
-		}
 		if err != nil {
 			err = fmt.Errorf("%s %s: %w", method, path, err)
 		}
@@ -186,8 +185,12 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, limit
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	req.Header.Set("Accept-Encoding", "identity") // so that nothing grows when it is unpacked
 	resp, err := c.http.Do(req)
+	var where *url.Error // whose text is the URL again
+	if errors.As(err, &where) {
+		err = where.Err
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

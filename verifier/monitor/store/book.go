@@ -351,6 +351,32 @@ func (b *Book) SameSize(ctx context.Context, c verifier.Checkpoint) (others []mo
 	return others, nil
 }
 
+// Newest implements [monitor.Book].
+func (b *Book) Newest(ctx context.Context, origin string) (newest *monitor.Head, err error) {
+	err = b.view(ctx, origin, func(log *bbolt.Bucket) error {
+		heads := log.Bucket(headsKey)
+		if heads == nil {
+			return nil
+		}
+		cur := heads.Cursor()
+		for k, _ := cur.Last(); k != nil; k, _ = cur.Prev() { // those that don't agree are bounded
+			h, _, err := getHead(heads, k, origin)
+			if err != nil {
+				return err
+			}
+			if h.Standing == monitor.Agreed {
+				newest = &h
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("newest head: %w", err)
+	}
+	return newest, nil
+}
+
 // Counts implements [monitor.Book].
 func (b *Book) Counts(ctx context.Context, origin string) (n monitor.Counts, err error) {
 	err = b.view(ctx, origin, func(log *bbolt.Bucket) error {
