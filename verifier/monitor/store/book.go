@@ -46,8 +46,11 @@ var (
 //
 // There are no checksums in it: a head is signed, and what is damaged there can't accuse anybody.
 type Book struct {
-	db     *bbolt.DB
+	path   string
 	agreed uint64
+
+	file sync.RWMutex // held for writing while db is replaced
+	db   *bbolt.DB
 
 	mu     sync.Mutex
 	failed error // of a commit: what is on the disk isn't known any more
@@ -59,21 +62,53 @@ func OpenBook(path string, agreed uint64) (*Book, error) {
 	if agreed == 0 {
 		agreed = DefaultAgreed
 	}
-	b := &Book{agreed: agreed}
+	b := &Book{path: path, agreed: agreed}
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Book) open() error {
 	err := guard(func() (err error) {
-		b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+		b.db, err = bbolt.Open(b.path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
 		return err
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = errors.New("another process has it open")
 	}
 	if err == nil {
-		err = b.prepare(path)
+		err = b.prepare(b.path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open book %s: %w", path, err)
+		return fmt.Errorf("open book %s: %w", b.path, err)
 	}
-	return b, nil
+	return nil
+}
+
+// Reopen opens the book again after a write has failed, on a full disk for instance: what is on the
+// disk counts. While that fails too, every call does. If nothing had failed it does nothing.
+func (b *Book) Reopen() error {
+	b.file.Lock()
+	defer b.file.Unlock()
+	b.mu.Lock()
+	failed := b.failed
+	b.mu.Unlock()
+	if failed == nil {
+		return nil
+	}
+	if b.db != nil {
+		if err := guard(b.db.Close); err != nil {
+			return fmt.Errorf("reopen book: %w", err)
+		}
+	}
+	if err := b.open(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.failed = nil
+	b.mu.Unlock()
+	return nil
 }
 
 func (b *Book) prepare(path string) error {
@@ -104,6 +139,11 @@ func (b *Book) mode(path string) error {
 
 // Close waits for what is being written and lets go of the file.
 func (b *Book) Close() error {
+	b.file.Lock()
+	defer b.file.Unlock()
+	if b.db == nil {
+		return nil // it couldn't be opened again
+	}
 	if err := guard(b.db.Close); err != nil {
 		return fmt.Errorf("close book: %w", err)
 	}
@@ -118,6 +158,8 @@ func (r refused) Unwrap() error { return r.error }
 // update runs f in a transaction, possibly several times. F changes nothing outside but by
 // assignment.
 func (b *Book) update(ctx context.Context, origin string, f func(*bbolt.Bucket) error) error {
+	b.file.RLock()
+	defer b.file.RUnlock()
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
@@ -142,6 +184,8 @@ func (b *Book) update(ctx context.Context, origin string, f func(*bbolt.Bucket) 
 }
 
 func (b *Book) view(ctx context.Context, origin string, f func(*bbolt.Bucket) error) error {
+	b.file.RLock()
+	defer b.file.RUnlock()
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
@@ -163,7 +207,7 @@ func (b *Book) usable(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failed != nil {
-		return fmt.Errorf("book: an earlier write failed, open it again: %w", b.failed)
+		return fmt.Errorf("book: an earlier write failed, and it wasn't opened again: %w", b.failed)
 	}
 	return nil
 }
