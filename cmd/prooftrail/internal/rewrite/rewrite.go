@@ -4,9 +4,11 @@
 package rewrite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -102,7 +104,7 @@ func (h *History) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	_, _ = w.Write(b)
+	_, _ = io.Copy(w, bytes.NewReader(b))
 }
 
 func (h *History) tile(path string) ([]byte, error) {
