@@ -157,13 +157,15 @@ func TestForkEvidence(t *testing.T) {
 	for m := 1; m <= 9; m++ {
 		for n := m + 1; n <= 12; n++ {
 			f := newFakeLog(t)
-			c := f.client(nil)
+			c, other := f.client(nil), f.client(nil)
 			grow := func(history string, size int) {
 				for i := len(f.entries); i < size; i++ {
 					f.add(rawEvent(fmt.Sprint(history, i)))
 				}
-				if _, _, _, err := c.Checkpoint(t.Context()); err != nil {
-					t.Fatal(err)
+				for _, c := range []*Client{c, other} {
+					if _, _, _, err := c.Checkpoint(t.Context()); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			grow("a", m)
@@ -184,7 +186,7 @@ func TestForkEvidence(t *testing.T) {
 				}
 				return false
 			}
-			if _, err := c.CheckHeads(t.Context()); !errors.As(err, &evidence) {
+			if _, err := other.CheckHeads(t.Context()); !errors.As(err, &evidence) {
 				t.Errorf("%d and %d, without an inclusion proof: %v", m, n, err)
 			}
 		}
