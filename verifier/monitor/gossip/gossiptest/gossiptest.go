@@ -113,9 +113,14 @@ type Monitor struct {
 // checked nothing.
 func NewMonitor(tb testing.TB, p *verifier.Policy, tiles verifier.TileReader, checked []byte) *Monitor {
 	tb.Helper()
+	return ServeMonitor(p, tiles, checked, tb.Cleanup)
+}
+
+// ServeMonitor is NewMonitor for tests that have another way to clean up.
+func ServeMonitor(p *verifier.Policy, tiles verifier.TileReader, checked []byte, cleanup func(func())) *Monitor {
 	m := &Monitor{policy: p, tiles: tiles, checked: checked, evidence: map[string][]byte{}}
 	srv := httptest.NewServer(m)
-	tb.Cleanup(srv.Close)
+	cleanup(srv.Close)
 	m.URL = srv.URL
 	return m
 }
