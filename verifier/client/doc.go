@@ -22,10 +22,11 @@
 // of them are of one history:
 //
 //   - Two of the same size with different roots, both signed, prove a fork at once.
-//   - Heads of different sizes take a proof from the server. Submit doesn't wait for it:
-//     they are checked in the background, from the first second on and then every
-//     [Config].CheckEvery, as long as there are new ones; each time at most 64 of them, one
-//     request each, the newest always among them. [Client.CheckHeads] checks all of them now.
+//   - Heads of different sizes take proofs, which are made from the log's tiles. Submit doesn't
+//     wait for them: heads are checked in the background, from the first second on and then
+//     every [Config].CheckEvery, as long as there are new ones, with at most 64 requests each
+//     time. Heads that are close together share these. [Client.CheckHeads] checks all of them
+//     now.
 //   - With [Config].HeadsFile they are remembered over restarts: the newest that was proven and
 //     up to 32 that weren't yet, as they were signed, so that they are evidence. The first new
 //     head has to be consistent with what was remembered, like every other one.

@@ -237,7 +237,7 @@ func FuzzHeadsFile(f *testing.F) {
 		}
 		h := heads{proven: proven, newest: proven}
 		for _, s := range seen {
-			if err := h.see(s.checkpoint, s.note); err != nil {
+			if err := h.see(s.Checkpoint, s.Note); err != nil {
 				t.Errorf("%q: %v", b, err)
 			}
 		}
@@ -248,8 +248,8 @@ func FuzzHeadsFile(f *testing.F) {
 			if s == nil {
 				continue
 			}
-			if bare, err := p.Log().Bare(s.note); err != nil || s.checkpoint.Origin != p.Origin() {
-				t.Errorf("%q: %+v, %q, %v", b, s.checkpoint, bare, err)
+			if bare, err := p.Log().Bare(s.Note); err != nil || s.Checkpoint.Origin != p.Origin() {
+				t.Errorf("%q: %+v, %q, %v", b, s.Checkpoint, bare, err)
 			}
 		}
 	})

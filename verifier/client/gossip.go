@@ -27,7 +27,7 @@ func (c *Client) Newest() (note []byte, cp verifier.Checkpoint) {
 	if s == nil {
 		return nil, cp
 	}
-	return s.note, s.checkpoint
+	return s.Note, s.Checkpoint
 }
 
 // Gossip hands the newest head to each of Config.Monitors and compares it with what they show: one
@@ -57,7 +57,7 @@ func (c *Client) Gossip(ctx context.Context) ([]gossip.Comparison, error) {
 	}
 	for i := range results {
 		if e := results[i].Evidence; e != nil {
-			c.convict(&EvidenceError{Older: e.First, Newer: e.Second, Proof: e.Proof,
+			_ = c.convict(&EvidenceError{Older: e.First, Newer: e.Second, Proof: e.Proof,
 				Reason: fmt.Sprintf("found with the monitor %s: %s", results[i].Monitor, results[i].Reason)})
 		}
 	}

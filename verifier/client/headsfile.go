@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
 const (
@@ -60,34 +61,23 @@ func parseHeads(b []byte, p *verifier.Policy) (proven *signedHead, seen []*signe
 		return nil, nil, fmt.Errorf("%d heads, expected at most %d", len(j.Seen), maxFileHeads)
 	}
 	if j.Proven != "" {
-		if proven, err = readHead(j.Proven, p); err != nil {
+		head, err := gossip.ReadHead(p, []byte(j.Proven)) // cosignatures don't matter: the policy may have changed
+		if err != nil {
 			return nil, nil, fmt.Errorf("proven: %w", err)
 		}
+		proven = &head
 	}
 	for i, note := range j.Seen {
-		s, err := readHead(note, p)
+		s, err := gossip.ReadHead(p, []byte(note))
 		if err != nil {
 			return nil, nil, fmt.Errorf("seen %d: %w", i, err)
 		}
-		if i > 0 && s.checkpoint.Size <= seen[i-1].checkpoint.Size || proven != nil && s.checkpoint.Size == proven.checkpoint.Size {
+		if i > 0 && s.Checkpoint.Size <= seen[i-1].Checkpoint.Size || proven != nil && s.Checkpoint.Size == proven.Checkpoint.Size {
 			return nil, nil, fmt.Errorf("seen %d: expected heads of increasing sizes, each once", i)
 		}
-		seen = append(seen, s)
+		seen = append(seen, &s)
 	}
 	return proven, seen, nil
-}
-
-// readHead reads a note that the log signed. Cosignatures don't matter: the policy may have changed.
-func readHead(note string, p *verifier.Policy) (*signedHead, error) {
-	bare, err := p.Log().Bare([]byte(note))
-	if err != nil {
-		return nil, err
-	}
-	cp, _, err := p.Log().Verify(bare)
-	if err != nil {
-		return nil, err
-	}
-	return &signedHead{cp, []byte(note)}, nil
 }
 
 // loadHeads reads the file, at the beginning.
@@ -112,12 +102,12 @@ func (c *Client) loadHeads() error {
 	h := &c.checker.heads
 	h.proven, h.newest = proven, proven
 	for _, s := range seen {
-		if err := h.see(s.checkpoint, s.note); err != nil {
+		if err := h.see(s.Checkpoint, s.Note); err != nil {
 			return err
 		}
 	}
 	if h.newest != nil {
-		c.remembered = &h.newest.checkpoint
+		c.remembered = &h.newest.Checkpoint
 	}
 	return nil
 }
@@ -173,7 +163,7 @@ func (c *Client) takeIn(b []byte) error {
 	}
 	for _, s := range seen {
 		// If it contradicts, the log is convicted from now on; it is saved all the same.
-		_ = c.checker.heads.see(s.checkpoint, s.note)
+		_ = c.checker.heads.see(s.Checkpoint, s.Note)
 	}
 	return nil
 }
@@ -185,13 +175,13 @@ func (h *heads) file(p *verifier.Policy) ([]byte, error) {
 	j := headsJSON{Version: headsVersion, Seen: []string{}}
 	var err error
 	if h.proven != nil {
-		if j.Proven, err = h.proven.fileNote(p); err != nil {
+		if j.Proven, err = fileNote(h.proven, p); err != nil {
 			return nil, err
 		}
 	}
 	sizes := slices.Sorted(maps.Keys(h.pending))
 	for _, size := range sizes[max(0, len(sizes)-maxFileHeads):] {
-		note, err := h.pending[size].fileNote(p)
+		note, err := fileNote(h.pending[size], p)
 		if err != nil {
 			return nil, err
 		}
@@ -200,10 +190,10 @@ func (h *heads) file(p *verifier.Policy) ([]byte, error) {
 	return j.bytes()
 }
 
-func (s *signedHead) fileNote(p *verifier.Policy) (string, error) {
-	if len(s.note) <= maxFileNote {
-		return string(s.note), nil
+func fileNote(s *signedHead, p *verifier.Policy) (string, error) {
+	if len(s.Note) <= maxFileNote {
+		return string(s.Note), nil
 	}
-	bare, err := p.Log().Bare(s.note)
+	bare, err := p.Log().Bare(s.Note)
 	return string(bare), err
 }

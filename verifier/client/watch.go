@@ -10,8 +10,8 @@ const (
 	// firstCheck is how long after its first new head a client begins to check at the latest:
 	// so that one that lives for a moment doesn't.
 	firstCheck = time.Second
-	// checkAtOnce is the most heads that are checked at a time in the background, one request each.
-	checkAtOnce = 64
+	// checkRequests is the most requests for tiles that one check in the background makes.
+	checkRequests = 64
 )
 
 // watch is what checks heads in the background: a goroutine as long as there are heads to
@@ -75,7 +75,7 @@ func (c *Client) watchHeads() {
 		if sleep(w.ctx, w.due(c.cfg.CheckEvery)) != nil {
 			return
 		}
-		_, err := c.checkHeads(w.ctx, checkAtOnce)
+		_, err := c.checkHeads(w.ctx, checkRequests)
 		if w.ctx.Err() != nil {
 			return
 		}

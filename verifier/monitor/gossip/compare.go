@@ -99,17 +99,6 @@ func Compare(ctx context.Context, monitors []*Client, own Own) ([]Comparison, er
 	return results, nil
 }
 
-// signedHead reads a note that the policy's log signed, whoever else did and whatever quorum the
-// policy wants: that is enough to be held against the log. It also returns it with that signature alone.
-func signedHead(p *verifier.Policy, note []byte) (verifier.Checkpoint, []byte, error) {
-	bare, err := p.Log().Bare(note)
-	if err != nil {
-		return verifier.Checkpoint{}, nil, err
-	}
-	c, _, err := p.Log().Verify(bare)
-	return c, bare, err
-}
-
 // each calls f for 0 to n-1 at once.
 func each(n int, f func(int)) {
 	var wg sync.WaitGroup
@@ -293,8 +282,8 @@ func (k *comparer) heads(ctx context.Context, checked string, h Heads) (all bool
 			continue
 		}
 		seen[c] = true
-		e, err := k.relate(ctx, c, []byte(note))
-		if e != nil {
+		e, err := Relate(ctx, k.Policy, k.Tiles, Head{k.head, k.Note}, Head{c, []byte(note)})
+		if e != nil && err == nil {
 			k.convict(e, fmt.Sprintf("by its head of size %d and ours of size %d", c.Size, k.head.Size))
 			return false
 		}
@@ -304,38 +293,6 @@ func (k *comparer) heads(ctx context.Context, checked string, h Heads) (all bool
 		}
 	}
 	return all
-}
-
-// relate proves that a head and ours are of one history, or that they aren't: then the evidence
-// isn't nil. An error says that neither could be proven.
-func (k *comparer) relate(ctx context.Context, c verifier.Checkpoint, note []byte) (*verifier.Evidence, error) {
-	first, second := c, k.head
-	if first.Size > second.Size {
-		first, second = second, first
-	}
-	err := error(nil)
-	switch {
-	case first == second, first.Size == 0: // every log extends the empty one
-		return nil, nil
-	case first.Size < second.Size:
-		var proof []verifier.Hash
-		if proof, err = verifier.ProveConsistency(ctx, k.Tiles, first.Size, second.Size); err == nil {
-			err = verifier.CheckConsistency(first.Size, second.Size, proof, first.Root, second.Root)
-		}
-		if err == nil {
-			return nil, nil
-		}
-	}
-	// Tiles that don't lead to one history may be anybody's fault. Those that lead to the larger
-	// head, and not to the smaller one, are the log's.
-	e, gathered := verifier.GatherEvidence(ctx, k.Tiles, k.Policy, k.Note, note)
-	if gathered != nil {
-		return nil, fmt.Errorf("no proof can be had from the log: %w", gathered)
-	}
-	if _, check := e.Check(k.Policy); check != nil {
-		return nil, fmt.Errorf("the log's tiles prove nothing: %w", errors.Join(err, check))
-	}
-	return e, nil
 }
 
 // agree concludes from heads that were all proven to be of one history with ours.
