@@ -127,7 +127,7 @@ func (c *Client) Remembered() (cp verifier.Checkpoint, ok bool) {
 // The file never loses the newest head: what another process has put there is taken in before.
 func (c *Client) saveHeads() error {
 	f := &c.file
-	if f.state == nil {
+	if f.state == nil || c.checker.heads.head() == nil {
 		return nil
 	}
 	f.mu.Lock()

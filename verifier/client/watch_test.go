@@ -210,6 +210,11 @@ func TestNoProof(t *testing.T) {
 	}
 }
 
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
 func remembering(file string) func(*Config) {
 	return func(cfg *Config) { cfg.HeadsFile = file }
 }
@@ -225,6 +230,10 @@ func TestHeadsFile(t *testing.T) {
 			if _, ok := c.Remembered(); ok {
 				t.Error("a new file remembers something")
 			}
+			if c.Close(); exists(file) {
+				t.Error("a file that remembers nothing was made")
+			}
+			c = f.client(remembering(file))
 			submit(t, c, "a", "b", "c", "d", "e")
 			if !early {
 				if _, err := c.CheckHeads(t.Context()); err != nil {

@@ -285,3 +285,45 @@ func TestSpread(t *testing.T) {
 		t.Errorf("%q", open)
 	}
 }
+
+// TestCompareFetchesFew: however many files a monitor names, eight are fetched, each once.
+func TestCompareFetchesFew(t *testing.T) {
+	k := gossiptest.NewKey(t, origin)
+	tree := gossiptest.NewTree(9, 9)
+	m := gossiptest.NewMonitor(t, k.Policy, tree, k.Head(t, tree, 9))
+	a := gossip.Answer{Origin: origin, Size: 9, Verdict: gossip.Contradicts}
+	var l gossip.List
+	for i := range gossip.MaxListed {
+		id := gossip.EvidenceID(fmt.Append(nil, i/2))
+		a.Evidence = append(a.Evidence, id)
+		l.Evidence = append(l.Evidence, gossip.Listed{ID: id, Origin: origin})
+	}
+	m.Instead(func(w http.ResponseWriter, r *http.Request) bool {
+		switch r.Method + r.URL.Path {
+		case "POST/gossip/v1/heads":
+			_ = json.NewEncoder(w).Encode(a)
+		case "GET/gossip/v1/evidence":
+			_ = json.NewEncoder(w).Encode(l)
+		default:
+			return false
+		}
+		return true
+	})
+	if r := compare(t, m, k, tree, 9); r.Status != gossip.StatusUnproven {
+		t.Errorf("%+v", r)
+	}
+	fetched := map[string]int{}
+	for _, asked := range m.Asked() {
+		if strings.HasPrefix(asked, "GET /gossip/v1/evidence/") {
+			fetched[asked]++
+		}
+	}
+	for asked, n := range fetched {
+		if n > 1 {
+			t.Errorf("%d times %s", n, asked)
+		}
+	}
+	if len(fetched) != 8 {
+		t.Errorf("%d files were fetched", len(fetched))
+	}
+}
