@@ -206,9 +206,11 @@ func TestHostileReceivers(t *testing.T) {
 				}
 			}
 		}, "status 502"},
-		"escapes": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "\x1b]0;owned\x07 \u202e no", 400) }, "]0;owned\ufffd \ufffd no"},
+		"escapes": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "\x1b]0;owned\x07 \u202e no", http.StatusBadRequest)
+		}, "]0;owned\ufffd \ufffd no"},
 		"echoes": {func(w http.ResponseWriter, r *http.Request) {
-			http.Error(w, r.Header.Get("Authorization")+" "+r.URL.String()+" "+string(secret), 403)
+			http.Error(w, r.Header.Get("Authorization")+" "+r.URL.String()+" "+string(secret), http.StatusForbidden)
 		}, "status 403: Bearer [hidden]"},
 		"redirects away": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL+"/c4ptured", http.StatusTemporaryRedirect)
