@@ -470,7 +470,7 @@ func TestRestart(t *testing.T) {
 
 		a.take()
 		c.setFault(nil)
-		pass(30 * time.Minute)
+		pass(2 * time.Hour)
 		b = newBoard(t, cfg)
 		if got := b.Active(); !reflect.DeepEqual(got, before) || got[0].Ack == nil {
 			t.Errorf("active:\n%v\nwere:\n%v", got, before)
@@ -593,6 +593,7 @@ func TestConfigErrors(t *testing.T) {
 		"no name":   {&fake{}},
 		"bad name":  {&fake{name: "a\nb"}},
 		"too many":  make([]alarm.Sink, 9),
+		"nil":       {nil},
 	} {
 		if _, err := alarm.New(alarm.Config{Sinks: sinks}); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -76,9 +76,9 @@ func TestWebhook(t *testing.T) {
 	}
 	for i, want := range []string{
 		`{"v":"prooftrail.alarm/1","monitor":"m1","id":"` + firing().ID() + `","status":"firing","reason":"new","name":"fork","log":"example.com/audit","peer":"m2",` +
-			`"severity":"critical","summary":"two histories \u003cat\u003e size 42","details":{"a":"b","size":"42"},"since":"2026-01-31T23:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z"}`,
+			`"severity":"critical","summary":"two histories <at> size 42","details":{"a":"b","size":"42"},"since":"2026-01-31T23:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z"}`,
 		`{"v":"prooftrail.alarm/1","monitor":"m1","id":"` + n.ID() + `","status":"resolved","reason":"gone","name":"fork","log":"example.com/audit",` +
-			`"severity":"critical","summary":"two histories \u003cat\u003e size 42","since":"2026-01-31T23:59:58.005Z","resolved_at":"2026-02-01T00:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z",` +
+			`"severity":"critical","summary":"two histories <at> size 42","since":"2026-01-31T23:59:58.005Z","resolved_at":"2026-02-01T00:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z",` +
 			`"ack":{"by":"alice","note":"known","at":"2026-02-01T00:00:58.005Z"}}`,
 	} {
 		if r.bodies[i] != want {
