@@ -660,3 +660,43 @@ func TestTogether(t *testing.T) {
 		}
 	}
 }
+
+// stuckLog is a log that nobody reads.
+type stuckLog struct{ until chan struct{} }
+
+func (stuckLog) Enabled(context.Context, slog.Level) bool    { return true }
+func (l stuckLog) Handle(context.Context, slog.Record) error { <-l.until; return nil }
+func (l stuckLog) WithAttrs([]slog.Attr) slog.Handler        { return l }
+func (l stuckLog) WithGroup(string) slog.Handler             { return l }
+
+// TestNothingBlocks: with every sink and the log stuck, whoever watches goes on.
+func TestNothingBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		until := make(chan struct{})
+		hangs, fails, good := &fake{t: t, name: "hangs"}, &fake{t: t, name: "fails"}, &fake{t: t, name: "good"}
+		hangs.setFault(func(alarm.Notice) (bool, error) { <-until; return true, nil })
+		fails.setFault(func(alarm.Notice) (bool, error) { return false, errors.New("no") })
+		stuck := slog.New(stuckLog{until})
+		b, err := alarm.New(alarm.Config{Sinks: []alarm.Sink{hangs, fails, alarm.NewLogSink(stuck), good}, Log: stuck})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- b.Run(ctx) }()
+		for i := range 10 {
+			b.Raise(alarm.Alarm{Name: "a", Peer: strconv.Itoa(i)})
+			good.expect("new a warning " + strconv.Itoa(i))
+			if b.Clear("a", "", strconv.Itoa(i)); len(b.Active()) != 0 {
+				t.Error("still there")
+			}
+			good.expect("gone a warning " + strconv.Itoa(i))
+			b.Health()
+		}
+		close(until)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

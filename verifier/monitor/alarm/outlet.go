@@ -205,7 +205,11 @@ func (b *Board) serve(ctx context.Context, o *outlet) {
 		if len(batch) > 0 {
 			began := time.Now()
 			err := o.sink.Deliver(ctx, batch)
-			b.delivered(ctx, o, batch, err, time.Since(began))
+			pause := b.delivered(o, batch, err, time.Since(began))
+			if err != nil { // said here, for no lock is held: a log may be slow
+				b.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "alarms not delivered", slog.String("sink", o.sink.Name()), slog.Int("alarms", len(batch)),
+					slog.Duration("again_in", pause), slog.String("error", printable(err.Error(), maxSummary)))
+			}
 			continue
 		}
 		timer := time.NewTimer(wait)
@@ -218,8 +222,8 @@ func (b *Board) serve(ctx context.Context, o *outlet) {
 	}
 }
 
-// delivered notes what came of a call.
-func (b *Board) delivered(ctx context.Context, o *outlet, batch []Notice, err error, took time.Duration) {
+// delivered notes what came of a call, and returns how long its sink is left alone.
+func (b *Board) delivered(o *outlet, batch []Notice, err error, took time.Duration) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
@@ -239,8 +243,8 @@ func (b *Board) delivered(ctx context.Context, o *outlet, batch []Notice, err er
 		b.forget(e)
 	}
 	if err != nil {
-		b.failed(ctx, o, len(batch), err, now)
-		return
+		b.failed(o, err, now)
+		return o.pause
 	}
 	o.health.Sent += uint64(len(batch))
 	o.health.LastSuccess, o.health.InARow, o.pause = now, 0, 0
@@ -248,9 +252,10 @@ func (b *Board) delivered(ctx context.Context, o *outlet, batch []Notice, err er
 		b.clear(e)
 	}
 	poke(b.dirty)
+	return 0
 }
 
-func (b *Board) failed(ctx context.Context, o *outlet, alarms int, err error, now time.Time) {
+func (b *Board) failed(o *outlet, err error, now time.Time) {
 	h := &o.health
 	o.plan = nil
 	h.Failed++
@@ -260,8 +265,6 @@ func (b *Board) failed(ctx context.Context, o *outlet, alarms int, err error, no
 	if retry := (*RetryError)(nil); errors.As(err, &retry) {
 		o.pause = max(o.pause, min(retry.After, maxAfter))
 	}
-	b.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "alarms not delivered", slog.String("sink", h.Name), slog.Int("alarms", alarms),
-		slog.Int("failures", h.InARow), slog.Duration("again_in", o.pause), slog.String("error", h.LastError))
 	if h.InARow < manyFailures && !b.stuck(o) {
 		return
 	}
