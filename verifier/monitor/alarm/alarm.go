@@ -14,6 +14,7 @@ import (
 // Severity says how soon somebody has to look.
 type Severity string
 
+// The severities, the worst first.
 const (
 	Critical Severity = "critical" // something false was found, or nothing can be found any more: wake somebody
 	Warning  Severity = "warning"  // look at it in the day

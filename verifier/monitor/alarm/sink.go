@@ -2,7 +2,6 @@ package alarm
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,6 +10,7 @@ import (
 // Status says whether an alarm is there.
 type Status string
 
+// The statuses.
 const (
 	Firing   Status = "firing"
 	Resolved Status = "resolved"
@@ -19,6 +19,7 @@ const (
 // Reason says why a sink is given an alarm now.
 type Reason string
 
+// The reasons.
 const (
 	Began    Reason = "new"    // it has begun, or this sink couldn't be told before
 	Worsened Reason = "worse"  // its severity has risen since this sink was last told
@@ -94,9 +95,17 @@ type message struct {
 	Ack        *Ack              `json:"ack,omitempty"`
 }
 
+// checkMonitor bounds a monitor's name.
+func checkMonitor(name string) error {
+	if printable(name, maxIdentity) != name {
+		return fmt.Errorf("the monitor's name: expected at most %d printable bytes", maxIdentity)
+	}
+	return nil
+}
+
 // message returns the JSON of a notice, without a line end.
 func (n Notice) message(monitor string) ([]byte, error) {
-	b, err := json.Marshal(message{messageVersion, monitor, n.ID(), n.Status, n.Reason, n.Name, n.Log, n.Peer, n.Severity,
+	b, err := marshal(message{messageVersion, monitor, n.ID(), n.Status, n.Reason, n.Name, n.Log, n.Peer, n.Severity,
 		n.Summary, n.Details, n.Since, n.ResolvedAt, n.At, n.Ack})
 	if err != nil {
 		return nil, fmt.Errorf("encode alarm: %w", err)
