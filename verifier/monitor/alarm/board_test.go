@@ -30,6 +30,7 @@ type fake struct {
 	busy  sync.Mutex // held during Deliver
 	mu    sync.Mutex // guards the rest
 	got   []alarm.Notice
+	bad   map[string]bool // of which ID, status and severity it refused the last
 	fault func(n alarm.Notice) (apply bool, err error)
 }
 
@@ -57,6 +58,16 @@ func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) error {
 			f.got = append(f.got, n)
 			f.mu.Unlock()
 		}
+		f.mu.Lock()
+		is := n.ID() + string(n.Status) + string(n.Severity)
+		if f.bad[is] && len(batch) > 1 {
+			f.t.Errorf("%s of %d was refused before", n.Name, len(batch))
+		}
+		if f.bad == nil {
+			f.bad = map[string]bool{}
+		}
+		f.bad[is] = err != nil
+		f.mu.Unlock()
 		if err != nil {
 			return err
 		}
@@ -257,25 +268,27 @@ func TestAway(t *testing.T) {
 	})
 }
 
-// TestOneIsRefused: an alarm that a sink never takes doesn't keep the others from it, and
-// is itself an alarm.
-func TestOneIsRefused(t *testing.T) {
-	for _, batch := range []int{1, 64} {
+// TestSomeAreRefused: alarms that a sink never takes don't keep the others from it, and
+// that it doesn't take them is itself an alarm.
+func TestSomeAreRefused(t *testing.T) {
+	for _, tt := range []struct{ batch, poison int }{{1, 1}, {64, 1}, {1, 100}, {64, 100}} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &fake{t: t, name: "s", manner: alarm.Manner{Batch: batch}}
+			s := &fake{t: t, name: "s", manner: alarm.Manner{Batch: tt.batch, Repeat: 1000 * time.Hour}}
 			s.setFault(func(n alarm.Notice) (bool, error) {
-				if n.Name == "poison" {
+				if n.Name == "poison" && n.Status == alarm.Firing {
 					return false, errors.New("no")
 				}
 				return true, nil
 			})
 			b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}})
-			b.Raise(alarm.Alarm{Name: "poison", Severity: alarm.Critical})
+			for i := range tt.poison {
+				b.Raise(alarm.Alarm{Name: "poison", Peer: strconv.Itoa(i), Severity: alarm.Critical})
+			}
 			for i := range 200 {
 				b.Raise(alarm.Alarm{Name: "good", Peer: strconv.Itoa(i), Severity: alarm.Info})
 			}
 			run(t, b)
-			pass(30 * time.Minute)
+			pass(time.Hour)
 			told := map[string]bool{}
 			for _, g := range s.take() {
 				told[g] = true
@@ -288,17 +301,66 @@ func TestOneIsRefused(t *testing.T) {
 			if !told["new alarm-sink-failing warning s"] {
 				t.Error("wasn't told of the failures")
 			}
-			if h := b.Health()[0]; h.Pending != 1 || h.Failed < 20 {
+			if h := b.Health()[0]; h.Pending != tt.poison || h.Failed < 20 {
 				t.Errorf("health %+v", h)
 			}
-			s.setFault(nil)
-			pass(time.Minute)
+			for i := range tt.poison {
+				b.Clear("poison", "", strconv.Itoa(i))
+			}
+			pass(maxWait)
 			got := s.take()
-			if !slices.Contains(got, "new poison critical") || !slices.Contains(got, "gone alarm-sink-failing warning s") {
+			if !slices.Contains(got, "gone poison critical 0") || !slices.Contains(got, "gone alarm-sink-failing warning s") {
 				t.Errorf("told %q", got)
 			}
 		})
 	}
+}
+
+// maxWait is the longest that a sink is left alone after a failure.
+const maxWait = time.Minute + time.Second
+
+// TestSentIsKept: what a sink was told is in the state file soon, not only in the end.
+func TestSentIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "alarms")
+		s := &fake{t: t, name: "s"}
+		slow := make(chan struct{})
+		s.setFault(func(alarm.Notice) (bool, error) { <-slow; return true, nil })
+		b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}, StateFile: file})
+		run(t, b)
+		b.Raise(fork)
+		pass(time.Minute)
+		close(slow)
+		pass(2 * time.Second)
+		s.expect("new fork critical")
+		killed, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file+"2", killed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s2 := &fake{t: t, name: "s"}
+		run(t, newBoard(t, alarm.Config{Sinks: []alarm.Sink{s2}, StateFile: file + "2"}))
+		pass(time.Minute)
+		s2.expect()
+	})
+}
+
+// TestEndAtOnce: with nothing left to send, Run doesn't wait.
+func TestEndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{t: t, name: "s"}
+		b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}})
+		stop := run(t, b)
+		b.Raise(fork)
+		s.expect("new fork critical")
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 0 {
+			t.Errorf("took %s", took)
+		}
+	})
 }
 
 // TestRetryAfter: what a receiver asks for is heeded.
