@@ -30,14 +30,14 @@ type fake struct {
 	busy  sync.Mutex // held during Deliver
 	mu    sync.Mutex // guards the rest
 	got   []alarm.Notice
-	bad   map[string]bool // of which ID, status and severity it refused the last
+	bad   map[string]bool // what it refused the last time
 	fault func(n alarm.Notice) (apply bool, err error)
 }
 
 func (f *fake) Name() string         { return f.name }
 func (f *fake) Manner() alarm.Manner { return f.manner }
 
-func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) error {
+func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) (err error) {
 	if !f.busy.TryLock() {
 		f.t.Error("called twice at once")
 	}
@@ -47,7 +47,22 @@ func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) error {
 	}
 	f.mu.Lock()
 	fault := f.fault
+	for _, n := range batch {
+		if f.bad[is(n)] && len(batch) > 1 {
+			f.t.Errorf("%s was refused before, and comes with others", n.Name)
+		}
+	}
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.bad == nil {
+			f.bad = map[string]bool{}
+		}
+		for _, n := range batch {
+			f.bad[is(n)] = err != nil
+		}
+	}()
 	for _, n := range batch {
 		apply, err := true, error(nil)
 		if fault != nil {
@@ -58,22 +73,14 @@ func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) error {
 			f.got = append(f.got, n)
 			f.mu.Unlock()
 		}
-		f.mu.Lock()
-		is := n.ID() + string(n.Status) + string(n.Severity)
-		if f.bad[is] && len(batch) > 1 {
-			f.t.Errorf("%s of %d was refused before", n.Name, len(batch))
-		}
-		if f.bad == nil {
-			f.bad = map[string]bool{}
-		}
-		f.bad[is] = err != nil
-		f.mu.Unlock()
 		if err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
+
+func is(n alarm.Notice) string { return n.ID() + string(n.Status) + string(n.Severity) }
 
 func (f *fake) setFault(fault func(n alarm.Notice) (bool, error)) {
 	f.mu.Lock()
@@ -344,6 +351,37 @@ func TestSentIsKept(t *testing.T) {
 		run(t, newBoard(t, alarm.Config{Sinks: []alarm.Sink{s2}, StateFile: file + "2"}))
 		pass(time.Minute)
 		s2.expect()
+	})
+}
+
+// TestNewestState: while a sink is slow, what is worse overtakes, and what is gone is told as gone.
+func TestNewestState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{t: t, name: "s"}
+		turn := make(chan struct{})
+		s.setFault(func(alarm.Notice) (bool, error) { <-turn; return true, nil })
+		b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}})
+		for i := range 10 {
+			b.Raise(alarm.Alarm{Name: "a", Peer: strconv.Itoa(i), Severity: alarm.Info})
+		}
+		run(t, b)
+		synctest.Wait() // it is being told of the first one
+		b.Raise(fork)
+		for i := range 9 {
+			b.Clear("a", "", strconv.Itoa(i))
+		}
+		b.Raise(alarm.Alarm{Name: "a", Peer: "9", Severity: alarm.Warning})
+		for range 12 {
+			turn <- struct{}{}
+			synctest.Wait()
+		}
+		got := s.take()
+		if len(got) != 12 || got[0] != "new a info 0" || got[1] != "new fork critical" || got[2] != "new a warning 9" || got[11] != "gone a info 8" {
+			t.Errorf("told %q", got)
+		}
+		if h := b.Health()[0]; h.Pending != 0 {
+			t.Errorf("health %+v", h)
+		}
 	})
 }
 
