@@ -15,9 +15,11 @@ const (
 	firstPause = time.Second
 	maxPause   = time.Minute
 	maxAfter   = 5 * time.Minute // of what a receiver asks for
-	// manyFailures of one alarm in a row put it behind the others; of a sink or of one alarm
-	// they are an alarm.
+	// manyFailures in a row of a sink, or of one alarm, are an alarm.
 	manyFailures = 5
+	// anyOne is after how many failures in a row a sink is tried with any of those that failed
+	// least often, not with the worst: that may be what it doesn't take, and keep the others from it.
+	anyOne = 3
 	// maxSleep is after how long a sender looks at the clock again, which may have been set.
 	maxSleep = time.Minute
 	// maxPlan is for how many notices one look through all alarms is enough.
@@ -111,12 +113,9 @@ type candidate struct {
 	reason Reason
 }
 
-// compare puts news before repetitions, then what often failed last, then the worst first.
-func (o *outlet) compare(a, b candidate) int {
-	return cmp.Or(
-		compareBool(a.reason == Repeated, b.reason == Repeated),
-		compareBool(a.e.told[o.index].failures >= manyFailures, b.e.told[o.index].failures >= manyFailures),
-		a.e.alarm.compare(b.e.alarm))
+// compare puts news before repetitions, then the worst first.
+func (c candidate) compare(d candidate) int {
+	return cmp.Or(compareBool(c.reason == Repeated, d.reason == Repeated), c.e.alarm.compare(d.e.alarm))
 }
 
 func compareBool(a, b bool) int {
@@ -172,15 +171,34 @@ func (b *Board) plan(o *outlet, now time.Time) (wait time.Duration, done bool) {
 			continue
 		}
 		c := candidate{e, reason}
-		if len(best) == maxPlan && o.compare(c, best[maxPlan-1]) >= 0 {
+		if o.health.InARow >= anyOne {
+			best = o.least(best, c)
 			continue
 		}
-		i, _ := slices.BinarySearchFunc(best, c, o.compare)
+		if len(best) == maxPlan && c.compare(best[maxPlan-1]) >= 0 {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(best, c, candidate.compare)
 		best = slices.Insert(best, i, c)
 		best = best[:min(len(best), maxPlan)]
 	}
+	if o.health.InARow >= anyOne && len(best) > 0 {
+		best = []candidate{best[rand.N(len(best))]}
+	}
 	o.plan = best
 	return wait, done
+}
+
+// least keeps those candidates that failed least often.
+func (o *outlet) least(best []candidate, c candidate) []candidate {
+	failures := func(c candidate) int { return c.e.told[o.index].failures }
+	if len(best) > 0 && failures(c) > failures(best[0]) {
+		return best
+	}
+	if len(best) > 0 && failures(c) < failures(best[0]) {
+		best = best[:0]
+	}
+	return append(best, c)
 }
 
 func (o *outlet) notice(c candidate, now time.Time) Notice {

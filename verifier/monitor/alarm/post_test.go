@@ -212,6 +212,10 @@ func TestHostileReceivers(t *testing.T) {
 		"echoes": {func(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, r.Header.Get("Authorization")+" "+r.URL.String()+" "+string(secret), http.StatusForbidden)
 		}, "status 403: Bearer [hidden]"},
+		"echoes, cut": {func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, strings.Repeat("x", 183)+r.Header.Get("Authorization"), http.StatusForbidden)
+		}, "status 403: xxx"},
+		"echoes badly": {garbage("s3cret-token s3cret-query\r\n\r\n"), "malformed"},
 		"redirects away": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL+"/c4ptured", http.StatusTemporaryRedirect)
 		}, "status 307"},
