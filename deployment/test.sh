@@ -240,6 +240,7 @@ step_process() {
 	need etcd etcd-server || return "$not_run"
 	need haproxy haproxy || return "$not_run"
 	need prometheus prometheus || return "$not_run" # promtool is in it
+	need prometheus-alertmanager prometheus-alertmanager || return "$not_run"
 	need systemd-analyze systemd || return "$not_run"
 	trillian_servers || return "$not_run"
 	local packages

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
 
 const (
@@ -166,55 +168,15 @@ func (f fileState) Load() ([]byte, error) {
 // probe finds out whether Save has a chance: whether a file can be made where the state is
 // to be.
 func (f fileState) probe() error {
-	tmp, err := f.temp()
+	tmp, err := os.CreateTemp(filepath.Dir(string(f)), filepath.Base(string(f))+".tmp*")
 	if err != nil {
 		return err
 	}
 	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
 }
 
-// temp makes a file beside the state's, mode 0600.
-func (f fileState) temp() (*os.File, error) {
-	return os.CreateTemp(filepath.Dir(string(f)), filepath.Base(string(f))+".tmp*")
-}
-
-// Save replaces the file. A crash before the rename leaves the old state, after it the new
-// one; the fsync between sees to it that the new name never holds half a file.
-func (f fileState) Save(state []byte) (err error) {
-	tmp, err := f.temp()
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-			_ = tmp.Close() // it may be closed already
-		}
-	}()
-	if _, err = tmp.Write(state); err != nil {
-		return err
-	}
-	if err = tmp.Sync(); err != nil {
-		return err
-	}
-	if err = tmp.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), string(f)); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(string(f)))
-}
-
-// syncDir makes the rename itself durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+// Save implements [State].
+func (f fileState) Save(state []byte) error { return atomicfile.Write(string(f), state) }
 
 func encodeHashes(hs []Hash) []string {
 	out := make([]string, len(hs))

@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
 var auditCommand = command{
 	name:  "audit",
-	args:  "--log URL --policy P [--state FILE] [--evidence FILE] [--token-file F] [--ca F] [--full] [--strict-time] [--json]",
+	args:  "--log URL --policy P [--state FILE] [--evidence FILE] [--monitor URL]... [--token-file F] [--ca F] [--full] [--strict-time] [--json]",
 	short: "fetch and verify the whole log",
 	help: `
 Fetches the whole log, re-hashes every entry, recomputes the root that the log signed,
@@ -22,6 +23,12 @@ its entry as well. With a state file it remembers the head it saw: the next audi
 goes on from there, and notices a log that forked or went backwards. Keep the state
 file where the log's operator can't write; and see to it that it is still there, for
 an audit that begins a new one has nothing to compare with, and says so.
+
+With --monitor the audited head is compared with the heads of a monitor that somebody else
+runs, which finds out a log that shows each of you another history. The monitor is believed
+nothing: heads count if the log signed them, agreement and contradiction if the log's own
+tiles prove them. It is given the audited head. Exit status 1 if a fork is proven; 2 if nothing
+is: the monitor isn't there, has checked nothing yet, or the log keeps back the proof.
 
 Entries whose content the server doesn't show are counted: that they are other tenants'
 is its word. Exit status 2 if it shows nothing at all to a token.
@@ -33,7 +40,9 @@ Examples:
       --token-file read.token --state audit.state
       content too, and only what is new since the last time
   … --state audit.state --full
-      all of it again: finds content that was changed after an earlier audit`,
+      all of it again: finds content that was changed after an earlier audit
+  … --state audit.state --monitor https://monitor.example.org --evidence fork.evidence
+      is everybody shown the same log`,
 	run: runAudit,
 }
 
@@ -43,6 +52,7 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 	evidence := flags.String("evidence", "", "`file` to be made if the log is found to have forked: what proves it to others")
 	full := flags.Bool("full", false, "check every entry again, whatever the state file says")
 	strict := flags.Bool("strict-time", false, "a leaf time before the previous one is a failure, not a warning")
+	mf := addMonitorFlags(flags)
 	rest, err := parse(flags, args)
 	if err != nil {
 		return err
@@ -51,6 +61,10 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 		return &usageError{fmt.Errorf("unexpected argument %q", rest[0])}
 	}
 	policy, log, openings, err := lf.connect(e)
+	if err != nil {
+		return err
+	}
+	monitors, err := mf.connect(e, lf)
 	if err != nil {
 		return err
 	}
@@ -71,17 +85,19 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 		// What was found weighs more than what could not be looked at.
 		fmt.Fprintf(e.stderr, "prooftrail-verify audit: could not be finished: %s\n", printable(err.Error()))
 	}
+	compared := compareMonitors(ctx, monitors, policy, log, report)
 	e.saveEvidence(*evidence, report)
-	return e.printReport(report, *lf.json, *lf.provisional)
+	return e.printReport(report, compared, *lf.json, *lf.provisional)
 }
 
 // auditJSON is the output of audit with --json.
 type auditJSON struct {
 	Verdict string `json:"verdict"`
 	*verifier.AuditReport
+	Monitors []gossip.Comparison `json:"monitors,omitempty"`
 }
 
-func (e *env) printReport(r *verifier.AuditReport, asJSON, allowProvisional bool) error {
+func (e *env) printReport(r *verifier.AuditReport, compared []gossip.Comparison, asJSON, allowProvisional bool) error {
 	word := wordVerified
 	err := error(nil)
 	switch {
@@ -89,20 +105,21 @@ func (e *env) printReport(r *verifier.AuditReport, asJSON, allowProvisional bool
 		word, err = wordFailed, errSaidFailed
 	case r.NothingShown():
 		word, err = wordNotShown, errSaid
-	case r.Witnesses.Status != verifier.Quorum:
+	case r.Witnesses.Status != verifier.Quorum && !allowProvisional:
 		word, err = wordProvisional, errSaid
-		if allowProvisional {
-			err = nil
-		}
+	case !allAgree(compared):
+		word, err = wordNotCompared, errSaid
+	case r.Witnesses.Status != verifier.Quorum:
+		word = wordProvisional
 	}
 	if asJSON {
-		return e.finish(e.printJSON(auditJSON{word, r}), err)
+		return e.finish(e.printJSON(auditJSON{word, r, compared}), err)
 	}
-	e.textReport(r, word)
+	e.textReport(r, compared, word)
 	return err
 }
 
-func (e *env) textReport(r *verifier.AuditReport, word string) {
+func (e *env) textReport(r *verifier.AuditReport, compared []gossip.Comparison, word string) {
 	w := e.stdout
 	fmt.Fprintf(w, "%s: %s at size %d\n", word, printable(r.Origin), r.Size)
 	for _, f := range r.Failures {
@@ -113,6 +130,7 @@ func (e *env) textReport(r *verifier.AuditReport, word string) {
 	}
 	e.textChecked(r)
 	fmt.Fprintf(w, "  history    %s\n", history(r.History))
+	e.textMonitors(compared)
 	e.textOpenings(r)
 	fmt.Fprintf(w, "  witnesses  %s\n", witnesses(r.Witnesses))
 	if !r.LastTime.IsZero() {

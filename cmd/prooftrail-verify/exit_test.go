@@ -219,7 +219,7 @@ func TestReportTerminal(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		var stdout strings.Builder
 		e := &env{stdout: &stdout}
-		if err := e.printReport(r, asJSON, false); !errors.Is(err, errSaidFailed) || strings.ContainsAny(stdout.String(), bad[:1]+"\u009b\u202e") {
+		if err := e.printReport(r, nil, asJSON, false); !errors.Is(err, errSaidFailed) || strings.ContainsAny(stdout.String(), bad[:1]+"\u009b\u202e") {
 			t.Errorf("%q, %v", stdout.String(), err)
 		}
 	}
@@ -260,7 +260,7 @@ func TestTextReport(t *testing.T) {
 	r := &verifier.AuditReport{Origin: "example.com/audit", Witnesses: verified, History: verifier.History{Status: verifier.HistoryNone}}
 	var stdout strings.Builder
 	e := &env{stdout: &stdout}
-	if err := e.printReport(r, false, false); err != nil {
+	if err := e.printReport(r, nil, false, false); err != nil {
 		t.Fatal(err)
 	}
 	want := `verified: example.com/audit at size 0
@@ -277,7 +277,7 @@ func TestTextReport(t *testing.T) {
 	r.History = verifier.History{Status: verifier.HistoryUnproven, Size: 3}
 	r.Openings = &verifier.OpeningCounts{Verified: 2, Redacted: 2, Withheld: 1, Erased: 1, NotShown: 1}
 	r.Redactions = []verifier.Redaction{{Index: 3, Withheld: []string{"/actor/id", "/labels/a"}, Erased: []verifier.Erasure{{Pointer: "/job/name", By: 4}}, More: 2}}
-	if err := e.printReport(r, false, false); err != nil {
+	if err := e.printReport(r, nil, false, false); err != nil {
 		t.Fatal(err)
 	}
 	want = `verified: example.com/audit at size 5

@@ -138,7 +138,8 @@ Usage:
 	}
 	fmt.Fprint(w, `
 Exit status: 0 verified, 1 FAILED (what was checked does not hold), 2 could not
-check (wrong usage, network, unreadable file, or too few witnesses yet). Of evidence:
+check (wrong usage, network, unreadable file, too few witnesses yet, or a monitor that
+nothing could be compared with). Of evidence:
 0 it convicts the log, 1 it proves nothing, 2 could not check.
 
 Run 'prooftrail-verify COMMAND --help' for flags and examples.

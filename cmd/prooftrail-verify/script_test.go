@@ -13,6 +13,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/monitor/gossip/gossiptest"
 )
 
 func TestMain(m *testing.M) {
@@ -30,6 +33,7 @@ func TestScripts(t *testing.T) {
 				copyEvidence(env.WorkDir), otherPolicy(filepath.Join(env.WorkDir, "other.txt")))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"monitor": monitor,
 			"replace": replace,
 			"serve":   serve,
 		},
@@ -108,6 +112,22 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("URL", srv.URL+"/logs/audit")
 }
 
+// monitor NAME DIR begins a monitor that follows the log in a directory and has checked all of it, and sets
+// $NAME to its URL; monitor NAME has checked nothing yet, and follows the one in log.
+func monitor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: monitor NAME [DIR]")
+	}
+	policy, err := verifier.ParsePolicy([]byte(ts.ReadFile("policy.txt")))
+	ts.Check(err)
+	dir, checked := ts.MkAbs("log"), []byte(nil)
+	if len(args) == 2 {
+		dir, checked = ts.MkAbs(args[1]), []byte(ts.ReadFile(args[1]+"/checkpoint"))
+	}
+	m := gossiptest.ServeMonitor(policy, verifier.Tiles(verifier.DirSource(os.DirFS(dir))), checked, ts.Defer)
+	ts.Setenv(args[0], m.URL)
+}
+
 func TestRunUsage(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
@@ -133,6 +153,7 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"entry", "a"}, exitUnable, "unexpected argument"},
 		{[]string{"entry", "--index", "-1"}, exitUnable, "--index N is needed"},
 		{[]string{"audit", "x"}, exitUnable, "unexpected argument"},
+		{[]string{"audit", "--policy", example + "/policy.txt", "--log", "https://x/logs/a", "--monitor", "http://m.example"}, exitUnable, "expected https"},
 		{[]string{"audit", "--policy", "script_test.go", "--log", "https://x/"}, exitUnable, "parse policy"},
 	} {
 		var stdout, stderr strings.Builder

@@ -17,6 +17,7 @@ const (
 	wordVerified    = "verified"
 	wordProvisional = "provisional"
 	wordNotShown    = "not shown"
+	wordNotCompared = "not compared" // with every monitor that was named
 	wordFailed      = "FAILED"
 )
 

@@ -29,9 +29,14 @@ credential; jobs fire every second. Each event is submitted to the log, and its 
 verified, as it happens: one line each.
 
 Then the whole log is audited: every entry re-hashed, the signed root recomputed, every
-event opened. Last, the data directory is copied, one stored event in the copy is
-changed, as somebody with the disk and the signing key could, and the copy is audited:
-FAILED, with the entry.
+event opened. Then the data directory is copied, one stored event in the copy is
+changed, as somebody with the disk could, and the copy is audited: FAILED, with the
+entry.
+
+Last, the operator rewrites that entry for good: a second history, hashed anew from
+there up and signed with the real key. One monitor is shown the log, another one the
+second history; neither can find anything wrong. Then they gossip, and both hold evidence
+that convicts the log.
 
 Example:
   prooftrail demo --duration 30s
@@ -40,8 +45,8 @@ A first SIGINT or SIGTERM while people use the cron service ends that, and the l
 audited; at any other time, as a second one, it ends the demo. Either way nothing is
 left behind, but for --data.
 
-Exit codes: 0 every receipt and the audit verified, and the forgery was caught; 1 one of
-these did not hold; 2 failed, or interrupted.
+Exit codes: 0 every receipt and the audit verified, and both forgeries were caught; 1 one
+of these did not hold; 2 failed, or interrupted.
 `
 
 // demo is one run of it.
@@ -66,7 +71,7 @@ func runDemo(ctx context.Context, e *env, args []string) error {
 	d := demo{env: e}
 	fs := newFlags(e, "demo", demoHelp)
 	fs.DurationVar(&d.duration, "duration", 10*time.Second, "`time` that people use the cron service for; 0: until interrupted")
-	fs.StringVar(&d.dir, "data", "", "`directory` to make and keep, with the log and the forged copy (default a temporary one)")
+	fs.StringVar(&d.dir, "data", "", "`directory` to make and keep, with the log and the forgeries (default a temporary one)")
 	fs.StringVar(&d.listen, "listen", "127.0.0.1:0", "`address` for the log's server")
 	if err := fs.noArgs(args); err != nil {
 		return err
@@ -118,8 +123,12 @@ func (d *demo) run(ctx context.Context) error {
 		return errors.Join(d.trouble, err, ctx.Err())
 	}
 	d.trouble, f.unforged = errors.Join(d.trouble, err), err != nil
+	if f.convicted, err = d.split(ctx); ctx.Err() != nil {
+		return errors.Join(d.trouble, err, ctx.Err())
+	}
+	d.trouble, f.unsplit = errors.Join(d.trouble, err), err != nil
 	if d.keep {
-		fmt.Fprintf(d.env.stdout, "\nkept in %s: the log, its policy and tokens, and the forged copy\n", d.dir)
+		fmt.Fprintf(d.env.stdout, "\nkept in %s: the log, its policy and tokens, the forged copy, and what the monitors hold\n", d.dir)
 	}
 	fmt.Fprintf(d.env.stdout, "\n%s\n", f.line())
 	if !f.held() {

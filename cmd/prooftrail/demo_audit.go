@@ -105,9 +105,18 @@ func forgeOpening(ctx context.Context, dir string, index uint64, leafHash verifi
 	if err != nil {
 		return "", "", err
 	}
-	o, err := seal.ParseOpening(opening)
+	forged, from, to, err := forgeOutcome(opening)
 	if err != nil {
 		return "", "", err
+	}
+	return from, to, store.ReplaceOpening(ctx, index, leafHash, opening, forged)
+}
+
+// forgeOutcome changes the outcome that an opening shows.
+func forgeOutcome(opening []byte) (forged []byte, from, to string, err error) {
+	o, err := seal.ParseOpening(opening)
+	if err != nil {
+		return nil, "", "", err
 	}
 	from, to = o.Event().Text("/outcome"), "success"
 	if from == to {
@@ -115,10 +124,9 @@ func forgeOpening(ctx context.Context, dir string, index uint64, leafHash verifi
 	}
 	at := bytes.Index(opening, []byte(`"p":"/outcome"`))
 	if at < 0 {
-		return "", "", errors.New("it has no outcome")
+		return nil, "", "", errors.New("it has no outcome")
 	}
-	forged := append(bytes.Clone(opening[:at]), bytes.Replace(opening[at:], []byte(`"v":"`+from+`"`), []byte(`"v":"`+to+`"`), 1)...)
-	return from, to, store.ReplaceOpening(ctx, index, leafHash, opening, forged)
+	return append(bytes.Clone(opening[:at]), bytes.Replace(opening[at:], []byte(`"v":"`+from+`"`), []byte(`"v":"`+to+`"`), 1)...), from, to, nil
 }
 
 // silent is a logger for a database that is opened to be forged.

@@ -19,11 +19,15 @@ type findings struct {
 	forged   uint64
 	found    *uint64 // the entry that the audit of the copy accused
 	unforged bool    // there is no copy to say anything of
+
+	convicted bool // both monitors hold evidence of the second history
+	unsplit   bool // there is none to say anything of
 }
 
 // held reports whether all that could be looked at is as it must be.
 func (f *findings) held() bool {
-	return f.receipts.verified == f.receipts.events && f.audit == nil && (f.unforged || f.found != nil && *f.found == f.forged)
+	return f.receipts.verified == f.receipts.events && f.audit == nil && (f.unforged || f.found != nil && *f.found == f.forged) &&
+		(f.unsplit || f.convicted)
 }
 
 func (f *findings) line() string {
@@ -37,7 +41,14 @@ func (f *findings) line() string {
 	case f.found != nil:
 		caught = fmt.Sprintf("FAILED at entry %d", *f.found)
 	}
-	return fmt.Sprintf("verified %d of %d receipts; audit %s; tampered copy %s", f.receipts.verified, f.receipts.events, audit, caught)
+	second := "not noticed, which it must be"
+	switch {
+	case f.unsplit:
+		second = "not shown"
+	case f.convicted:
+		second = "convicted by both monitors"
+	}
+	return fmt.Sprintf("verified %d of %d receipts; audit %s; tampered copy %s; second history %s", f.receipts.verified, f.receipts.events, audit, caught, second)
 }
 
 // checkOpened refuses an audit that opened fewer events than were submitted: of

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
 // Wait says how far an event must have come before the server answers
@@ -63,6 +64,25 @@ type Config struct {
 	MinBackoff, MaxBackoff time.Duration
 	// UserAgent is sent with each request. Default "prooftrail-client".
 	UserAgent string
+
+	// These take a Policy. The package comment says how heads are checked.
+
+	// HeadsFile is where the heads that were seen are remembered over restarts. Empty: a
+	// client that is made anew takes whatever head it is shown first, and wouldn't notice
+	// that the log was put back, or forked, in between. A file that doesn't exist is made,
+	// mode 0600, and [Client.Remembered] says so; its directory must exist. One that can't
+	// be read, or that is of another log, is an error of [New]. Each process has its own.
+	HeadsFile string
+	// CheckEvery is how often, at most, new heads are checked in the background. Default
+	// 10 s; negative: never, and only [Client.CheckHeads] checks them.
+	CheckEvery time.Duration
+	// Alarm, if not nil, is called with what went wrong in the background, from a goroutine
+	// of the client: an *EvidenceError, or what kept a proof away or a file from being
+	// written. It must not call Close.
+	Alarm func(error)
+	// Monitors are who [Client.Gossip] compares heads with. Others than the log's operator
+	// run them.
+	Monitors []gossip.Config
 }
 
 // Client talks to one log of one server. It is safe for concurrent use.
@@ -71,6 +91,12 @@ type Client struct {
 	base    *url.URL
 	http    *http.Client
 	checker *Checker // nil without a policy
+
+	checking   chan struct{}    // holds one while heads are checked
+	monitors   []*gossip.Client // of Config.Monitors
+	file       headsFile
+	remembered *verifier.Checkpoint // what the file held at the beginning
+	watch      watch
 
 	sleep func(context.Context, time.Duration) error // time.Sleep that heeds the context; tests replace it
 }
@@ -89,10 +115,25 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("client: wait %q is none of durable, integrated, witnessed", cfg.Wait)
 	}
 	setDefaults(&cfg)
-	c := &Client{cfg: cfg, base: base, http: ownHTTPClient(cfg.HTTPClient), sleep: sleep}
-	if cfg.Policy != nil {
-		c.checker = NewChecker(cfg.Policy)
+	c := &Client{cfg: cfg, base: base, http: ownHTTPClient(cfg.HTTPClient), sleep: sleep, checking: make(chan struct{}, 1)}
+	if cfg.Policy == nil {
+		if cfg.HeadsFile != "" || len(cfg.Monitors) > 0 {
+			return nil, errNoPolicy
+		}
+		return c, nil
 	}
+	c.checker = NewChecker(cfg.Policy)
+	for _, m := range cfg.Monitors {
+		g, err := gossip.New(m)
+		if err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		c.monitors = append(c.monitors, g)
+	}
+	if err := c.loadHeads(); err != nil {
+		return nil, err
+	}
+	c.startWatch()
 	return c, nil
 }
 
@@ -114,6 +155,9 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "prooftrail-client"
+	}
+	if cfg.CheckEvery == 0 {
+		cfg.CheckEvery = 10 * time.Second
 	}
 }
 
@@ -167,8 +211,14 @@ func isLoopback(host string) bool {
 // Checker is what the client checks receipts with; nil without a policy.
 func (c *Client) Checker() *Checker { return c.checker }
 
-// Close drops idle connections. Requests under way go on.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Close ends what the client does in the background, saves the heads that were seen
+// (Config.HeadsFile), and drops idle connections. Requests under way go on. It doesn't ask
+// for proofs any more: what wasn't proven yet is left to the next client with that file, or to
+// [Client.CheckHeads] before.
+func (c *Client) Close() {
+	c.stopWatch()
+	c.http.CloseIdleConnections()
+}
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -16,11 +16,29 @@
 // counts as verified all the same, unless [Config].Wait is [Witnessed]:
 // [Result.Provisional] tells.
 //
-// The client also remembers the heads that the log has shown it. Two of the
-// same size with different roots, both signed, prove a split view at once
-// ([EvidenceError]). Receipts may carry heads older than the newest one seen;
-// that heads of different sizes belong to one history is not assumed but
-// proven, when the caller asks for it, by [Client.CheckHeads].
+// # Heads
+//
+// The client also remembers the heads that the log has shown it, and demands that all
+// of them are of one history:
+//
+//   - Two of the same size with different roots, both signed, prove a fork at once.
+//   - Heads of different sizes take proofs, which are made from the log's tiles. Submit doesn't
+//     wait for them: heads are checked in the background, from the first second on and then
+//     every [Config].CheckEvery, as long as there are new ones, with at most 64 requests each
+//     time. Heads that are close together share these. [Client.CheckHeads] checks all of them
+//     now.
+//   - With [Config].HeadsFile they are remembered over restarts: the newest that was proven and
+//     up to 32 that weren't yet, as they were signed, so that they are evidence. The first new
+//     head has to be consistent with what was remembered, like every other one.
+//   - [Client.Gossip] hands the newest head to monitors ([Config].Monitors) and compares it with
+//     theirs, so that a log that shows two histories to two readers is found out. Nothing that
+//     a monitor says is believed, and a monitor that is down breaks nothing.
+//
+// What is found is an [*EvidenceError]. If it proves a fork ([EvidenceError.Evidence]), the log is
+// convicted: every later result of Submit has it as its Err, and so have CheckHeads and
+// Gossip. Config.Alarm is told too, and of everything that kept a check from being made. The
+// client doesn't keep the evidence in a file: do that. After a restart it is found again, as
+// long as the log is the same and the HeadsFile is there.
 //
 // # Errors
 //

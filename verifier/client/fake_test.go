@@ -17,6 +17,7 @@ import (
 
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/monitor/gossip/gossiptest"
 	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
@@ -65,10 +66,10 @@ func newFakeLog(t *testing.T) *fakeLog {
 	return f
 }
 
-// client makes a client that doesn't sleep.
+// client makes a client that doesn't sleep, and checks heads only when told to.
 func (f *fakeLog) client(change func(*Config)) *Client {
 	f.t.Helper()
-	cfg := Config{URL: f.srv.URL, Token: "pt_abc_def", Policy: f.policy, Attempts: 3}
+	cfg := Config{URL: f.srv.URL, Token: "pt_abc_def", Policy: f.policy, Attempts: 3, CheckEvery: -1}
 	if change != nil {
 		change(&cfg)
 	}
@@ -117,9 +118,52 @@ func (f *fakeLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.proof(w, f.inclusion(index, 0, size))
 	case path == "/logs/audit/checkpoint":
 		_, _ = w.Write(f.checkpoint(len(f.entries)))
+	case strings.HasPrefix(path, "/logs/audit/tile/"):
+		tile, err := verifier.ParseTilePath(strings.TrimPrefix(path, "/logs/audit/"))
+		var b []byte
+		if err == nil {
+			b, err = f.tree().ReadTile(r.Context(), tile)
+		}
+		if err != nil {
+			f.problem(w, 404, "not-found")
+			return
+		}
+		_, _ = w.Write(b)
 	default:
 		f.problem(w, 404, "not-found")
 	}
+}
+
+// tree is the history so far.
+func (f *fakeLog) tree() gossiptest.Tree {
+	t := gossiptest.Tree{}
+	for _, e := range f.entries {
+		t = append(t, e.sealed.LeafHash)
+	}
+	return t
+}
+
+// fork makes another history of the log, from an entry on, as large.
+func (f *fakeLog) fork(from int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.entries)
+	f.entries = f.entries[:from:from]
+	for i := from; i < n; i++ {
+		f.add(rawEvent(fmt.Sprint("fork ", i)))
+	}
+}
+
+// requests counts those whose path has a part.
+func (f *fakeLog) requests(part string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.asked {
+		if strings.Contains(a, part) {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *fakeLog) problem(w http.ResponseWriter, status int, slug string) {

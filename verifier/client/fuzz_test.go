@@ -210,3 +210,47 @@ func FuzzServerURL(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHeadsFile: what is taken for a heads file holds only what the log has signed, and is written as
+// it was read.
+func FuzzHeadsFile(f *testing.F) {
+	p, _ := examplePolicy(f)
+	head, err := os.ReadFile("../testdata/example/log/checkpoint")
+	fork, err2 := os.ReadFile("../testdata/example/fork/checkpoint")
+	if err := errors.Join(err, err2); err != nil {
+		f.Fatal(err)
+	}
+	for _, j := range []headsJSON{
+		{headsVersion, string(head), []string{}}, {headsVersion, "", []string{string(head), string(fork)}},
+		{headsVersion, string(fork), []string{string(head)}}, {headsVersion, string(head), []string{string(head)}}, {"", "", nil},
+	} {
+		b, err := j.bytes()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		proven, seen, err := parseHeads(b, p)
+		if err != nil {
+			return
+		}
+		h := heads{proven: proven, newest: proven}
+		for _, s := range seen {
+			if err := h.see(s.Checkpoint, s.Note); err != nil {
+				t.Errorf("%q: %v", b, err)
+			}
+		}
+		if again, err := h.file(p); err != nil || !bytes.Equal(again, b) && len(b) < maxFileNote {
+			t.Errorf("%q became %q, %v", b, again, err)
+		}
+		for _, s := range append(seen, proven) {
+			if s == nil {
+				continue
+			}
+			if bare, err := p.Log().Bare(s.Note); err != nil || s.Checkpoint.Origin != p.Origin() {
+				t.Errorf("%q: %+v, %q, %v", b, s.Checkpoint, bare, err)
+			}
+		}
+	})
+}

@@ -186,12 +186,6 @@ func (c *Client) ConsistencyProof(ctx context.Context, first, second uint64) ([]
 	return c.proof(ctx, "proofs/consistency", url.Values{"first": {strconv.FormatUint(first, 10)}, "second": {strconv.FormatUint(second, 10)}})
 }
 
-// inclusionProof fetches the RFC 6962 inclusion proof of an entry, and checks
-// nothing.
-func (c *Client) inclusionProof(ctx context.Context, index, size uint64) ([]verifier.Hash, error) {
-	return c.proof(ctx, "proofs/inclusion", url.Values{"index": {strconv.FormatUint(index, 10)}, "size": {strconv.FormatUint(size, 10)}})
-}
-
 // proof fetches the hashes of a proof.
 func (c *Client) proof(ctx context.Context, path string, query url.Values) ([]verifier.Hash, error) {
 	a, err := c.do(ctx, request{method: http.MethodGet, path: c.logPath(path), limit: limitProblem, query: query})

@@ -47,6 +47,10 @@ type Result struct {
 	// was given and there is a policy, holds. Otherwise *Problem, *ReceiptError,
 	// *EvidenceError, ErrProvisional, or what kept the answer away. What is neither
 	// a *Problem nor ErrProvisional leaves open whether the event is in the log.
+	//
+	// With an *EvidenceError beside a Verdict this receipt holds, and the log has forked:
+	// every result of the client has it from then on, whatever found it out. The event is in
+	// the log that this client is shown; sending it again changes nothing.
 	Err error
 }
 

@@ -162,9 +162,19 @@ func again(open []int, results []Result) []int {
 	return next
 }
 
-// finish fetches the receipt if it wasn't there in time, and checks it.
+// finish fetches the receipt if it wasn't there in time, and checks it. Once the log is
+// convicted, no receipt of it is worth anything.
 func (c *Client) finish(ctx context.Context, r *Result, sent event.Fields) {
-	if c.checker == nil || (r.Receipt == nil && c.cfg.Wait == Durable) {
+	if c.checker == nil {
+		return
+	}
+	if c.finishReceipt(ctx, r, sent); r.Err == nil {
+		r.Err = c.checker.heads.verdict()
+	}
+}
+
+func (c *Client) finishReceipt(ctx context.Context, r *Result, sent event.Fields) {
+	if r.Receipt == nil && c.cfg.Wait == Durable {
 		return
 	}
 	if r.Receipt == nil {

@@ -151,19 +151,21 @@ func TestSplitView(t *testing.T) {
 	}
 }
 
-// What CheckHeads finds convicts, at whatever sizes; if it can't be made complete, it
-// is an accusation still.
+// What CheckHeads finds convicts, at whatever sizes; if the tiles lead nowhere, it is an
+// accusation still.
 func TestForkEvidence(t *testing.T) {
 	for m := 1; m <= 9; m++ {
 		for n := m + 1; n <= 12; n++ {
 			f := newFakeLog(t)
-			c := f.client(nil)
+			c, other := f.client(nil), f.client(nil)
 			grow := func(history string, size int) {
 				for i := len(f.entries); i < size; i++ {
 					f.add(rawEvent(fmt.Sprint(history, i)))
 				}
-				if _, _, _, err := c.Checkpoint(t.Context()); err != nil {
-					t.Fatal(err)
+				for _, c := range []*Client{c, other} {
+					if _, _, _, err := c.Checkpoint(t.Context()); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			grow("a", m)
@@ -178,14 +180,14 @@ func TestForkEvidence(t *testing.T) {
 				t.Errorf("%d and %d: %v", m, n, err)
 			}
 			f.answer = func(w http.ResponseWriter, r *http.Request) bool {
-				if strings.Contains(r.URL.Path, "inclusion") {
-					f.problem(w, 404, "not-found")
+				if strings.Contains(r.URL.Path, "/tile/") {
+					_, _ = w.Write(make([]byte, 32*n))
 					return true
 				}
 				return false
 			}
-			if _, err := c.CheckHeads(t.Context()); !errors.As(err, &evidence) {
-				t.Errorf("%d and %d, without an inclusion proof: %v", m, n, err)
+			if _, err := other.CheckHeads(t.Context()); !errors.As(err, &evidence) || other.checker.heads.verdict() != nil {
+				t.Errorf("%d and %d, with other tiles: %v", m, n, err)
 			}
 		}
 	}

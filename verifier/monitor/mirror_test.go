@@ -101,7 +101,9 @@ func TestMirrorKeeps(t *testing.T) {
 		return true
 	})
 	h.Grow(50)
-	wait(t, "alarm", func() bool { return r.alarms.rings("unproven-head") || r.alarms.rings("bad-entries") || r.Status(t.Context()).Logs[0].Heads.Open > 0 })
+	wait(t, "alarm", func() bool {
+		return r.alarms.rings("unproven-head") || r.alarms.rings("bad-entries") || r.Status(t.Context()).Logs[0].Heads.Open > 0
+	})
 	audit(t, policy, r.url+"/mirror/"+gossip.LogID(testOrigin), 300)
 	h.Fault(nil)
 	r.mirrored(350)

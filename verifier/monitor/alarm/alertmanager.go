@@ -3,7 +3,6 @@ package alarm
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -61,6 +60,9 @@ func NewAlertmanager(cfg AlertmanagerConfig) (Sink, error) {
 		cfg.Resend = time.Minute
 	}
 	p, err := newPoster(cfg.HTTPConfig)
+	if err == nil {
+		err = checkMonitor(cfg.Monitor)
+	}
 	if err == nil && (p.url.RawQuery != "" || p.url.ForceQuery) {
 		err = errors.New("its URL has a query")
 	}
@@ -96,7 +98,7 @@ func (s *alertmanager) Deliver(ctx context.Context, batch []Notice) error {
 			alerts = append(alerts, old)
 		}
 	}
-	body, err := json.Marshal(alerts)
+	body, err := marshal(alerts)
 	if err != nil {
 		return fmt.Errorf("encode alerts: %w", err)
 	}

@@ -39,7 +39,7 @@ type Config struct {
 	StateFile string
 	// Grace is how long after the start of Run an alarm of the state file is waited for:
 	// if it isn't raised again until then it is gone. It has to be longer than the
-	// slowest round of whoever raises alarms. Default 10 min.
+	// slowest round of whoever raises alarms. Meanwhile it isn't repeated. Default 10 min.
 	Grace time.Duration
 	// Drain is how long Run goes on after its context has ended, to send what nobody was told
 	// yet. Default 5 s.
@@ -115,6 +115,9 @@ func New(cfg Config) (*Board, error) {
 	}
 	b := &Board{cfg: cfg, dirty: make(chan struct{}, 1), entries: map[key]*entry{}}
 	for i, s := range cfg.Sinks {
+		if s == nil {
+			return nil, errors.New("alarms: a sink is nil")
+		}
 		name, manner := s.Name(), s.Manner()
 		if name == "" || printable(name, maxName) != name || b.outlet(name) != nil {
 			return nil, fmt.Errorf("alarms: sink %q: expected a name of its own, printable, at most %d bytes", name, maxName)
@@ -359,6 +362,7 @@ func (b *Board) Active() []Alarm {
 // changed wakes whoever sends and whoever writes the state file.
 func (b *Board) changed() {
 	for _, o := range b.outlets {
+		o.plan = nil
 		poke(o.wake)
 	}
 	poke(b.dirty)

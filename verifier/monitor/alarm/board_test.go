@@ -30,13 +30,14 @@ type fake struct {
 	busy  sync.Mutex // held during Deliver
 	mu    sync.Mutex // guards the rest
 	got   []alarm.Notice
+	bad   map[string]bool // what it refused the last time
 	fault func(n alarm.Notice) (apply bool, err error)
 }
 
 func (f *fake) Name() string         { return f.name }
 func (f *fake) Manner() alarm.Manner { return f.manner }
 
-func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) error {
+func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) (err error) {
 	if !f.busy.TryLock() {
 		f.t.Error("called twice at once")
 	}
@@ -46,7 +47,22 @@ func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) error {
 	}
 	f.mu.Lock()
 	fault := f.fault
+	for _, n := range batch {
+		if f.bad[is(n)] && len(batch) > 1 {
+			f.t.Errorf("%s was refused before, and comes with others", n.Name)
+		}
+	}
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.bad == nil {
+			f.bad = map[string]bool{}
+		}
+		for _, n := range batch {
+			f.bad[is(n)] = err != nil
+		}
+	}()
 	for _, n := range batch {
 		apply, err := true, error(nil)
 		if fault != nil {
@@ -63,6 +79,8 @@ func (f *fake) Deliver(ctx context.Context, batch []alarm.Notice) error {
 	}
 	return ctx.Err()
 }
+
+func is(n alarm.Notice) string { return n.ID() + string(n.Status) + string(n.Severity) }
 
 func (f *fake) setFault(fault func(n alarm.Notice) (bool, error)) {
 	f.mu.Lock()
@@ -257,25 +275,27 @@ func TestAway(t *testing.T) {
 	})
 }
 
-// TestOneIsRefused: an alarm that a sink never takes doesn't keep the others from it, and
-// is itself an alarm.
-func TestOneIsRefused(t *testing.T) {
-	for _, batch := range []int{1, 64} {
+// TestSomeAreRefused: alarms that a sink never takes don't keep the others from it, and
+// that it doesn't take them is itself an alarm.
+func TestSomeAreRefused(t *testing.T) {
+	for _, tt := range []struct{ batch, poison int }{{1, 1}, {64, 1}, {1, 100}, {64, 100}} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &fake{t: t, name: "s", manner: alarm.Manner{Batch: batch}}
+			s := &fake{t: t, name: "s", manner: alarm.Manner{Batch: tt.batch, Repeat: 1000 * time.Hour}}
 			s.setFault(func(n alarm.Notice) (bool, error) {
-				if n.Name == "poison" {
+				if n.Name == "poison" && n.Status == alarm.Firing {
 					return false, errors.New("no")
 				}
 				return true, nil
 			})
 			b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}})
-			b.Raise(alarm.Alarm{Name: "poison", Severity: alarm.Critical})
+			for i := range tt.poison {
+				b.Raise(alarm.Alarm{Name: "poison", Peer: strconv.Itoa(i), Severity: alarm.Critical})
+			}
 			for i := range 200 {
 				b.Raise(alarm.Alarm{Name: "good", Peer: strconv.Itoa(i), Severity: alarm.Info})
 			}
 			run(t, b)
-			pass(30 * time.Minute)
+			pass(time.Hour)
 			told := map[string]bool{}
 			for _, g := range s.take() {
 				told[g] = true
@@ -288,17 +308,97 @@ func TestOneIsRefused(t *testing.T) {
 			if !told["new alarm-sink-failing warning s"] {
 				t.Error("wasn't told of the failures")
 			}
-			if h := b.Health()[0]; h.Pending != 1 || h.Failed < 20 {
+			if h := b.Health()[0]; h.Pending != tt.poison || h.Failed < 20 {
 				t.Errorf("health %+v", h)
 			}
-			s.setFault(nil)
-			pass(time.Minute)
+			for i := range tt.poison {
+				b.Clear("poison", "", strconv.Itoa(i))
+			}
+			pass(maxWait)
 			got := s.take()
-			if !slices.Contains(got, "new poison critical") || !slices.Contains(got, "gone alarm-sink-failing warning s") {
+			if !slices.Contains(got, "gone poison critical 0") || !slices.Contains(got, "gone alarm-sink-failing warning s") {
 				t.Errorf("told %q", got)
 			}
 		})
 	}
+}
+
+// maxWait is the longest that a sink is left alone after a failure.
+const maxWait = time.Minute + time.Second
+
+// TestSentIsKept: what a sink was told is in the state file soon, not only in the end.
+func TestSentIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "alarms")
+		s := &fake{t: t, name: "s"}
+		slow := make(chan struct{})
+		s.setFault(func(alarm.Notice) (bool, error) { <-slow; return true, nil })
+		b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}, StateFile: file})
+		run(t, b)
+		b.Raise(fork)
+		pass(time.Minute)
+		close(slow)
+		pass(2 * time.Second)
+		s.expect("new fork critical")
+		killed, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file+"2", killed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s2 := &fake{t: t, name: "s"}
+		run(t, newBoard(t, alarm.Config{Sinks: []alarm.Sink{s2}, StateFile: file + "2"}))
+		pass(time.Minute)
+		s2.expect()
+	})
+}
+
+// TestNewestState: while a sink is slow, what is worse overtakes, and what is gone is told as gone.
+func TestNewestState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{t: t, name: "s"}
+		turn := make(chan struct{})
+		s.setFault(func(alarm.Notice) (bool, error) { <-turn; return true, nil })
+		b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}})
+		for i := range 10 {
+			b.Raise(alarm.Alarm{Name: "a", Peer: strconv.Itoa(i), Severity: alarm.Info})
+		}
+		run(t, b)
+		synctest.Wait() // it is being told of the first one
+		b.Raise(fork)
+		for i := range 9 {
+			b.Clear("a", "", strconv.Itoa(i))
+		}
+		b.Raise(alarm.Alarm{Name: "a", Peer: "9", Severity: alarm.Warning})
+		for range 12 {
+			turn <- struct{}{}
+			synctest.Wait()
+		}
+		got := s.take()
+		if len(got) != 12 || got[0] != "new a info 0" || got[1] != "new fork critical" || got[2] != "new a warning 9" || got[11] != "gone a info 8" {
+			t.Errorf("told %q", got)
+		}
+		if h := b.Health()[0]; h.Pending != 0 {
+			t.Errorf("health %+v", h)
+		}
+	})
+}
+
+// TestEndAtOnce: with nothing left to send, Run doesn't wait.
+func TestEndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{t: t, name: "s"}
+		b := newBoard(t, alarm.Config{Sinks: []alarm.Sink{s}})
+		stop := run(t, b)
+		b.Raise(fork)
+		s.expect("new fork critical")
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 0 {
+			t.Errorf("took %s", took)
+		}
+	})
 }
 
 // TestRetryAfter: what a receiver asks for is heeded.
@@ -470,7 +570,7 @@ func TestRestart(t *testing.T) {
 
 		a.take()
 		c.setFault(nil)
-		pass(30 * time.Minute)
+		pass(2 * time.Hour)
 		b = newBoard(t, cfg)
 		if got := b.Active(); !reflect.DeepEqual(got, before) || got[0].Ack == nil {
 			t.Errorf("active:\n%v\nwere:\n%v", got, before)
@@ -593,6 +693,7 @@ func TestConfigErrors(t *testing.T) {
 		"no name":   {&fake{}},
 		"bad name":  {&fake{name: "a\nb"}},
 		"too many":  make([]alarm.Sink, 9),
+		"nil":       {nil},
 	} {
 		if _, err := alarm.New(alarm.Config{Sinks: sinks}); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -658,4 +759,44 @@ func TestTogether(t *testing.T) {
 			}
 		}
 	}
+}
+
+// stuckLog is a log that nobody reads.
+type stuckLog struct{ until chan struct{} }
+
+func (stuckLog) Enabled(context.Context, slog.Level) bool    { return true }
+func (l stuckLog) Handle(context.Context, slog.Record) error { <-l.until; return nil }
+func (l stuckLog) WithAttrs([]slog.Attr) slog.Handler        { return l }
+func (l stuckLog) WithGroup(string) slog.Handler             { return l }
+
+// TestNothingBlocks: with every sink and the log stuck, whoever watches goes on.
+func TestNothingBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		until := make(chan struct{})
+		hangs, fails, good := &fake{t: t, name: "hangs"}, &fake{t: t, name: "fails"}, &fake{t: t, name: "good"}
+		hangs.setFault(func(alarm.Notice) (bool, error) { <-until; return true, nil })
+		fails.setFault(func(alarm.Notice) (bool, error) { return false, errors.New("no") })
+		stuck := slog.New(stuckLog{until})
+		b, err := alarm.New(alarm.Config{Sinks: []alarm.Sink{hangs, fails, alarm.NewLogSink(stuck), good}, Log: stuck})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- b.Run(ctx) }()
+		for i := range 10 {
+			b.Raise(alarm.Alarm{Name: "a", Peer: strconv.Itoa(i)})
+			good.expect("new a warning " + strconv.Itoa(i))
+			if b.Clear("a", "", strconv.Itoa(i)); len(b.Active()) != 0 {
+				t.Error("still there")
+			}
+			good.expect("gone a warning " + strconv.Itoa(i))
+			b.Health()
+		}
+		close(until)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -58,6 +58,9 @@ func NewCommand(cfg CommandConfig) (Sink, error) {
 	if len(cfg.Argv) == 0 {
 		return nil, fmt.Errorf("command %q: no program", cfg.Name)
 	}
+	if err := checkMonitor(cfg.Monitor); err != nil {
+		return nil, fmt.Errorf("command %q: %w", cfg.Name, err)
+	}
 	for _, e := range cfg.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" || strings.Contains(e, "\x00") {
 			return nil, fmt.Errorf("command %q: in its environment: expected NAME=value", cfg.Name)

@@ -167,6 +167,10 @@ func TestStateFits(t *testing.T) {
 	if err != nil || len(b) > maxStateAlarmBytes {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
+	b, err = Notice{Alarm: a, Status: Resolved, Reason: Repeated, ResolvedAt: at, At: at}.message(quotes[:maxIdentity])
+	if err != nil || len(b) > 12<<10 { // as docs/spec/alarms.md says
+		t.Errorf("a message of %d bytes, %v", len(b), err)
+	}
 }
 
 // TestParseStateErrors: each member is checked.

@@ -33,7 +33,7 @@ func acknowledgeOn(path string) error {
 	if err != nil {
 		return err
 	}
-	go b.Run(context.Background()) // which writes the file as well
+	go func() { _ = b.Run(context.Background()) }() // which writes the file as well; it never ends
 	for i := range 100 {
 		b.Raise(alarm.Alarm{Name: "filler", Peer: strconv.Itoa(i), Summary: "so that the file is large"})
 	}

@@ -15,11 +15,15 @@ const (
 	firstPause = time.Second
 	maxPause   = time.Minute
 	maxAfter   = 5 * time.Minute // of what a receiver asks for
-	// manyFailures of one alarm in a row put it behind the others; of a sink or of one alarm
-	// they are an alarm.
+	// manyFailures in a row of a sink, or of one alarm, are an alarm.
 	manyFailures = 5
+	// anyOne is after how many failures in a row a sink is tried with any of those that failed
+	// least often, not with the worst: that may be what it doesn't take, and keep the others from it.
+	anyOne = 3
 	// maxSleep is after how long a sender looks at the clock again, which may have been set.
 	maxSleep = time.Minute
+	// maxPlan is for how many notices one look through all alarms is enough.
+	maxPlan = 256
 )
 
 // SinkHealth is how a sink does.
@@ -47,6 +51,7 @@ type outlet struct {
 
 	health SinkHealth
 	pause  time.Duration // after a failure, from LastErrorAt on
+	plan   []candidate   // what comes next; nil once something has changed
 }
 
 // Health returns how each sink does, in the order of Config.Sinks.
@@ -96,7 +101,7 @@ func (o *outlet) wants(e *entry, now time.Time) (Reason, time.Duration) {
 		return Began, wait
 	case e.alarm.Severity.rank() < t.severity.rank():
 		return Worsened, wait
-	case e.alarm.Ack != nil && !o.manner.Acknowledged:
+	case !o.manner.Acknowledged && (e.alarm.Ack != nil || e.restored): // it may be gone
 		return "", 0
 	}
 	return Repeated, max(wait, left(t.at, o.manner.Repeat, now))
@@ -108,12 +113,9 @@ type candidate struct {
 	reason Reason
 }
 
-// compare puts news before repetitions, then what often failed last, then the worst first.
-func (o *outlet) compare(a, b candidate) int {
-	return cmp.Or(
-		compareBool(a.reason == Repeated, b.reason == Repeated),
-		compareBool(a.e.told[o.index].failures >= manyFailures, b.e.told[o.index].failures >= manyFailures),
-		a.e.alarm.compare(b.e.alarm))
+// compare puts news before repetitions, then the worst first.
+func (c candidate) compare(d candidate) int {
+	return cmp.Or(compareBool(c.reason == Repeated, d.reason == Repeated), c.e.alarm.compare(d.e.alarm))
 }
 
 func compareBool(a, b bool) int {
@@ -132,9 +134,32 @@ func (b *Board) next(o *outlet) (batch []Notice, wait time.Duration, done bool) 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
+	if len(o.plan) == 0 {
+		if wait, done = b.plan(o, now); len(o.plan) == 0 {
+			return nil, max(wait, time.Millisecond), done
+		}
+	}
+	for len(o.plan) > 0 && len(batch) < o.manner.Batch {
+		c := o.plan[0]
+		// What failed goes alone: it may be what the receiver doesn't take.
+		alone := c.e.told[o.index].failures > 0
+		if alone && len(batch) > 0 {
+			break
+		}
+		batch = append(batch, o.notice(c, now))
+		o.plan = o.plan[1:]
+		if alone {
+			break
+		}
+	}
+	return batch, 0, false
+}
+
+// plan looks through all alarms for the first that a sink is to be told of.
+func (b *Board) plan(o *outlet, now time.Time) (wait time.Duration, done bool) {
 	wait, done = maxSleep, b.draining
 	pause := left(o.health.LastErrorAt, o.pause, now)
-	var best []candidate // sorted, at most as many as go into a batch
+	best := make([]candidate, 0, maxPlan+1) // sorted
 	for _, e := range b.entries {
 		reason, in := o.wants(e, now)
 		if reason == "" || b.draining && reason == Repeated {
@@ -146,23 +171,34 @@ func (b *Board) next(o *outlet) (batch []Notice, wait time.Duration, done bool) 
 			continue
 		}
 		c := candidate{e, reason}
-		i, _ := slices.BinarySearchFunc(best, c, o.compare)
-		if i < o.manner.Batch {
-			best = slices.Insert(best, i, c)
-			best = best[:min(len(best), o.manner.Batch)]
-		}
-	}
-	for i, c := range best {
-		// What failed goes alone: it may be what the receiver doesn't take.
-		if c.e.told[o.index].failures > 0 && i > 0 {
+		if o.health.InARow >= anyOne {
+			best = o.least(best, c)
 			continue
 		}
-		batch = append(batch, o.notice(c, now))
-		if c.e.told[o.index].failures > 0 {
-			break
+		if len(best) == maxPlan && c.compare(best[maxPlan-1]) >= 0 {
+			continue
 		}
+		i, _ := slices.BinarySearchFunc(best, c, candidate.compare)
+		best = slices.Insert(best, i, c)
+		best = best[:min(len(best), maxPlan)]
 	}
-	return batch, max(wait, time.Millisecond), done
+	if o.health.InARow >= anyOne && len(best) > 0 {
+		best = []candidate{best[rand.N(len(best))]}
+	}
+	o.plan = best
+	return wait, done
+}
+
+// least keeps those candidates that failed least often.
+func (o *outlet) least(best []candidate, c candidate) []candidate {
+	failures := func(c candidate) int { return c.e.told[o.index].failures }
+	if len(best) > 0 && failures(c) > failures(best[0]) {
+		return best
+	}
+	if len(best) > 0 && failures(c) < failures(best[0]) {
+		best = best[:0]
+	}
+	return append(best, c)
 }
 
 func (o *outlet) notice(c candidate, now time.Time) Notice {
@@ -187,7 +223,11 @@ func (b *Board) serve(ctx context.Context, o *outlet) {
 		if len(batch) > 0 {
 			began := time.Now()
 			err := o.sink.Deliver(ctx, batch)
-			b.delivered(ctx, o, batch, err, time.Since(began))
+			pause := b.delivered(o, batch, err, time.Since(began))
+			if err != nil { // said here, for no lock is held: a log may be slow
+				b.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "alarms not delivered", slog.String("sink", o.sink.Name()), slog.Int("alarms", len(batch)),
+					slog.Duration("again_in", pause), slog.String("error", printable(err.Error(), maxSummary)))
+			}
 			continue
 		}
 		timer := time.NewTimer(wait)
@@ -200,8 +240,8 @@ func (b *Board) serve(ctx context.Context, o *outlet) {
 	}
 }
 
-// delivered notes what came of a call.
-func (b *Board) delivered(ctx context.Context, o *outlet, batch []Notice, err error, took time.Duration) {
+// delivered notes what came of a call, and returns how long its sink is left alone.
+func (b *Board) delivered(o *outlet, batch []Notice, err error, took time.Duration) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
@@ -221,8 +261,8 @@ func (b *Board) delivered(ctx context.Context, o *outlet, batch []Notice, err er
 		b.forget(e)
 	}
 	if err != nil {
-		b.failed(ctx, o, len(batch), err, now)
-		return
+		b.failed(o, err, now)
+		return o.pause
 	}
 	o.health.Sent += uint64(len(batch))
 	o.health.LastSuccess, o.health.InARow, o.pause = now, 0, 0
@@ -230,10 +270,12 @@ func (b *Board) delivered(ctx context.Context, o *outlet, batch []Notice, err er
 		b.clear(e)
 	}
 	poke(b.dirty)
+	return 0
 }
 
-func (b *Board) failed(ctx context.Context, o *outlet, alarms int, err error, now time.Time) {
+func (b *Board) failed(o *outlet, err error, now time.Time) {
 	h := &o.health
+	o.plan = nil
 	h.Failed++
 	h.InARow++
 	h.LastError, h.LastErrorAt = printable(err.Error(), maxSummary), now
@@ -241,8 +283,6 @@ func (b *Board) failed(ctx context.Context, o *outlet, alarms int, err error, no
 	if retry := (*RetryError)(nil); errors.As(err, &retry) {
 		o.pause = max(o.pause, min(retry.After, maxAfter))
 	}
-	b.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "alarms not delivered", slog.String("sink", h.Name), slog.Int("alarms", alarms),
-		slog.Int("failures", h.InARow), slog.Duration("again_in", o.pause), slog.String("error", h.LastError))
 	if h.InARow < manyFailures && !b.stuck(o) {
 		return
 	}

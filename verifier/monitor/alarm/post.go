@@ -147,8 +147,11 @@ func (p *poster) fail(err error) error {
 // hide takes out what a receiver that repeats what it was sent could make known.
 func (p *poster) hide(s string) string {
 	hidden := append([]string{p.url.RawQuery, p.url.EscapedPath(), p.url.Path}, p.secret...)
-	for _, v := range hidden {
-		if len(v) > 3 {
+	for _, values := range p.url.Query() {
+		hidden = append(hidden, values...)
+	}
+	for _, v := range append(hidden, strings.Split(p.url.Path, "/")...) {
+		if len(v) > 5 {
 			s = strings.ReplaceAll(s, v, "[hidden]")
 		}
 	}

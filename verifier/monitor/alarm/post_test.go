@@ -76,9 +76,9 @@ func TestWebhook(t *testing.T) {
 	}
 	for i, want := range []string{
 		`{"v":"prooftrail.alarm/1","monitor":"m1","id":"` + firing().ID() + `","status":"firing","reason":"new","name":"fork","log":"example.com/audit","peer":"m2",` +
-			`"severity":"critical","summary":"two histories \u003cat\u003e size 42","details":{"a":"b","size":"42"},"since":"2026-01-31T23:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z"}`,
+			`"severity":"critical","summary":"two histories <at> size 42","details":{"a":"b","size":"42"},"since":"2026-01-31T23:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z"}`,
 		`{"v":"prooftrail.alarm/1","monitor":"m1","id":"` + n.ID() + `","status":"resolved","reason":"gone","name":"fork","log":"example.com/audit",` +
-			`"severity":"critical","summary":"two histories \u003cat\u003e size 42","since":"2026-01-31T23:59:58.005Z","resolved_at":"2026-02-01T00:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z",` +
+			`"severity":"critical","summary":"two histories <at> size 42","since":"2026-01-31T23:59:58.005Z","resolved_at":"2026-02-01T00:59:58.005Z","sent_at":"2026-02-01T00:00:58.005Z",` +
 			`"ack":{"by":"alice","note":"known","at":"2026-02-01T00:00:58.005Z"}}`,
 	} {
 		if r.bodies[i] != want {
@@ -206,10 +206,16 @@ func TestHostileReceivers(t *testing.T) {
 				}
 			}
 		}, "status 502"},
-		"escapes": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "\x1b]0;owned\x07 \u202e no", 400) }, "]0;owned\ufffd \ufffd no"},
+		"escapes": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "\x1b]0;owned\x07 \u202e no", http.StatusBadRequest)
+		}, "]0;owned\ufffd \ufffd no"},
 		"echoes": {func(w http.ResponseWriter, r *http.Request) {
-			http.Error(w, r.Header.Get("Authorization")+" "+r.URL.String()+" "+string(secret), 403)
+			http.Error(w, r.Header.Get("Authorization")+" "+r.URL.String()+" "+string(secret), http.StatusForbidden)
 		}, "status 403: Bearer [hidden]"},
+		"echoes, cut": {func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, strings.Repeat("x", 183)+r.Header.Get("Authorization"), http.StatusForbidden)
+		}, "status 403: xxx"},
+		"echoes badly": {garbage("s3cret-token s3cret-query\r\n\r\n"), "malformed"},
 		"redirects away": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL+"/c4ptured", http.StatusTemporaryRedirect)
 		}, "status 307"},

@@ -70,15 +70,15 @@ func (b *Board) tend(ctx context.Context) {
 }
 
 func (b *Board) clearRestored(ctx context.Context) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	n := 0
+	b.mu.Lock()
 	for _, e := range b.entries {
 		if e.restored {
 			b.clear(e)
 			n++
 		}
 	}
+	b.mu.Unlock()
 	if n > 0 {
 		b.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "alarms of the state file that nobody raised again are gone", slog.Int("alarms", n))
 	}

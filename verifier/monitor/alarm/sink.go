@@ -2,7 +2,6 @@ package alarm
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -96,9 +95,17 @@ type message struct {
 	Ack        *Ack              `json:"ack,omitempty"`
 }
 
+// checkMonitor bounds a monitor's name.
+func checkMonitor(name string) error {
+	if printable(name, maxIdentity) != name {
+		return fmt.Errorf("the monitor's name: expected at most %d printable bytes", maxIdentity)
+	}
+	return nil
+}
+
 // message returns the JSON of a notice, without a line end.
 func (n Notice) message(monitor string) ([]byte, error) {
-	b, err := json.Marshal(message{messageVersion, monitor, n.ID(), n.Status, n.Reason, n.Name, n.Log, n.Peer, n.Severity,
+	b, err := marshal(message{messageVersion, monitor, n.ID(), n.Status, n.Reason, n.Name, n.Log, n.Peer, n.Severity,
 		n.Summary, n.Details, n.Since, n.ResolvedAt, n.At, n.Ack})
 	if err != nil {
 		return nil, fmt.Errorf("encode alarm: %w", err)

@@ -43,6 +43,9 @@ func NewWebhook(cfg WebhookConfig) (Sink, error) {
 	if cfg.Secret != nil && len(cfg.Secret) < minSecret {
 		return nil, fmt.Errorf("webhook %q: a secret of %d bytes, expected at least %d", cfg.Name, len(cfg.Secret), minSecret)
 	}
+	if err := checkMonitor(cfg.Monitor); err != nil {
+		return nil, fmt.Errorf("webhook %q: %w", cfg.Name, err)
+	}
 	p, err := newPoster(cfg.HTTPConfig, string(cfg.Secret))
 	if err != nil {
 		return nil, fmt.Errorf("webhook %q: %w", cfg.Name, err)

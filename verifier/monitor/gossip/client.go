@@ -3,6 +3,8 @@ package gossip
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,27 +91,40 @@ func (e *StatusError) Is(target error) bool {
 	return target == fs.ErrNotExist && e.Code == http.StatusNotFound
 }
 
+// ErrAnswer is matched by errors that say: the monitor answered, but not as the protocol has it.
+var ErrAnswer = errors.New("not an answer of the protocol")
+
 // Heads asks for the heads of a log.
 func (c *Client) Heads(ctx context.Context, origin string) (Heads, error) {
 	var h Heads
 	err := c.json(ctx, http.MethodGet, "/gossip/v1/logs/"+LogID(origin)+"/heads", nil, MaxHeadsBytes, &h)
 	if err == nil && h.Origin != origin {
-		err = fmt.Errorf("heads of %q: the answer is about %q", origin, h.Origin)
+		err = fmt.Errorf("heads: %w: it is about another log, expected %q", ErrAnswer, origin)
 	}
 	if err == nil && len(h.Open) > MaxOpen {
-		err = fmt.Errorf("heads of %q: %d open heads, at most %d", origin, len(h.Open), MaxOpen)
+		err = fmt.Errorf("heads: %w: %d open heads, expected at most %d", ErrAnswer, len(h.Open), MaxOpen)
 	}
-	return h, err
+	if err != nil {
+		return Heads{}, err
+	}
+	return h, nil
 }
 
-// PostHead hands in a signed note and learns what the monitor makes of it.
+// PostHead hands in a signed note and learns what the monitor makes of it. That the answer is
+// about this head is for the caller to check, who has read the note.
 func (c *Client) PostHead(ctx context.Context, signedNote []byte) (Answer, error) {
 	var a Answer
 	err := c.json(ctx, http.MethodPost, "/gossip/v1/heads", signedNote, MaxHeadsBytes, &a)
 	if err == nil && a.Verdict != Agrees && a.Verdict != Contradicts && a.Verdict != Unknown {
-		err = fmt.Errorf("post head: verdict %q", a.Verdict)
+		err = fmt.Errorf("post head: %w: expected the verdict %s, %s or %s", ErrAnswer, Agrees, Contradicts, Unknown)
 	}
-	return a, err
+	if err == nil && len(a.Evidence) > MaxListed {
+		err = fmt.Errorf("post head: %w: %d files named, expected at most %d", ErrAnswer, len(a.Evidence), MaxListed)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	return a, nil
 }
 
 // ListEvidence asks which evidence files the monitor holds.
@@ -117,25 +132,40 @@ func (c *Client) ListEvidence(ctx context.Context) ([]Listed, error) {
 	var l List
 	err := c.json(ctx, http.MethodGet, "/gossip/v1/evidence", nil, maxListBytes, &l)
 	if err == nil && len(l.Evidence) > MaxListed {
-		err = fmt.Errorf("list evidence: %d files, at most %d", len(l.Evidence), MaxListed)
+		err = fmt.Errorf("list evidence: %w: %d files, expected at most %d", ErrAnswer, len(l.Evidence), MaxListed)
 	}
-	return l.Evidence, err
+	if err != nil {
+		return nil, err
+	}
+	return l.Evidence, nil
 }
 
 // Evidence fetches the file of an id and makes sure that it is that one.
 func (c *Client) Evidence(ctx context.Context, id string) ([]byte, error) {
-	b, err := c.do(ctx, http.MethodGet, "/gossip/v1/evidence/"+url.PathEscape(id), nil, int64(verifier.MaxEvidenceBytes))
-	if err == nil && EvidenceID(b) != id {
-		err = fmt.Errorf("evidence %s: another file was sent", id)
+	if sum, err := hex.DecodeString(id); err != nil || len(sum) != sha256.Size || strings.ToLower(id) != id {
+		return nil, fmt.Errorf("evidence: %w: expected an id of 64 lower-case hexadecimal digits", ErrAnswer)
 	}
-	return b, err
+	b, err := c.do(ctx, http.MethodGet, "/gossip/v1/evidence/"+id, nil, int64(verifier.MaxEvidenceBytes))
+	if err == nil && EvidenceID(b) != id {
+		err = fmt.Errorf("evidence %s: %w: another file was sent", id, ErrAnswer)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // PostEvidence hands in an evidence file and returns its id.
 func (c *Client) PostEvidence(ctx context.Context, file []byte) (id string, err error) {
 	var t Taken
 	err = c.json(ctx, http.MethodPost, "/gossip/v1/evidence", file, 4<<10, &t)
-	return t.ID, err
+	if err == nil && t.ID != EvidenceID(file) {
+		err = fmt.Errorf("post evidence: %w: expected the id %s", ErrAnswer, EvidenceID(file))
+	}
+	if err != nil {
+		return "", err
+	}
+	return t.ID, nil
 }
 
 // Checkpoint asks, by the distributor's protocol, for the largest head of a log that has been
@@ -156,7 +186,7 @@ func (c *Client) json(ctx context.Context, method, path string, body []byte, lim
 		return err
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("%s %s: the answer isn't the JSON that was expected: %w", method, path, err)
+		return fmt.Errorf("%s %s: %w: expected other JSON: %w", method, path, ErrAnswer, err)
 	}
 	return nil
 }
@@ -198,9 +228,12 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, limit
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("the answer: %w: %d bytes", verifier.ErrTooLarge, limit)
+		err = fmt.Errorf("%w: %w of %d bytes", ErrAnswer, verifier.ErrTooLarge, limit)
 	}
-	return b, err
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 func readStatus(resp *http.Response) error {

@@ -1,8 +1,9 @@
 // Package gossip is how monitors, submitters and auditors exchange the heads and the evidence
 // that they hold: the calls of docs/spec/gossip.md, and the client's side of them.
 //
-// Nothing that comes back is trusted. It is bounded, and it has the right form; whether a head
-// is signed, a proof holds and evidence convicts is for the caller to check.
+// Nothing that comes back is trusted. What a [Client]'s methods return is bounded, and it has the
+// right form; whether a head is signed, a proof holds and evidence convicts is for the caller to
+// check. [Compare] does: it is what submitters and auditors call.
 package gossip
 
 import (

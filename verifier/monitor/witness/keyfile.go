@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"filippo.io/mldsa"
+
+	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
 
 // maxKeyFileBytes is ample for a seed and a name.
@@ -97,19 +99,10 @@ func CreateKeyFile(path, skey string) (err error) {
 		return fmt.Errorf("create key file: %w", err)
 	}
 	_, err = f.WriteString(skey + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(path))); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close(), atomicfile.SyncDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("create key file: %w", errors.Join(err, os.Remove(path)))
 	}
 	return nil
-}
-
-// syncDir makes a new name durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // LoadKeyFile reads a signer key from a file that nobody but its owner may read or write:
