@@ -169,3 +169,63 @@ func TestMonitorMonitored(t *testing.T) {
 	t.Run("names", m.checkNames)
 	t.Run("monitor-metrics.md", m.checkPage)
 }
+
+// TestKubernetesMonitorRuns starts what the job and the StatefulSet of kubernetes/monitor start, with
+// their arguments, configuration and secret. A second directory is refused, and the monitor goes on
+// after it was killed.
+func TestKubernetesMonitorRuns(t *testing.T) {
+	n := &namespace{dir: t.TempDir()}
+	for _, d := range []string{"monitor", "monitor-init"} {
+		var some []object
+		render(t, &some, "kustomize", "kubernetes/"+d)
+		n.objects = append(n.objects, some...)
+	}
+	data, url := logServer(t)
+	volume, run, etc, secrets := filepath.Join(n.dir, "volume"), filepath.Join(n.dir, "run"), filepath.Join(n.dir, "etc"), filepath.Join(n.dir, "secrets")
+	for _, d := range []string{volume, etc, secrets} {
+		command(t, "mkdir", "-p", d)
+	}
+	metrics, public := freeAddress(t), freeAddress(t)
+	fill := strings.NewReplacer("/var/lib/prooftrail-monitor", volume, "/run/prooftrail-monitor", run, "/etc/prooftrail-monitor", etc, "/secrets/webhook", secrets,
+		"https://log.example.com", url, "0.0.0.0:8090", public, "127.0.0.1:8091", freeAddress(t), "0.0.0.0:9091", metrics)
+	filled := func(args []string) (all []string) {
+		for _, a := range args {
+			all = append(all, fill.Replace(a))
+		}
+		return all
+	}
+	config := n.find(t, "ConfigMap", "prooftrail-monitor-config").Data
+	writeFile(t, filepath.Join(etc, "monitor.yaml"), fill.Replace(config["monitor.yaml"]))
+	writeFile(t, filepath.Join(etc, "policy.txt"), config["policy.txt"])
+	writeFile(t, filepath.Join(secrets, "webhook.secret"), "a secret of 16 bytes or more\n")
+	command(t, "chmod", "0440", filepath.Join(secrets, "webhook.secret")) // as a Secret's file, which the group may read
+
+	job := filled(n.find(t, "Job", "prooftrail-monitor-init").Spec.Template.Spec.Containers[0].Args)
+	if s := command(t, monitorProgram(t), job...); !strings.Contains(s, "witness witness.example.org/w1 ") || !strings.Contains(s, " https://monitor.example.org") {
+		t.Errorf("init: %s", s)
+	}
+	if out, err := exec.Command(monitorProgram(t), job...).CombinedOutput(); err == nil {
+		t.Errorf("a second init: %s", out)
+	}
+	pod := n.find(t, "StatefulSet", "prooftrail-monitor").Spec.Template.Spec
+	args := filled(pod.Containers[0].Args)
+	for i := range 2 {
+		command(t, "rm", "-rf", run) // a pod's memory doesn't outlive it
+		command(t, "mkdir", run)
+		init := filled(pod.InitContainers[0].Command)
+		command(t, init[0], init[1:]...)
+		if i == 0 { // the policy that nobody has put there yet
+			out, err := exec.Command(monitorProgram(t), args...).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "logs[0].policy: ") {
+				t.Fatalf("without a policy: %v %s", err, out)
+			}
+			writeFile(t, filepath.Join(etc, "policy.txt"), readFile(t, filepath.Join(data, "policy.txt")))
+		}
+		m, _ := runMonitor(t, args...)
+		checksAll(t, web, "http://"+metrics+"/metrics")
+		if status, body, err := fetch(t, web, "http://"+public+"/readyz"); err != nil || status != http.StatusOK {
+			t.Errorf("%d %s %v", status, body, err)
+		}
+		m.kill()
+	}
+}
