@@ -127,8 +127,7 @@ func (s *Service) Entry(ctx context.Context, from Caller, index uint64) (*Entry,
 	if !s.covers(ctx, index+1) {
 		return nil, ErrBeyondHead
 	}
-	at := s.published.Load()
-	e, shown, err := s.entry(ctx, from, index, at)
+	e, shown, err := s.entry(ctx, from, index, s.receiptHead(index))
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", index, err)
 	}
@@ -225,7 +224,8 @@ func (e *Entry) mustBe(source, id string) error {
 	return nil
 }
 
-// Receipt returns the entry's receipt at the newest head, with the opening where
+// Receipt returns the entry's receipt at the newest head that the witnesses' quorum has
+// cosigned, or the newest at all where that doesn't cover the entry yet; with the opening where
 // the caller may see it. Logged as Entry is.
 func (s *Service) Receipt(ctx context.Context, from Caller, index uint64) ([]byte, error) {
 	e, err := s.Entry(ctx, from, index)
