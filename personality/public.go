@@ -234,6 +234,9 @@ func (s *Service) adoptKept(ctx context.Context, kept []byte) error {
 	if err := s.checkSigned(ctx, s.published.Load().head, c, kept, "by the checkpoint that is kept"); err != nil {
 		return err
 	}
+	if err := s.store.Sync(ctx); err != nil { // keeping it may have failed after it was written
+		return err
+	}
 	s.show(newPublicHead(kept, c, who), true)
 	return nil
 }
