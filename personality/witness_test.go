@@ -65,7 +65,7 @@ func eventually(t *testing.T, what string, so func() bool) {
 	}
 }
 
-// publicHead is what the log shows: its size, whether the quorum has cosigned it, and the note.
+// shownBy is what the log shows: its size, whether the quorum has cosigned it, and the note.
 func shownBy(t *testing.T, l *testLog, s *Service) (size uint64, quorum bool, note []byte) {
 	t.Helper()
 	note, err := s.Checkpoint(context.Background())
@@ -82,12 +82,12 @@ func shownBy(t *testing.T, l *testLog, s *Service) (size uint64, quorum bool, no
 	return c.Size, who.Status == verifier.Quorum, note
 }
 
-// becomes waits until the log shows a head of that size with the quorum.
+// becomes waits until the log shows a head of that size or more with the quorum.
 func (l *testLog) becomes(size uint64) {
 	l.t.Helper()
 	eventually(l.t, fmt.Sprintf("a cosigned head of size %d", size), func() bool {
 		n, quorum, _ := shownBy(l.t, l, l.svc)
-		return n == size && quorum
+		return n >= size && quorum
 	})
 }
 
@@ -144,7 +144,7 @@ func TestWitnessed(t *testing.T) {
 	}
 	l.becomes(21)
 	for _, index := range []uint64{0, 20} {
-		if receipt := must(l.svc.Receipt(t.Context(), reader("default"), index)); !l.verdict(receipt).Verified() {
+		if receipt := must(l.svc.Receipt(t.Context(), reader("default"), index, Integrated)); !l.verdict(receipt).Verified() {
 			t.Errorf("the receipt of entry %d is not with the quorum", index)
 		}
 	}
@@ -172,7 +172,7 @@ func TestWitnessed(t *testing.T) {
 	if n, quorum, after := shownBy(t, l, l.svc); n != size || !quorum || !bytes.Equal(after, before) {
 		t.Errorf("after a restart without witnesses: size %d, quorum %t\n%s", n, quorum, after)
 	}
-	if receipt := must(l.svc.Receipt(t.Context(), reader("default"), 0)); !l.verdict(receipt).Verified() {
+	if receipt := must(l.svc.Receipt(t.Context(), reader("default"), 0, Integrated)); !l.verdict(receipt).Verified() {
 		t.Error("after a restart the receipt is not with the quorum")
 	}
 }
@@ -264,11 +264,18 @@ func TestQuorumLostOpen(t *testing.T) {
 	if _, who, err := l.policy.Verify(shown); err != nil || len(who.Cosigned) != 1 {
 		t.Errorf("what there is of cosignatures isn't shown: %+v, %v", who, err)
 	}
-	if v := l.verdict(must(l.svc.Receipt(t.Context(), reader("default"), 2))); v.Witnesses.Status != verifier.Provisional {
+	if v := l.verdict(must(l.svc.Receipt(t.Context(), reader("default"), 2, Integrated))); v.Witnesses.Status != verifier.Provisional {
 		t.Errorf("the receipt of an entry that isn't witnessed: %+v", v.Witnesses)
 	}
-	if v := l.verdict(must(l.svc.Receipt(t.Context(), reader("default"), 0))); !v.Verified() {
-		t.Errorf("the receipt of an entry that is: %+v", v)
+	for _, w := range []Wait{Integrated, Witnessed} {
+		if v := l.verdict(must(l.svc.Receipt(t.Context(), reader("default"), 0, w))); !v.Verified() {
+			t.Errorf("the receipt of an entry that is: %+v", v)
+		}
+	}
+	brief, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if _, err := l.svc.Receipt(brief, reader("default"), 2, Witnessed); !errors.Is(err, ErrBeyondHead) {
+		t.Errorf("a witnessed receipt without a quorum: %v", err)
 	}
 	l.mustAudit()
 
@@ -283,7 +290,10 @@ func TestQuorumLostOpen(t *testing.T) {
 		t.Errorf("after a restart:\n%s\nbefore it:\n%s", after, shown)
 	}
 	ws[1].Up()
-	l.becomes(size)
+	if v := l.verdict(must(l.svc.Receipt(t.Context(), reader("default"), 2, Witnessed))); !v.Verified() {
+		t.Errorf("a witnessed receipt: %+v", v)
+	}
+	l.becomes(l.svc.Ready(t.Context()).PublishedSize)
 	if r := l.svc.Ready(t.Context()); r.Witnesses != "quorum" || l.lost() != 0 {
 		t.Errorf("%+v, lost %v", r, l.lost())
 	}

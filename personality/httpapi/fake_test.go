@@ -166,7 +166,7 @@ func (f *fakeLog) EventByID(ctx context.Context, from personality.Caller, source
 	return fakeEntry, nil
 }
 
-func (f *fakeLog) Receipt(ctx context.Context, from personality.Caller, index uint64) ([]byte, error) {
+func (f *fakeLog) Receipt(ctx context.Context, from personality.Caller, index uint64, w personality.Wait) ([]byte, error) {
 	if _, err := f.enter(ctx, "Receipt", &from); err != nil {
 		return nil, err
 	}
