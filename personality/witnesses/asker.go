@@ -202,24 +202,44 @@ func (a *Asker) ask(w *witness, head verifier.Checkpoint, note []byte) answer {
 		w.head, w.lines, w.at = head, lines, began
 	}
 	w.pause(err, now)
-	o := outcomeOf(err)
-	if err != nil {
-		level := slog.LevelWarn
-		if o == Ahead { // as it may be whenever another server of this log has asked it
-			level = slog.LevelInfo
-		}
-		a.cfg.Logger.Log(ctx, level, "a witness doesn't cosign", "witness", w.url, "size", head.Size, "again_in", max(0, w.after.Sub(now)).Round(time.Millisecond), "error", err)
-	}
+	a.tell(w, head.Size, now, err)
 	if a.cfg.Asked != nil {
-		a.cfg.Asked(w.url, now.Sub(began), o)
+		a.cfg.Asked(w.url, now.Sub(began), outcomeOf(err))
 	}
 	return answer{lines, err}
+}
+
+// maxAhead is how often in a row a witness may be ahead before it is worth telling: it may be
+// whenever another server of the log has asked it.
+const maxAhead = 3
+
+// tell logs that a witness has begun or ceased to fail; what lasts is for metrics.
+func (a *Asker) tell(w *witness, size uint64, now time.Time, err error) {
+	if err == nil {
+		if w.told {
+			a.cfg.Logger.Info("a witness cosigns again", "witness", w.url, "size", size)
+		}
+		w.missed, w.told = 0, false
+		return
+	}
+	w.missed++
+	level := slog.LevelDebug
+	if !w.told && (outcomeOf(err) != Ahead || w.missed > maxAhead) {
+		level, w.told = slog.LevelWarn, true
+	}
+	a.cfg.Logger.Log(context.Background(), level, "a witness doesn't cosign", "witness", w.url, "size", size,
+		"again_in", max(0, w.after.Sub(now)).Round(time.Millisecond), "error", err)
 }
 
 // cosignatures looks at what the witness has seen, if that isn't known, and asks it.
 func (a *Asker) cosignatures(ctx context.Context, w *witness, head verifier.Checkpoint, note []byte) ([]byte, error) {
 	if !w.checked {
-		if k := a.look(ctx, w); k != nil && a.cfg.Check != nil {
+		k, err := a.look(ctx, w)
+		var answered *statusError
+		if err != nil && !errors.As(err, &answered) { // such a witness needn't be asked twice
+			return nil, err
+		}
+		if k != nil && a.cfg.Check != nil {
 			if err := a.cfg.Check(ctx, *k); err != nil {
 				w.checked = false
 				return nil, fmt.Errorf("what the witness has seen: %w", err)
@@ -306,7 +326,11 @@ func (a *Asker) Known(ctx context.Context) []Known {
 		all.Go(func() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if k := a.look(ctx, w); k != nil {
+			k, err := a.look(ctx, w)
+			if err != nil {
+				a.cfg.Logger.WarnContext(ctx, "what a witness has seen of this log isn't known yet", "witness", w.url, "error", err)
+			}
+			if k != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				known = append(known, *k)
@@ -319,21 +343,20 @@ func (a *Asker) Known(ctx context.Context) []Known {
 
 // look reads the checkpoint of this log that a witness serves, which is locked; nil if it
 // shows none, or none that the log has signed.
-func (a *Asker) look(ctx context.Context, w *witness) *Known {
+func (a *Asker) look(ctx context.Context, w *witness) (*Known, error) {
 	note, err := w.latest(ctx, a)
 	if err != nil {
-		a.cfg.Logger.WarnContext(ctx, "a witness's checkpoint of this log can't be read", "witness", w.url, "error", err)
-		return nil
+		return nil, fmt.Errorf("read the witness's checkpoint: %w", err)
 	}
 	w.checked = true
 	if note == nil {
-		return nil
+		return nil, nil
 	}
 	head, _, err := a.cfg.Policy.Verify(note)
-	if err != nil {
+	if err != nil { // anybody can say that, so it is no error
 		a.cfg.Logger.WarnContext(ctx, "a witness's checkpoint of this log isn't one", "witness", w.url, "error", err)
-		return nil
+		return nil, nil
 	}
 	w.size = head.Size
-	return &Known{w.url, head, note}
+	return &Known{w.url, head, note}, nil
 }

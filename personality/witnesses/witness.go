@@ -42,6 +42,8 @@ type witness struct {
 	checked bool      // what it has seen of this log has been looked at
 	failed  int       // in a row
 	after   time.Time // when it may be asked again
+	missed  int       // how often in a row it didn't cosign
+	told    bool      // that has been logged
 
 	head  verifier.Checkpoint // that it cosigned last for us,
 	lines []byte              // how,
