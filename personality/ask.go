@@ -24,8 +24,10 @@ func (s *Service) witnessAll(ctx context.Context) {
 	tick := time.NewTicker(s.public.cfg.Every)
 	defer tick.Stop()
 	for {
-		if err := s.witness(ctx); err != nil && ctx.Err() == nil && s.refusing() == nil {
-			s.log.Warn("asking the witnesses failed", "error", err)
+		if s.refusing() == nil { // else it signs nothing either
+			if err := s.witness(ctx); err != nil && ctx.Err() == nil && s.refusing() == nil {
+				s.log.Warn("asking the witnesses failed", "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -38,9 +40,6 @@ func (s *Service) witnessAll(ctx context.Context) {
 // witness offers the published head to the witnesses, unless they have cosigned it not long
 // ago, or another process is doing so.
 func (s *Service) witness(ctx context.Context) error {
-	if s.refusing() != nil {
-		return nil // it signs nothing either
-	}
 	p, at := s.public, s.head(ctx)
 	if at.head.Size == 0 {
 		// There is nothing in it that anybody could have changed.
@@ -56,8 +55,8 @@ func (s *Service) witness(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if ctx.Err() != nil { // the log is being closed: no answer isn't a missing one
-		return nil
+	if ctx.Err() != nil { // the log is being closed: that nobody answered means nothing
+		return context.Cause(ctx)
 	}
 	h := newPublicHead(note, verifier.Checkpoint{Size: at.head.Size, Root: at.head.Root}, who)
 	h.asked = began

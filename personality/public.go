@@ -243,10 +243,10 @@ func (s *Service) adoptKept(ctx context.Context, kept []byte) error {
 
 // showKept shows the checkpoint that is kept, at start.
 func (s *Service) showKept(ctx context.Context) error {
-	if s.public == nil || s.refusing() != nil {
-		return nil
+	var err error
+	if s.public != nil && s.refusing() == nil {
+		_, err = s.syncPublic(ctx)
 	}
-	_, err := s.syncPublic(ctx)
 	return s.asRefusal(err)
 }
 
