@@ -638,3 +638,107 @@ func TestPublicHeadOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestKeeper: the checkpoint that a log without witnesses keeps moves forward only, and one
+// with cosignatures isn't replaced by one without of the same head.
+func TestKeeper(t *testing.T) {
+	l, _ := newWitnessedLog(t, 1, 1)
+	s := l.open(nil)
+	var notes [][]byte // by size - 1
+	for i := range 4 {
+		if r := l.submit(submitter("default"), fmt.Sprint("e", i), "x", Witnessed); r.Receipt == nil {
+			t.Fatalf("%+v", r)
+		}
+		notes = append(notes, s.published.Load().note)
+	}
+	kept := func() (size uint64, signatures int) {
+		note := must(s.store.Checkpoint(t.Context()))
+		c, _, err := l.policy.Verify(note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Size, bytes.Count(note, []byte("— "))
+	}
+	l.becomes(4)
+	other, own := keeper{store: s.store, vkey: l.vkey}, keeper{store: s.store, vkey: l.vkey}
+	for _, size := range []uint64{4, 1, 3} {
+		if err := own.keep(t.Context(), notes[size-1], size); err != nil {
+			t.Fatal(err)
+		}
+		if size, n := kept(); size != 4 || n != 2 {
+			t.Errorf("size %d with %d signatures", size, n)
+		}
+	}
+	for i, k := range []*keeper{&own, &other, &own, &own} { // each finds what the other has put there
+		size := uint64(10 + i)
+		note := must(verifier.SignCheckpoint(verifier.Checkpoint{Origin: testOrigin, Size: size, Root: [32]byte{1}}, s.parts.signer))
+		if err := k.keep(t.Context(), note, size); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := kept(); got != size {
+			t.Errorf("size %d is kept, not %d", got, size)
+		}
+	}
+}
+
+// TestKeptAhead (I3): a store whose kept checkpoint is of a head that it doesn't lead to was
+// put back in part, or made of two. It refuses, at start and while it goes on.
+func TestKeptAhead(t *testing.T) {
+	for name, c := range map[string]struct {
+		size    uint64
+		running bool
+		want    string
+	}{
+		"ahead":                {5, false, "the store ends at size 2, but size 5 has been signed (by the checkpoint that is kept)"},
+		"another root":         {1, false, "it holds another history"},
+		"ahead, while it runs": {500, true, "but size 500 has been signed (by the checkpoint that is kept)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, ws := newWitnessedLog(t, 1, 1)
+			s := l.open(nil)
+			l.mustSubmit("a", "x")
+			l.mustSubmit("b", "x")
+			l.becomes(2)
+			note := must(verifier.SignCheckpoint(verifier.Checkpoint{Origin: testOrigin, Size: c.size, Root: [32]byte{1}}, s.parts.signer))
+			ws[0].Down() // it mustn't be what tells
+			old := must(s.store.Checkpoint(t.Context()))
+			if err := s.store.PutCheckpoint(t.Context(), old, note); err != nil {
+				t.Fatal(err)
+			}
+			if c.running {
+				ws[0].Up()
+				l.mustSubmit("c", "x")
+				eventually(t, "it refuses", func() bool { return l.svc.Ready(t.Context()).Refusing })
+			} else {
+				l.close()
+				l.open(nil)
+			}
+			l.mustRefuse(c.want)
+		})
+	}
+}
+
+// TestWitnessedMigration: a log that moves takes its public head with it, cosignatures and all.
+func TestWitnessedMigration(t *testing.T) {
+	l, _ := newWitnessedLog(t, 1, 1)
+	l.open(nil)
+	if r := l.submit(submitter("default"), "a", "x", Witnessed); r.Receipt == nil {
+		t.Fatalf("%+v", r)
+	}
+	_, _, before := shownBy(t, l, l.svc)
+	l.close()
+	from := l.cfg
+	from.Witnesses = nil
+	to := testConfig(t)
+	if _, err := Migrate(t.Context(), MigrateConfig{From: from, To: to}); err != nil {
+		t.Fatal(err)
+	}
+	to.Witnesses, to.Metrics = l.cfg.Witnesses, l.cfg.Metrics
+	l.cfg = to
+	l.open(nil)
+	if size, _, after := shownBy(t, l, l.svc); size < 1 {
+		t.Errorf("size %d after the move:\n%s\nbefore:\n%s", size, after, before)
+	}
+	l.becomes(l.svc.Ready(t.Context()).PublishedSize)
+	l.mustAudit()
+}

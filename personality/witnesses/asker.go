@@ -34,7 +34,8 @@ type Config struct {
 	// AllowHTTP allows plain http to any host, not only to a loopback address. Cosignatures
 	// can't be forged even so.
 	AllowHTTP bool
-	// Client makes the requests. Default: one that follows no redirect.
+	// Client makes the requests. Default: one that follows no redirect, and keeps a connection
+	// to each witness. Close closes its idle connections.
 	Client *http.Client
 	// Logger gets what failed. Default: nothing is logged.
 	Logger *slog.Logger
@@ -104,8 +105,14 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Client == nil {
-		// A redirect could lead anywhere, and a POST along it to a GET.
-		c.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		c.Client = &http.Client{
+			Transport: &http.Transport{
+				Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1,
+				IdleConnTimeout: 5 * time.Minute, MaxResponseHeaderBytes: maxAnswer,
+			},
+			// A redirect could lead anywhere, and a POST along it to a GET.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}
 	return c
 }

@@ -26,13 +26,13 @@ const origin = "example.com/audit"
 
 // testLog is a log in memory.
 type testLog struct {
-	t      *testing.T
+	t      testing.TB
 	tree   *testonly.Tree
 	signer note.Signer
 	vkey   string
 }
 
-func newTestLog(t *testing.T) *testLog {
+func newTestLog(t testing.TB) *testLog {
 	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, origin)
 	if err != nil {
@@ -407,4 +407,56 @@ func TestClose(t *testing.T) {
 		t.Fatalf("%+v, %v", who, err)
 	}
 	a.Close()
+}
+
+// TestKnownHangs: a witness that hangs is waited for no longer than it is said, and what the
+// others show is there.
+func TestKnownHangs(t *testing.T) {
+	l := newTestLog(t)
+	one, two := witnesstest.New(t, l.vkey, "one"), witnesstest.New(t, l.vkey, "two")
+	mustMeet(t, newAsker(t, l, 2, nil, one, two), l.grow(3), 2)
+	two.Says(func(_ http.ResponseWriter, r *http.Request, _ []byte) bool { <-r.Context().Done(); return true })
+	a := newAsker(t, l, 1, func(c *Config) { c.Timeout = time.Hour }, one, two)
+	ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	if got := a.Known(ctx); len(got) != 1 || got[0].Head.Size != 3 || got[0].Witness != one.Server.URL {
+		t.Errorf("known: %+v", got)
+	}
+}
+
+// FuzzVerified: of whatever a witness answers only lines are taken that verify, and the note
+// with them does.
+func FuzzVerified(f *testing.F) {
+	l := newTestLog(f)
+	w := witnesstest.New(f, l.vkey, "w")
+	p, err := verifier.ParsePolicy([]byte("log " + l.vkey + "\n" + w.Line() + "quorum w\n"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	a, err := New(Config{Policy: p, Prove: l.prove})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(a.Close)
+	checkpoint := l.grow(3)
+	cosigned, who, err := a.Ask(context.Background(), checkpoint, time.Time{})
+	if err != nil || who.Status != verifier.Quorum {
+		f.Fatalf("%+v, %v", who, err)
+	}
+	line := cosigned[len(checkpoint):]
+	for _, seed := range [][]byte{line, nil, []byte("\n"), []byte("— x AAAAAAAA\n"), append(bytes.Clone(line), line...), append([]byte("— x AAAAAAAA\n"), line...), line[:len(line)-1]} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		good, err := a.verified([]string{"w"}, checkpoint, answer)
+		if err != nil {
+			if good != nil {
+				t.Errorf("%q with %v", good, err)
+			}
+			return
+		}
+		if _, who, err := p.Verify(append(bytes.Clone(checkpoint), good...)); err != nil || len(who.Cosigned) != 1 {
+			t.Errorf("%q gave %q: %+v, %v", answer, good, who, err)
+		}
+	})
 }
