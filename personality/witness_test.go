@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
@@ -15,11 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
+	"github.com/prooftrail/prooftrail/personality/pebblestore/crashtest"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/witnesses/witnesstest"
 	"github.com/prooftrail/prooftrail/verifier"
@@ -439,6 +442,47 @@ func TestWitnessAhead(t *testing.T) {
 	}
 }
 
+// TestTwoPrimaries (I3): two copies of a log go on at the same time, each with an anchor of its
+// own. The witness cosigns one of the histories alone, and the other copy refuses, as soon as
+// its head is the shorter one, and also when it is the longer one.
+func TestTwoPrimaries(t *testing.T) {
+	for name, first := range map[string]int{"the shorter one": 5, "the longer one": 1} {
+		t.Run(name, func(t *testing.T) {
+			l, _ := newWitnessedLog(t, 1, 1)
+			l.open(nil)
+			l.mustSubmit("a", "x")
+			l.becomes(1)
+			l.close()
+			other := *l
+			other.svc, other.cfg.Dir = nil, l.copyAside()
+			other.cfg.Anchor = other.cfg.Dir + ".anchor"
+			if err := errors.Join(os.Chmod(other.cfg.Dir, 0o700), os.Chmod(other.cfg.Dir+"/"+keyFile, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			l.cfg.Witnesses.Patience = time.Minute
+			l.open(nil)
+			other.open(nil)
+			for i := range first {
+				if r := l.submit(submitter("default"), fmt.Sprint("one", i), "x", Witnessed); r.Receipt == nil {
+					t.Fatalf("%+v", r)
+				}
+			}
+			for i := range 3 {
+				if r := other.submit(submitter("default"), fmt.Sprint("two", i), "x", Durable); r.Err != nil && !errors.Is(r.Err, ErrRefusing) {
+					t.Fatalf("%+v", r)
+				}
+			}
+			eventually(t, "the other one refuses", func() bool { return other.svc.Ready(t.Context()).Refusing })
+			if size, quorum, _ := shownBy(t, l, other.svc); size != 1 || !quorum { // it wasn't given the time
+				t.Errorf("the other one shows size %d, quorum %t", size, quorum)
+			}
+			if r := l.submit(submitter("default"), "more", "x", Witnessed); r.Receipt == nil || !l.verdict(r.Receipt.Bytes()).Verified() {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
 // TestWitnessLies: a witness that says it is ahead, without a checkpoint that the log has signed,
 // costs the log its cosignature and no more.
 func TestWitnessLies(t *testing.T) {
@@ -740,5 +784,67 @@ func TestWitnessedMigration(t *testing.T) {
 		t.Errorf("size %d after the move:\n%s\nbefore:\n%s", size, after, before)
 	}
 	l.becomes(l.svc.Ready(t.Context()).PublishedSize)
+	l.mustAudit()
+}
+
+// TestWitnessedCrash: rows 5a and 5b of the crash table. The process dies and the power with
+// it, before a cosigned head is kept, when it has been and wasn't synced, or when it has just
+// been shown; of what wasn't synced nothing is left, or all. What was shown is shown again
+// though no witness answers, and when they do the log goes on from there.
+func TestWitnessedCrash(t *testing.T) {
+	for _, c := range []struct {
+		name, op string
+		applied  bool
+	}{{"5a cosigned, not kept", "checkpoint", false}, {"5b kept, not synced", "checkpoint", true}, {"5b shown", "", true}} {
+		for _, percent := range []int{0, 100} {
+			t.Run(fmt.Sprintf("%s, %d%% of the unsynced left", c.name, percent), func(t *testing.T) {
+				t.Parallel()
+				testWitnessedCrash(t, c.op, c.applied, percent)
+			})
+		}
+	}
+}
+
+func testWitnessedCrash(t *testing.T, op string, applied bool, percent int) {
+	disk := crashtest.New()
+	l := newTestLogOn(t, disk)
+	w := witnesstest.New(t, l.vkey, "w")
+	l.witnessedBy(1, w)
+	f := &fault{}
+	l.open(withFaults(f))
+	l.mustSubmit("a", "x")
+	l.becomes(1)
+	var left crashtest.Disk
+	crash := func() {
+		left = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(1, 2))})
+	}
+	var d *death
+	if op != "" {
+		d = f.dieAt(op, applied, crash)
+	}
+	if r := l.submit(submitter("default"), "b", "x", Durable); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	shown := uint64(1)
+	if d != nil {
+		select {
+		case <-d.over:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no call of %s", op)
+		}
+	} else {
+		l.becomes(2)
+		shown = 2
+		crash()
+	}
+	l.abandon()
+	w.Down()
+	l.cfg.fs = left
+	l.open(nil)
+	if size, quorum, _ := shownBy(t, l, l.svc); size < shown || !quorum {
+		t.Errorf("size %d, quorum %t, after %d was shown", size, quorum, shown)
+	}
+	w.Up()
+	l.becomes(2)
 	l.mustAudit()
 }

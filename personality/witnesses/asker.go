@@ -25,7 +25,8 @@ type Config struct {
 	// Required.
 	Prove func(ctx context.Context, first, second uint64) ([]verifier.Hash, error)
 	// Check, if not nil, is given a checkpoint with the log's own signature that a witness
-	// showed. An error means that the log can't go on from there: the witness isn't asked.
+	// showed. An error means that the log can't go on from there, or doesn't know: the witness
+	// isn't asked.
 	Check func(ctx context.Context, k Known) error
 	// Timeout bounds how long one witness is waited for. Default 10 s.
 	Timeout time.Duration
@@ -238,26 +239,41 @@ func (a *Asker) tell(w *witness, size uint64, now time.Time, err error) {
 		"again_in", max(0, w.after.Sub(now)).Round(time.Millisecond), "error", err)
 }
 
-// cosignatures looks at what the witness has seen, if that isn't known, and asks it.
+// cosignatures asks a witness. What it has seen is looked at before, if that isn't known, and
+// after, if it says that the head doesn't extend that.
 func (a *Asker) cosignatures(ctx context.Context, w *witness, head verifier.Checkpoint, note []byte) ([]byte, error) {
 	if !w.checked {
-		k, err := a.look(ctx, w)
+		err := a.check(ctx, w)
 		var answered *statusError
-		if err != nil && !errors.As(err, &answered) { // such a witness needn't be asked twice
+		if err != nil && !errors.As(err, &answered) { // else it may answer other calls
 			return nil, err
-		}
-		if k != nil && a.cfg.Check != nil {
-			if err := a.cfg.Check(ctx, *k); err != nil {
-				w.checked = false
-				return nil, fmt.Errorf("what the witness has seen: %w", err)
-			}
 		}
 	}
 	lines, err := w.add(ctx, a, head, note)
+	if o := outcomeOf(err); o == Ahead || o == Inconsistent {
+		if seen := a.check(ctx, w); errors.Is(seen, errSeen) {
+			return nil, seen
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return a.verified(w.names, note, lines)
+}
+
+// errSeen: Check has an error.
+var errSeen = errors.New("the log can't go on from what the witness has seen")
+
+// check looks at what the witness has seen, and has the log look at it.
+func (a *Asker) check(ctx context.Context, w *witness) error {
+	k, err := a.look(ctx, w)
+	if err == nil && k != nil && a.cfg.Check != nil {
+		if err = a.cfg.Check(ctx, *k); err != nil {
+			w.checked = false
+			err = fmt.Errorf("%w: %w", errSeen, err)
+		}
+	}
+	return err
 }
 
 // errNotCosigned: there is no cosignature of the witness's key among its lines.

@@ -9,7 +9,7 @@
 // Nothing that a witness says without a signature stops the log. One that holds a checkpoint
 // of this log, signed with the log's own key, which the log doesn't know, is another matter:
 // see [Config.Check]. A witness is looked at for that before it is first asked, unless it
-// cosigns, for then it has done the comparing; and whenever it says that it is ahead.
+// cosigns, for then it has done the comparing; and whenever it says that it is ahead, or that the head doesn't extend what it has.
 //
 // Of what witnesses do otherwise than specified, in the field: any status but 200 and 409 is
 // a failure like any other, so that 500 for an unknown origin is just that; and a request is

@@ -126,8 +126,7 @@ func (w *witness) pause(err error, now time.Time) {
 func (w *witness) add(ctx context.Context, a *Asker, head verifier.Checkpoint, note []byte) ([]byte, error) {
 	for tried := 0; ; tried++ {
 		if size := w.size; size > head.Size {
-			// It may be wrong, and say another size the next time. What it shows is looked at first.
-			w.size, w.checked = 0, false
+			w.size = 0 // it may be wrong, and say another size the next time
 			return nil, &aheadError{size, head.Size}
 		}
 		lines, err := w.addFrom(ctx, a, w.size, head, note)
