@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
+	"github.com/prooftrail/prooftrail/personality/witnesses/witnesstest"
 )
 
 // TestMain lets the test binary stand in for prooftrail: in scripts, and for
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build prooftrail-verify: %v\n%s", err, out)
 	}
+	witnesses := &witnessScripts{t: t, ws: map[string]*witnesstest.Witness{}}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -56,6 +58,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeaddr": freeAddr, "ready": ready, "mode": mode, "setfile": setFile, "exitcode": exitCode, "sigterm": sigterm,
 			"answers": answers, "tlscert": tlsCert, "tamper": tamper, "database": database(t),
+			"witnesses": witnesses.begin, "down": witnesses.down, "up": witnesses.up, "fetch": fetch, "post": post,
 		},
 	})
 }
