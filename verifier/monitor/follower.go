@@ -42,7 +42,9 @@ type follower struct {
 	nextOpen   uint64               // where recheck goes on
 	lastLeaf   time.Time            // time of the newest leaf that was read
 	stored     time.Time            // when the state was stored last
-	bookErr    error                // our own book or disk
+	bookErr    error                // of the last write to our own book or disk
+	readErr    error                // of the last reading of the book
+	looked     time.Time            // when the last look was over, whatever came of it
 	counts     Counts               // as of the last watch
 	oldestOpen *Head                // of those
 	full       bool                 // a head wasn't kept
@@ -160,7 +162,8 @@ func (f *follower) remember(ctx context.Context, change func(*logState)) error {
 	return nil
 }
 
-// noteBook remembers for the alarms whether our own book can be written.
+// noteBook remembers for the alarms whether our own book could be written. That it can be read
+// says nothing about that: a full disk can.
 func (f *follower) noteBook(ctx context.Context, err error) {
 	if ctx.Err() != nil || errors.Is(err, ErrFull) {
 		return
@@ -168,6 +171,24 @@ func (f *follower) noteBook(ctx context.Context, err error) {
 	f.mu.Lock()
 	f.bookErr = err
 	f.mu.Unlock()
+}
+
+// noteRead does the same for reading it.
+func (f *follower) noteRead(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	f.mu.Lock()
+	f.readErr = err
+	f.mu.Unlock()
+}
+
+// stores says what is wrong with our own book, nil if nothing is. Called with mu held.
+func (f *follower) stores() error {
+	if f.bookErr != nil {
+		return f.bookErr
+	}
+	return f.readErr
 }
 
 // outcome is what became of a head.
@@ -190,7 +211,9 @@ func (f *follower) observe(ctx context.Context, signedNote []byte, from string) 
 	}
 	h.From = from
 	stored, isNew, err := f.m.cfg.Book.Add(ctx, *h)
-	f.noteBook(ctx, err)
+	if isNew || err != nil { // one that was there was only read
+		f.noteBook(ctx, err)
+	}
 	o := &outcome{head: stored, standing: stored.Standing}
 	switch {
 	case errors.Is(err, ErrFull):
@@ -230,8 +253,9 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 		}
 	}
 	if standing != Open && !o.full {
-		if err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing); err != nil {
-			f.noteBook(ctx, err)
+		err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing)
+		f.noteBook(ctx, err)
+		if err != nil {
 			o.why = err // what isn't written down isn't said
 			return
 		}
@@ -244,7 +268,7 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
 	others, err := f.m.cfg.Book.SameSize(ctx, h.Checkpoint)
 	if err != nil {
-		f.noteBook(ctx, err)
+		f.noteRead(ctx, err)
 	}
 	for i := range others {
 		if standing, e, _ := f.convict(&verifier.Evidence{First: others[i].Note, Second: h.Note}); standing == Forked {

@@ -49,13 +49,19 @@ func (m *Monitor) Handler() http.Handler {
 	handle("GET /distributor/v0/logs/{log}/byWitness/{witness}/checkpoint", m.serveByWitness)
 	handle("PUT /distributor/v0/logs/{log}/byWitness/{witness}/checkpoint", m.servePutByWitness)
 	handle("GET /mirror/{log}/{file...}", m.serveMirror)
+	return m.Limit(mux)
+}
+
+// Limit is h, called as often as [Config.Rate] allows an address. All that it is put around counts
+// together, Handler too.
+func (m *Monitor) Limit(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !m.limits.allow(r.RemoteAddr) {
 			w.Header().Set("Retry-After", strconv.Itoa(burst))
 			http.Error(w, "too many requests from this address", http.StatusTooManyRequests)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
 }
 

@@ -43,6 +43,9 @@ func (f *follower) look(ctx context.Context) {
 		f.m.cfg.Log.WarnContext(ctx, "look at the log", "log", f.origin, "error", err)
 	}
 	f.recheck(ctx)
+	f.mu.Lock()
+	f.looked = time.Now()
+	f.mu.Unlock()
 	f.watch()
 }
 
@@ -83,8 +86,9 @@ func (f *follower) lookAt(ctx context.Context, note []byte) error {
 		return nil // watch says so
 	}
 	if h.Standing != Agreed {
-		if err := f.m.cfg.Book.Judge(ctx, h.Checkpoint, Agreed); err != nil {
-			f.noteBook(ctx, err)
+		err := f.m.cfg.Book.Judge(ctx, h.Checkpoint, Agreed)
+		f.noteBook(ctx, err)
+		if err != nil {
 			return err
 		}
 	}
@@ -100,7 +104,7 @@ func (f *follower) recheck(ctx context.Context) {
 	f.mu.Unlock()
 	open, err := f.m.cfg.Book.Open(ctx, f.origin, from, recheckLimit)
 	if err != nil {
-		f.noteBook(ctx, err)
+		f.noteRead(ctx, err)
 		return
 	}
 	next := uint64(0)

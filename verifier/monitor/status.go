@@ -29,6 +29,7 @@ type LogStatus struct {
 	// to extend it; Served what the log answered last. Nil: none.
 	Checked, Seen, Served *verifier.Checkpoint
 	ServedAt              time.Time // of the last good answer
+	LookedAt              time.Time // when the last look was over, whatever came of it; zero: none yet
 	// Err is why the last look brought no head, nil if it did.
 	Err error
 	// Cosigned are the good cosignatures of the served head; Quorum says whether they are enough,
@@ -41,7 +42,8 @@ type LogStatus struct {
 	ReadErr error // why reading stopped last; nil if it didn't
 	Grown   time.Time
 	Heads   Counts
-	Forked  bool // there is evidence against it
+	Forked  bool  // there is evidence against it
+	BookErr error // why what was seen couldn't be written down or read back last; nil if it could
 	// Mirrored is the size up to which the mirror is complete, 0 without one.
 	Mirrored uint64
 }
@@ -89,7 +91,7 @@ func (f *follower) status() LogStatus {
 		Origin: f.origin, ID: f.id, URL: f.url, ServedAt: f.served.at, Err: f.served.err,
 		Cosigned: f.served.witnesses.Cosigned, Quorum: f.served.witnesses.Status, Witnesses: len(f.policy.Witnesses()),
 		Read: f.reading.done, ReadErr: f.reading.err, Grown: f.state.Grown, Heads: f.counts,
-		Forked: len(f.m.evidence.of(f.origin)) > 0,
+		Forked: len(f.m.evidence.of(f.origin)) > 0, LookedAt: f.looked, BookErr: f.stores(),
 	}
 	for _, h := range []struct {
 		from *Head

@@ -57,7 +57,7 @@ func (f *follower) count(ctx context.Context) {
 	if err == nil && n.Open > 0 {
 		open, err = f.m.cfg.Book.Open(ctx, f.origin, 0, int(min(n.Open, 1<<16)))
 	}
-	f.noteBook(ctx, err)
+	f.noteRead(ctx, err)
 	if err != nil {
 		return
 	}
@@ -125,7 +125,7 @@ func (f *follower) aboutHeads() []condition {
 		{alarmStale, behind, f.expect.Fresh, alarm.Warning, fmt.Sprintf("the log serves a head of size %d, and one of size %d is known", servedSize, seenSize)},
 		f.unproven(seenSize),
 		{alarmFull, f.full, 0, alarm.Critical, "the log has signed so many heads that don't agree that not all are kept"},
-		{alarmBook, f.bookErr != nil, 0, alarm.Critical, errText("this monitor can't write down what it sees", f.bookErr)},
+		{alarmBook, f.stores() != nil, 0, alarm.Critical, errText("this monitor can't write down what it sees", f.stores())},
 	}
 }
 

@@ -6,12 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
@@ -46,68 +44,14 @@ var (
 //
 // There are no checksums in it: a head is signed, and what is damaged there can't accuse anybody.
 type Book struct {
-	db     *bbolt.DB
+	path   string
 	agreed uint64
+
+	file sync.RWMutex // held for writing while db is replaced
+	db   *bbolt.DB
 
 	mu     sync.Mutex
 	failed error // of a commit: what is on the disk isn't known any more
-}
-
-// OpenBook opens a book, or makes one, mode 0600. Agreed is how many agreed heads of a log are
-// kept, DefaultAgreed if 0. Another process that has it open is an error.
-func OpenBook(path string, agreed uint64) (*Book, error) {
-	if agreed == 0 {
-		agreed = DefaultAgreed
-	}
-	b := &Book{agreed: agreed}
-	err := guard(func() (err error) {
-		b.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
-		return err
-	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		err = errors.New("another process has it open")
-	}
-	if err == nil {
-		err = b.prepare(path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open book %s: %w", path, err)
-	}
-	return b, nil
-}
-
-func (b *Book) prepare(path string) error {
-	err := b.mode(path)
-	if err == nil {
-		err = guard(func() error {
-			return b.db.Update(func(tx *bbolt.Tx) error {
-				_, err := tx.CreateBucketIfNotExists(books)
-				return err
-			})
-		})
-	}
-	if err != nil {
-		return errors.Join(err, guard(b.db.Close))
-	}
-	// A transaction collects what comes while the one before it is written; it waits for no more.
-	b.db.MaxBatchDelay = time.Millisecond
-	return nil
-}
-
-func (b *Book) mode(path string) error {
-	info, err := os.Stat(path)
-	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = fmt.Errorf("mode %04o, expected 0600", info.Mode().Perm())
-	}
-	return err
-}
-
-// Close waits for what is being written and lets go of the file.
-func (b *Book) Close() error {
-	if err := guard(b.db.Close); err != nil {
-		return fmt.Errorf("close book: %w", err)
-	}
-	return nil
 }
 
 // refused is an error of a transaction's own: nothing is wrong with the file.
@@ -118,6 +62,8 @@ func (r refused) Unwrap() error { return r.error }
 // update runs f in a transaction, possibly several times. F changes nothing outside but by
 // assignment.
 func (b *Book) update(ctx context.Context, origin string, f func(*bbolt.Bucket) error) error {
+	b.file.RLock()
+	defer b.file.RUnlock()
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
@@ -142,6 +88,8 @@ func (b *Book) update(ctx context.Context, origin string, f func(*bbolt.Bucket) 
 }
 
 func (b *Book) view(ctx context.Context, origin string, f func(*bbolt.Bucket) error) error {
+	b.file.RLock()
+	defer b.file.RUnlock()
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
@@ -163,7 +111,7 @@ func (b *Book) usable(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failed != nil {
-		return fmt.Errorf("book: an earlier write failed, open it again: %w", b.failed)
+		return fmt.Errorf("book: an earlier write failed, and it wasn't opened again: %w", b.failed)
 	}
 	return nil
 }
