@@ -291,7 +291,7 @@ func (s *Service) show(h *publicHead, others bool) {
 	p.cosigned.Store(h)
 	close(p.moved)
 	p.moved = make(chan struct{})
-	if others {
+	if others && s.shared() { // else it is what this log had kept before it started
 		p.others = time.Now()
 	}
 	s.cfg.Metrics.witnessed.Set(float64(h.head.Size))
