@@ -36,6 +36,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/prooftrail/prooftrail/deployment/porttest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 )
 
@@ -256,12 +257,11 @@ func dial(address string) error {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := porttest.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 func readFile(t *testing.T, path string) string {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prooftrail/prooftrail/personality/witnesses/witnesstest"
 )
 
 // rules is a file of alarms.
@@ -224,7 +226,11 @@ func monitor(t *testing.T) monitored {
 	dir := t.TempDir()
 	data := filepath.Join(dir, "log")
 	command(t, program(t), "init", "--data", data, "--origin", "deployment.example/audit")
-	_, server := serve(t, "--data", data, "--listen", "127.0.0.1:0")
+	policy := filepath.Join(dir, "policy.txt")
+	log := strings.Fields(readFile(t, filepath.Join(data, "policy.txt")))[1]
+	w := witnesstest.New(t, log, "w")
+	writeFile(t, policy, "log "+log+"\n"+w.Line()+"quorum w\n")
+	_, server := serve(t, "--data", data, "--policy", policy, "--listen", "127.0.0.1:0")
 	m := monitored{server, "http://" + freeAddress(t), serverRules, serverDashboard, "docs/operate/metrics.md"}
 
 	u, err := url.Parse(server)

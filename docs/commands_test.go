@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prooftrail/prooftrail/deployment/porttest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 )
 
@@ -234,13 +234,14 @@ func matches(printed string, shown []string) (line string, ok bool) {
 // freeAddresses are loopback addresses, all different, that nobody listens on.
 func freeAddresses(t *testing.T, n int) (free []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(free) < n {
+		address, err := porttest.Address()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		free = append(free, l.Addr().String())
+		if !slices.Contains(free, address) {
+			free = append(free, address)
+		}
 	}
 	return free
 }

@@ -61,11 +61,11 @@ func TestReadsAreLogged(t *testing.T) {
 		want string // empty: not logged
 	}{
 		"entry":        {func() error { _, err := l.svc.Entry(ctx, reader("default"), 1); return err }, "audit.read default entry 1"},
-		"receipt":      {func() error { _, err := l.svc.Receipt(ctx, reader("default"), 0); return err }, "audit.read default entry 0"},
+		"receipt":      {func() error { _, err := l.svc.Receipt(ctx, reader("default"), 0, Integrated); return err }, "audit.read default entry 0"},
 		"by id":        {func() error { _, err := l.svc.EventByID(ctx, reader("default"), "cron://node-1", "b"); return err }, "audit.read default entry 1"},
 		"bulk":         {func() error { return l.svc.Openings(ctx, reader("default"), 0, 2, discard) }, "audit.read default entries 0-1"},
 		"all tenants'": {func() error { return l.svc.Openings(ctx, reader(AllTenants), 1, 1, discard) }, "audit.read " + OwnTenant + " entries 1-1"},
-		"own receipt":  {func() error { _, err := l.svc.Receipt(ctx, submitter("default"), 0); return err }, ""},
+		"own receipt":  {func() error { _, err := l.svc.Receipt(ctx, submitter("default"), 0, Integrated); return err }, ""},
 		"other tenant": {func() error { _, err := l.svc.Entry(ctx, reader("acme"), 0); return err }, ""},
 	} {
 		before := len(l.actions())

@@ -88,7 +88,7 @@ type Pending struct {
 // Admit takes one event as its source sent it: checks the credential and the
 // event, stamps and seals it, and queues it. It returns *event.Error for a
 // malformed event, ErrForbidden, ErrBusy when ctx ends before there is room,
-// ErrFull, ErrClosing, or ErrRefusing. raw may be used again when it returns.
+// ErrFull, ErrUnwitnessed, ErrClosing, or ErrRefusing. raw may be used again when it returns.
 func (s *Service) Admit(ctx context.Context, from Caller, raw []byte) (*Pending, error) {
 	p, err := s.admit(ctx, from, raw)
 	if err != nil {
@@ -102,6 +102,9 @@ func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending,
 		return nil, err
 	}
 	if err := s.cfg.room.refuse(false); err != nil {
+		return nil, err
+	}
+	if err := s.unwitnessed(); err != nil {
 		return nil, err
 	}
 	if !from.Token.Has(RoleSubmit) {
@@ -199,6 +202,8 @@ func refusedReason(err error) string {
 		return "busy"
 	case errors.Is(err, ErrFull):
 		return "full"
+	case errors.Is(err, ErrUnwitnessed):
+		return "unwitnessed"
 	case errors.Is(err, ErrClosing):
 		return "closing"
 	case errors.Is(err, ErrRefusing):
@@ -223,11 +228,12 @@ func (p *Pending) Wait(ctx context.Context, w Wait) Result {
 	if w == Durable {
 		return r
 	}
-	return p.receipt(ctx, r)
+	return p.receipt(ctx, r, w)
 }
 
-// receipt waits for the event's publication and adds the receipt.
-func (p *Pending) receipt(ctx context.Context, r Result) Result {
+// receipt waits for the event's publication, or for the quorum to have cosigned that, and adds
+// the receipt.
+func (p *Pending) receipt(ctx context.Context, r Result, w Wait) Result {
 	at := p.s.published.Load()
 	if p.batch == nil && p.index >= at.head.Size { // another process has published it just now
 		if at = p.s.head(ctx); p.index >= at.head.Size {
@@ -243,6 +249,11 @@ func (p *Pending) receipt(ctx context.Context, r Result) Result {
 			return r
 		}
 		at = p.batch.head
+	}
+	if w == Witnessed && p.s.public != nil {
+		if at = p.s.waitCosigned(ctx, p.index); at == nil {
+			return late(r)
+		}
 	}
 	opening, err := p.ownOpening()
 	if err != nil {

@@ -54,6 +54,8 @@ type Config struct {
 	// the database to put itself in order, and for the service's own events. Default
 	// 256 MiB; negative for none, so that only a disk without any room counts as full.
 	MinFree int64
+	// Witnesses says whose cosignatures the public heads need. Nil: nobody's.
+	Witnesses *WitnessConfig
 	// Logger gets what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 	// Metrics gets counts and times. Default: none are kept.

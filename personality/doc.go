@@ -19,6 +19,9 @@
 //     anchor moves; then the checkpoint is signed.
 //  4. Answer ([Pending.Wait]): the receipt has the inclusion proof at that same
 //     checkpoint, and the opening.
+//  5. Witness (ask.go, public.go, package witnesses): of a log with witnesses the newest head
+//     is offered to them at an interval. Cosigned by their quorum it is kept in the store, and
+//     then it is what everybody is shown, and what receipts are made at.
 //
 // While a batch is integrated and published, the next one is being stored. No timer
 // holds a batch back: a lone event doesn't wait, a flood is batched.
@@ -31,8 +34,8 @@
 //     equals Trillian's, it extends the head before, and its tiles are on stable storage.
 //   - I3. Before a signature leaves the process, the head is on stable storage in
 //     the anchor, outside every backup of the store. At start a store that is behind
-//     its anchor, or differs from it, makes the service refuse: it sequences, signs and
-//     shows content no more, and says why in Ready.
+//     its anchor or what a witness has cosigned, or differs from it, makes the service
+//     refuse: it sequences, signs and shows content no more, and says why in Ready.
 //     So does one whose head is held: it has moved, or is on its way (hold.go).
 //   - I4. A leaf never changes. An opening can only lose values.
 //   - I5. Tenant, source and id name one event. The same submitted fields again give the
@@ -72,6 +75,12 @@
 //	                                                 its head, and no other can be signed
 //	4 answer        as 3d                            the client has its receipt, or sends the
 //	                                                 event again and gets it
+//	5a cosign       as 3d                            a witness has seen the head, which is stored
+//	                                                 and anchored. It is asked again, says what it
+//	                                                 has, and cosigns what extends that
+//	5b keep         as 5a: nobody was shown it.      start-up shows the cosigned head: no smaller one
+//	                Its sync comes before it is      is shown after it
+//	                shown
 //
 // A write that reports an error and may have happened all the same is treated as
 // a crash without the restart: the sequencer reads back (resync), the publisher

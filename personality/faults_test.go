@@ -188,8 +188,8 @@ func (s faultyStore) PutToken(ctx context.Context, t pubstore.Token, hold string
 	return s.f.do("token", func() error { return s.Store.PutToken(ctx, t, hold) })
 }
 
-func (s faultyStore) PutCheckpoint(ctx context.Context, note []byte) error {
-	return s.f.do("checkpoint", func() error { return s.Store.PutCheckpoint(ctx, note) })
+func (s faultyStore) PutCheckpoint(ctx context.Context, old, note []byte) error {
+	return s.f.do("checkpoint", func() error { return s.Store.PutCheckpoint(ctx, old, note) })
 }
 
 type faultyAnchor struct {

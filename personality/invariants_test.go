@@ -251,7 +251,7 @@ func TestOpeningLosesValues(t *testing.T) {
 	if err := l.svc.store.ReplaceOpening(ctx, r.Index, r.LeafHash, stored, less.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	receipt, err := l.svc.Receipt(ctx, reader("default"), r.Index)
+	receipt, err := l.svc.Receipt(ctx, reader("default"), r.Index, Integrated)
 	if err != nil {
 		t.Fatal(err)
 	}

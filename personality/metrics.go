@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/prooftrail/prooftrail/personality/witnesses"
 )
 
 // Metrics are the main path's Prometheus metrics. Labels have few values, none
@@ -22,6 +24,10 @@ type Metrics struct {
 	clockBack  prometheus.Counter
 	diskFree   prometheus.Gauge
 	diskFull   prometheus.Gauge
+	witnessed  prometheus.Gauge
+	quorum     prometheus.Gauge
+	lost       *prometheus.GaugeVec     // when_lost: open, closed; only what is configured
+	asking     *prometheus.HistogramVec // witness: its URL, of the policy; outcome: see package witnesses
 
 	stalled atomic.Pointer[func() float64] // what the gauge of that name says
 }
@@ -58,6 +64,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		diskFull: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "prooftrail_disk_full", Help: "1 when events are refused because a disk is full (see /readyz), else 0."}),
 	}
+	m.makeWitnesses()
 	stalled := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "prooftrail_signers_stalled_seconds",
 		Help: "For how long the signers of a Trillian cluster have integrated none of the entries that wait for them; 0 when none do."},
@@ -69,9 +76,43 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		})
 	if r != nil {
 		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack,
-			m.diskFree, m.diskFull, stalled)
+			m.diskFree, m.diskFull, m.witnessed, m.quorum, m.lost, m.asking, stalled)
 	}
 	return m
+}
+
+func (m *Metrics) makeWitnesses() {
+	m.witnessed = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prooftrail_witnessed_size", Help: "Size of the newest head that the quorum of witnesses has cosigned; 0 without witnesses."})
+	m.quorum = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prooftrail_quorum_timestamp_seconds",
+		Help: "Time in the newest cosignature of that head, as a Unix time; 0 without witnesses."})
+	m.lost = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "prooftrail_quorum_lost", Help: "1 when the quorum of witnesses has been missing for longer than the patience, else 0; not there without witnesses."},
+		[]string{"when_lost"})
+	m.asking = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "prooftrail_witness_seconds", Help: "Time until a witness answered, and what came of asking it.",
+		Buckets: prometheus.ExponentialBuckets(1e-3, 4, 8)}, []string{"witness", "outcome"})
+}
+
+// asked observes the answer of a witness.
+func (m *Metrics) asked(url string, took time.Duration, o witnesses.Outcome) {
+	m.asking.WithLabelValues(url, string(o)).Observe(took.Seconds())
+}
+
+// quorumLost returns what shows whether the quorum is lost, and what that means for the log.
+func (m *Metrics) quorumLost(closed bool) func(bool) {
+	when := "open"
+	if closed {
+		when = "closed"
+	}
+	gauge := m.lost.WithLabelValues(when)
+	return func(lost bool) {
+		gauge.Set(0)
+		if lost {
+			gauge.Set(1)
+		}
+	}
 }
 
 // since observes the time of a step that began at start.

@@ -82,11 +82,16 @@ func (m *migration) begin(ctx context.Context) error {
 // keepCheckpoint keeps the head's checkpoint in both storages: the old one shows it from
 // now on, and the new one may before it signs its first.
 func (m *migration) keepCheckpoint(ctx context.Context) error {
-	signed := m.src.published.Load().note
-	if signed == nil {
+	at := m.src.published.Load()
+	if at.note == nil {
 		return nil
 	}
-	return errors.Join(m.src.store.PutCheckpoint(ctx, signed), m.dst.store.PutCheckpoint(ctx, signed))
+	from := keeper{store: m.src.store, vkey: m.params.VKey}
+	if err := from.keep(ctx, at.note, at.head.Size); err != nil {
+		return err
+	}
+	to := keeper{store: m.dst.store, vkey: m.params.VKey}
+	return to.keep(ctx, from.note, from.size) // with the cosignatures that it may have
 }
 
 // anchor makes the new log's anchor at the head, or moves one that an earlier run has made.

@@ -316,8 +316,8 @@ func (s *Service) sign(ctx context.Context, h pubstore.Head) (*publishedHead, er
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint of size %d: %w", h.Size, err)
 	}
-	if !s.shared() { // else it is kept now and then: see follow
-		if err := s.store.PutCheckpoint(ctx, signed); err != nil {
+	if !s.shared() && s.public == nil { // else it is kept now and then: see follow and witness
+		if err := s.keeper.keep(ctx, signed, h.Size); err != nil {
 			s.log.Warn("keeping the checkpoint failed", "error", err) // it can be signed again
 		}
 	}

@@ -127,8 +127,7 @@ func (s *Service) Entry(ctx context.Context, from Caller, index uint64) (*Entry,
 	if !s.covers(ctx, index+1) {
 		return nil, ErrBeyondHead
 	}
-	at := s.published.Load()
-	e, shown, err := s.entry(ctx, from, index, at)
+	e, shown, err := s.entry(ctx, from, index, s.receiptHead(index))
 	if err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", index, err)
 	}
@@ -225,9 +224,19 @@ func (e *Entry) mustBe(source, id string) error {
 	return nil
 }
 
-// Receipt returns the entry's receipt at the newest head, with the opening where
-// the caller may see it. Logged as Entry is.
-func (s *Service) Receipt(ctx context.Context, from Caller, index uint64) ([]byte, error) {
+// Receipt returns the entry's receipt at the newest head that the witnesses' quorum has
+// cosigned, or at the newest of all where that one doesn't cover the entry yet; with the
+// opening where the caller may see it. Logged as Entry is. With Witnessed it waits for such a
+// head until ctx ends, and returns ErrBeyondHead then.
+func (s *Service) Receipt(ctx context.Context, from Caller, index uint64, w Wait) ([]byte, error) {
+	if w == Witnessed && s.public != nil {
+		if err := s.mayRead(from, RoleRead, RoleSubmit); err != nil {
+			return nil, err
+		}
+		if s.covers(ctx, index+1) && s.waitCosigned(ctx, index) == nil {
+			return nil, fmt.Errorf("no witnessed head has entry %d yet: %w", index, ErrBeyondHead)
+		}
+	}
 	e, err := s.Entry(ctx, from, index)
 	if err != nil {
 		return nil, err

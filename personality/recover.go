@@ -102,6 +102,9 @@ func (s *Service) checkPublished(ctx context.Context) (stored pubstore.SealedHea
 	if err := s.checkAnchor(ctx, head, anchored, anchorErr); err != nil {
 		return stored, err
 	}
+	if err := s.checkWitnesses(ctx, head); err != nil {
+		return stored, err
+	}
 	if err := checkEdge(ctx, s.store, head.Size); err != nil {
 		return stored, s.damaged(head.Size, err)
 	}

@@ -62,6 +62,8 @@ type Service struct {
 	polled time.Time // when the store was last asked for a newer head
 
 	published atomic.Pointer[publishedHead]
+	public    *public // nil: there are no witnesses
+	keeper    keeper  // the publisher's; of a log that others write to, the follower's
 	fault     atomic.Pointer[Fault]
 
 	announced atomic.Bool
@@ -143,6 +145,9 @@ func open(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	if s.shared() {
 		s.done.Go(func() { s.follow(run) })
 	}
+	if s.public != nil {
+		s.done.Go(func() { s.witnessAll(run) })
+	}
 	return s, nil
 }
 
@@ -157,6 +162,7 @@ func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
 		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), called: make(chan struct{}, 1), headMu: make(ctxMutex, 1), closing: make(chan struct{}),
 	}
+	s.keeper = keeper{store: p.store, vkey: params.VKey}
 	stalled := func() float64 { _, long := s.stalled(); return long.Seconds() }
 	cfg.Metrics.stalled.Store(&stalled)
 	p.corruption.listen(func(err error) { _ = s.refuse("the database's files: "+err.Error(), err) })
@@ -165,10 +171,17 @@ func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
+	if s.public, err = s.newPublic(cfg.Witnesses); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	s.askBefore(ctx)
 	if err := s.beginTurn(ctx); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	if err := s.recover(ctx); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if err := s.showKept(ctx); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return s, nil
@@ -197,14 +210,15 @@ func (s *Service) LogName() string { return s.params.Name }
 // VKey returns the log's public key as a c2sp.org/signed-note verifier key.
 func (s *Service) VKey() string { return s.params.VKey }
 
-// Checkpoint returns the signed checkpoint of the published head.
+// Checkpoint returns the public checkpoint: that of the published head or, with witnesses,
+// the newest with the cosignatures that they have to give. ErrNotFound if there is none yet.
 func (s *Service) Checkpoint(ctx context.Context) ([]byte, error) {
 	release, err := s.use()
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if n := s.head(ctx).note; n != nil {
+	if n := s.publicCheckpoint(ctx); n != nil {
 		return n, nil
 	}
 	return nil, ErrNotFound

@@ -356,6 +356,10 @@ func (s *Service) poll(ctx context.Context) error {
 	s.polled = time.Now()
 	ctx, stop := context.WithTimeout(ctx, pollTimeout)
 	defer stop()
+	if s.public != nil { // what everybody is shown, too
+		_, err := s.syncPublic(ctx)
+		return err
+	}
 	return s.followHead(ctx)
 }
 
@@ -380,7 +384,7 @@ func (s *Service) follow(ctx context.Context) {
 	defer tick.Stop()
 	var kept *publishedHead // the head whose checkpoint has been kept
 	keep := func(at *publishedHead) {
-		if at != kept && at.note != nil && s.store.PutCheckpoint(ctx, at.note) == nil {
+		if s.public == nil && at != kept && at.note != nil && s.keeper.keep(ctx, at.note, at.head.Size) == nil {
 			kept = at
 		}
 	}

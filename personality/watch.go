@@ -64,6 +64,11 @@ type Readiness struct {
 	TreeSize          uint64        `json:"tree_size"`
 	PublishedSize     uint64        `json:"published_size"`
 	OldestUnpublished time.Duration `json:"oldest_unpublished_ns"`
+
+	// Of a log with witnesses. Witnesses is quorum, missing (for less than the patience) or
+	// lost; WitnessedSize is the size of the newest head that the quorum has cosigned.
+	Witnesses     string `json:"witnesses,omitempty"`
+	WitnessedSize uint64 `json:"witnessed_size,omitempty"`
 }
 
 // maxStall is how long Trillian's signers may leave the tree as it is while entries wait.
@@ -107,6 +112,10 @@ func (s *Service) Ready(context.Context) Readiness {
 		default:
 			r.Reason = "the oldest unpublished event has waited too long"
 		}
+	}
+	r.Witnesses, r.WitnessedSize = s.witnessState()
+	if err := s.unwitnessed(); err != nil {
+		r.Ready, r.Reason = false, err.Error()
 	}
 	if full := s.cfg.room.state(); full != roomy {
 		r.Ready, r.Reason = false, s.cfg.room.why(full)

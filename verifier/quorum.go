@@ -3,6 +3,7 @@ package verifier
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -84,4 +85,17 @@ func (r *rule) met(cosigned map[int]bool) bool {
 		}
 	}
 	return n >= r.k
+}
+
+// MetBy reports whether cosignatures of these witnesses, by their names in the policy, would
+// meet the quorum. Under "quorum none" those of nobody do.
+func (p *Policy) MetBy(names ...string) bool {
+	if p.quorum == nil {
+		return true
+	}
+	cosigned := map[int]bool{}
+	for i, w := range p.witnesses {
+		cosigned[i] = slices.Contains(names, w.name)
+	}
+	return p.quorum.met(cosigned)
 }

@@ -29,6 +29,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/prooftrail/prooftrail/deployment/porttest"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
@@ -69,10 +70,9 @@ func TestScripts(t *testing.T) {
 // freeaddr VAR... sets each VAR to a loopback address that nobody listens on.
 func freeAddr(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := porttest.Address()
 		ts.Check(err)
-		defer l.Close()
-		ts.Setenv(name, l.Addr().String())
+		ts.Setenv(name, address)
 	}
 }
 

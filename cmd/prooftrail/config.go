@@ -41,6 +41,8 @@ type Config struct {
 	// network between here and a proxy that you trust with every token.
 	Listen string `yaml:"listen"`
 
+	Witnesses WitnessesConfig `yaml:"witnesses"`
+
 	TLS    TLSConfig    `yaml:"tls"`
 	Log    LogConfig    `yaml:"log"`
 	Limits LimitsConfig `yaml:"limits"`
@@ -81,6 +83,60 @@ type TrillianConfig struct {
 	// Allow servers on other machines without TLS: who is on the way can then read and
 	// change what the log stores, which it notices, and refuses to go on.
 	Insecure bool `yaml:"insecure"`
+}
+
+// WitnessesConfig is the witnesses section.
+type WitnessesConfig struct {
+	// Policy file (c2sp.org/tlog-policy) of this log, with the witnesses that are asked to
+	// cosign each public head, their URLs, and their quorum. It is the file that verifiers
+	// get. Empty, or with quorum none: nobody is asked.
+	Policy string `yaml:"policy"`
+	// How often a new head is offered to the witnesses; all of them get the same one.
+	Interval time.Duration `yaml:"interval"`
+	// After how long a head that stays the same is cosigned afresh, an hour at most.
+	Refresh time.Duration `yaml:"refresh"`
+	// How long the quorum may be missing before it counts as lost.
+	Patience time.Duration `yaml:"patience"`
+	// What happens then. open: the log goes on, and its public checkpoint has fewer
+	// cosignatures than the policy wants. closed: no event is taken (503), /readyz says no,
+	// and the public checkpoint stays where it was, until the quorum is back.
+	WhenLost string `yaml:"when_lost"`
+	// Allow witnesses at http URLs on other machines. They can't be forged even so.
+	Insecure bool `yaml:"insecure"`
+}
+
+// check names the first key that can't be meant.
+func (c *WitnessesConfig) check() error {
+	for _, k := range []struct {
+		key      string
+		ok       bool
+		expected string
+	}{
+		{"interval", c.Interval >= 10*time.Millisecond && c.Interval <= time.Hour, "10ms to 1h"},
+		{"refresh", c.Refresh >= time.Second && c.Refresh <= time.Hour, "1s to 1h: verifiers want fresh cosignatures"},
+		{"patience", c.Patience >= time.Second, "1s or more"},
+		{"when_lost", c.WhenLost == "open" || c.WhenLost == "closed", "open or closed"},
+	} {
+		if !k.ok {
+			return fmt.Errorf("witnesses.%s: expected %s", k.key, k.expected)
+		}
+	}
+	return nil
+}
+
+// open returns what the log is to be told; nil where nobody is asked.
+func (c *WitnessesConfig) open() (*personality.WitnessConfig, error) {
+	if c.Policy == "" {
+		return nil, nil
+	}
+	policy, err := readPolicy(c.Policy)
+	if err != nil {
+		return nil, fmt.Errorf("witnesses.policy: %w", err)
+	}
+	return &personality.WitnessConfig{
+		Policy: policy, Every: c.Interval, Refresh: c.Refresh, Patience: c.Patience,
+		Closed: c.WhenLost == "closed", AllowHTTP: c.Insecure,
+	}, nil
 }
 
 // TLSConfig is the tls section.
@@ -155,10 +211,11 @@ var manual string
 // defaultConfig is what an empty file means.
 func defaultConfig() Config {
 	return Config{
-		Storage:  storageEmbedded,
-		Trillian: TrillianConfig{Servers: []string{}},
-		Listen:   "127.0.0.1:8080",
-		Log:      LogConfig{Level: "info", Format: "text"},
+		Storage:   storageEmbedded,
+		Trillian:  TrillianConfig{Servers: []string{}},
+		Listen:    "127.0.0.1:8080",
+		Witnesses: WitnessesConfig{Interval: time.Second, Refresh: 30 * time.Minute, Patience: time.Minute, WhenLost: "open"},
+		Log:       LogConfig{Level: "info", Format: "text"},
 		Limits: LimitsConfig{
 			QueueEvents: 4096, QueueBytes: 64 << 20, MaxUnpublished: 100_000, ReadyLag: 10 * time.Second,
 			MinFree: 256 << 20, MaxBatch: 500, CacheBytes: 128 << 20,
@@ -215,6 +272,9 @@ func (c *Config) check() error {
 		return errors.New("shutdown_timeout: expected more than 0")
 	}
 	if err := c.Limits.check(); err != nil {
+		return err
+	}
+	if err := c.Witnesses.check(); err != nil {
 		return err
 	}
 	if err := checkProfile(c.Profile); err != nil {

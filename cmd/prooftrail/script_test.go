@@ -22,7 +22,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/prooftrail/prooftrail/deployment/porttest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
+	"github.com/prooftrail/prooftrail/personality/witnesses/witnesstest"
 )
 
 // TestMain lets the test binary stand in for prooftrail: in scripts, and for
@@ -45,6 +47,7 @@ func TestScripts(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build prooftrail-verify: %v\n%s", err, out)
 	}
+	witnesses := &witnessScripts{t: t, ws: map[string]*witnesstest.Witness{}}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -56,16 +59,16 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeaddr": freeAddr, "ready": ready, "mode": mode, "setfile": setFile, "exitcode": exitCode, "sigterm": sigterm,
 			"answers": answers, "tlscert": tlsCert, "tamper": tamper, "database": database(t),
+			"witnesses": witnesses.begin, "down": witnesses.down, "up": witnesses.up, "fetch": fetch, "post": post,
 		},
 	})
 }
 
 // freeaddr VAR sets VAR to a loopback address that nobody listens on.
 func freeAddr(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := porttest.Address()
 	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	ts.Setenv(args[0], address)
 }
 
 // database VAR makes a database, sets VAR to its DSN, and writes the password to the file

@@ -35,6 +35,9 @@ which loses no event that was answered.
 A log that is found damaged, or behind what it had already signed (a restored backup),
 is served but refuses to go on; /readyz says why.
 
+With --policy, a file with witnesses (c2sp.org/tlog-policy), each public head is sent to
+them, and what everybody is shown is the newest that their quorum has cosigned.
+
 Example:
   prooftrail serve --data /var/lib/prooftrail --listen 0.0.0.0:8443 \
       --tls-cert cert.pem --tls-key key.pem
@@ -72,6 +75,7 @@ func serveConfig(e *env, args []string) (Config, error) {
 	fs.StringVar(&over.Data, "data", "", "data `directory`")
 	fs.StringVar(&over.Listen, "listen", "", "`address` and port to listen on (default 127.0.0.1:8080)")
 	fs.StringVar(&over.Anchor, "anchor", "", "`file` with the newest signed head (default DIR.anchor)")
+	fs.StringVar(&over.Witnesses.Policy, "policy", "", "policy `file` whose witnesses are asked to cosign (default nobody)")
 	storage.add(fs)
 	fs.StringVar(&over.TLS.Cert, "tls-cert", "", "PEM `file` with the certificate chain")
 	fs.StringVar(&over.TLS.Key, "tls-key", "", "PEM `file` with the private key, mode 0600")
@@ -88,6 +92,7 @@ func serveConfig(e *env, args []string) (Config, error) {
 	for _, f := range []struct{ to, from *string }{
 		{&cfg.Data, &over.Data}, {&cfg.Listen, &over.Listen}, {&cfg.Anchor, &over.Anchor},
 		{&cfg.TLS.Cert, &over.TLS.Cert}, {&cfg.TLS.Key, &over.TLS.Key}, {&cfg.Profile, &over.Profile},
+		{&cfg.Witnesses.Policy, &over.Witnesses.Policy},
 		{&cfg.Log.Level, &over.Log.Level}, {&cfg.Log.Format, &over.Log.Format},
 	} {
 		if *f.from != "" {
@@ -133,6 +138,9 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 		QueueEvents: cfg.Limits.QueueEvents, QueueBytes: cfg.Limits.QueueBytes,
 		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MinFree: cfg.Limits.MinFree,
 		MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
+	}
+	if log.Witnesses, err = cfg.Witnesses.open(); err != nil {
+		return nil, errors.Join(err, r.listen.Close())
 	}
 	if err := cfg.openStorage(&log); err != nil {
 		return nil, errors.Join(err, r.listen.Close())

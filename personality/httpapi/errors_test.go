@@ -54,6 +54,7 @@ var faults = []struct {
 	{personality.ErrBeyondHead, 404, "beyond-head"},
 	{personality.ErrBusy, 503, "busy"},
 	{personality.ErrFull, 503, "disk-full"},
+	{personality.ErrUnwitnessed, 503, "unwitnessed"},
 	{personality.ErrClosing, 503, "closing"},
 	{personality.ErrUnavailable, 503, "unavailable"},
 	{&personality.Fault{Reason: internalSecret, Err: errors.New("x")}, 503, "refusing"},

@@ -29,6 +29,7 @@ type fakeLog struct {
 	result  func(*fakeEvent, personality.Wait) personality.Result // replaces the result, if set
 	opening []byte                                                // of Openings; default fakeOpening
 	waiting func(ctx context.Context)                             // called in Wait, if set
+	wait    personality.Wait                                      // what the last receipt was asked for
 }
 
 const fakeSecret = "pt_fake_secret"
@@ -166,10 +167,13 @@ func (f *fakeLog) EventByID(ctx context.Context, from personality.Caller, source
 	return fakeEntry, nil
 }
 
-func (f *fakeLog) Receipt(ctx context.Context, from personality.Caller, index uint64) ([]byte, error) {
+func (f *fakeLog) Receipt(ctx context.Context, from personality.Caller, index uint64, w personality.Wait) ([]byte, error) {
 	if _, err := f.enter(ctx, "Receipt", &from); err != nil {
 		return nil, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wait = w
 	return []byte(fakeReceipt), nil
 }
 

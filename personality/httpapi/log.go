@@ -27,7 +27,7 @@ type Log interface {
 	// Entry, EventByID, Receipt and Openings read, within what the caller may see.
 	Entry(ctx context.Context, from personality.Caller, index uint64) (*personality.Entry, error)
 	EventByID(ctx context.Context, from personality.Caller, source, id string) (*personality.Entry, error)
-	Receipt(ctx context.Context, from personality.Caller, index uint64) ([]byte, error)
+	Receipt(ctx context.Context, from personality.Caller, index uint64, w personality.Wait) ([]byte, error)
 	Openings(ctx context.Context, from personality.Caller, start uint64, count int, each func(personality.OpeningLine) error) error
 
 	// The public side: tlog-tiles and proofs.

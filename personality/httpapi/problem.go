@@ -30,6 +30,7 @@ const (
 	kindInternal
 	kindBusy
 	kindFull
+	kindUnwitnessed
 	kindClosing
 	kindUnavailable
 	kindDamaged
@@ -78,6 +79,8 @@ var kinds = [numKinds]struct {
 		"There was no room for the request in time. Nothing was stored. Try again later.", 1},
 	kindFull: {"disk-full", 503, "the log's disk is full",
 		"The disk has no room for more events, nor for the record of a read: each read of content is an event too. Nothing was stored, and no content shown. Tiles, checkpoints and proofs go on being served. Try again later: the service goes on by itself when its operator has made room.", 10},
+	kindUnwitnessed: {"unwitnessed", 503, "the witnesses' quorum is missing",
+		"Too few of the log's witnesses have cosigned for too long, and this log takes no event without them. Nothing was stored. What is stored can be read. Try again later: the service goes on by itself once the quorum is met.", 10},
 	kindClosing: {"closing", 503, "the log is shutting down",
 		"The service is shutting down. Nothing was stored. Try again when it is back.", 5},
 	kindUnavailable: {"unavailable", 503, "the log can't do it now",
@@ -127,6 +130,7 @@ var sentinels = []struct {
 	{personality.ErrBeyondHead, kindBeyondHead},
 	{personality.ErrBusy, kindBusy},
 	{personality.ErrFull, kindFull},
+	{personality.ErrUnwitnessed, kindUnwitnessed},
 	{personality.ErrClosing, kindClosing},
 	{personality.ErrDamaged, kindDamaged},
 	{personality.ErrUnavailable, kindUnavailable},

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -44,11 +45,24 @@ func (a *API) entry(x *exchange) error {
 
 // receipt serves GET /v1/logs/{log}/receipts/{index}.
 func (a *API) receipt(x *exchange) error {
-	index, err := x.entryArgs()
+	if err := x.checkLog(); err != nil {
+		return err
+	}
+	values, err := parseQuery(x.r.URL.RawQuery, "wait")
 	if err != nil {
 		return err
 	}
-	text, err := a.cfg.Log.Receipt(x.r.Context(), x.caller(), index)
+	wait, err := personality.ParseWait(values["wait"])
+	if err != nil || wait == personality.Durable {
+		return badParameter("wait", "integrated or witnessed")
+	}
+	index, err := x.pathIndex(x.args[1])
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(x.r.Context(), a.cfg.AnswerTimeout)
+	defer cancel()
+	text, err := a.cfg.Log.Receipt(ctx, x.caller(), index, wait)
 	if err != nil {
 		return err
 	}

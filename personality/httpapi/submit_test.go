@@ -237,3 +237,20 @@ func TestEventsFitTheirSchema(t *testing.T) {
 		t.Error("the schema takes anything")
 	}
 }
+
+// TestReceiptWaits: a receipt can be asked for as a witnessed one; durable is nothing that a
+// receipt could be.
+func TestReceiptWaits(t *testing.T) {
+	h := withFake(t, nil)
+	for query, want := range map[string]personality.Wait{"": personality.Integrated, "?wait=integrated": personality.Integrated, "?wait=witnessed": personality.Witnessed} {
+		h.get("fake", "/v1/logs/audit/receipts/0"+query)
+		if got := h.fake.wait; got != want {
+			t.Errorf("%q: the log was asked for %d, want %d", query, got, want)
+		}
+	}
+	for _, query := range []string{"?wait=durable", "?wait", "?wait=x", "?wait=witnessed&wait=witnessed", "?other=1"} {
+		if a := h.do(call{method: "GET", path: "/v1/logs/audit/receipts/0" + query, token: "fake"}); a.status != 400 {
+			t.Errorf("%s: %d %s", query, a.status, a.body)
+		}
+	}
+}

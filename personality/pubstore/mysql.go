@@ -282,9 +282,26 @@ func dropRows(ctx context.Context, tx *sql.Tx, drop []Mark) error {
 func (m *MySQL) Sync(context.Context) error { return nil }
 
 // PutCheckpoint implements Store.
-func (m *MySQL) PutCheckpoint(ctx context.Context, note []byte) error {
-	if _, err := m.db.ExecContext(ctx, "REPLACE INTO prooftrail_checkpoint (one, note) VALUES (1, ?)", note); err != nil {
+func (m *MySQL) PutCheckpoint(ctx context.Context, old, note []byte) error {
+	var res sql.Result
+	var err error
+	if old == nil {
+		res, err = m.db.ExecContext(ctx, "INSERT INTO prooftrail_checkpoint (one, note) VALUES (1, ?)", note)
+	} else {
+		res, err = m.db.ExecContext(ctx, "UPDATE prooftrail_checkpoint SET note = ? WHERE one = 1 AND note = ?", note, old)
+	}
+	if isDuplicate(err) {
+		return fmt.Errorf("keep checkpoint: %w", ErrCheckpointMoved)
+	}
+	var n int64
+	if err == nil {
+		n, err = res.RowsAffected()
+	}
+	if err != nil {
 		return failed(err, "keep checkpoint")
+	}
+	if n != 1 {
+		return fmt.Errorf("keep checkpoint: %w", ErrCheckpointMoved)
 	}
 	return nil
 }

@@ -57,6 +57,8 @@ type Pebble struct {
 
 	db *pebble.DB
 	mu sync.Mutex // held from reading what a write depends on to its commit
+
+	checkpointMu sync.Mutex // the same, of the kept checkpoint alone: it waits for no sync
 }
 
 var _ Store = (*Pebble)(nil)
@@ -253,7 +255,16 @@ func (p *Pebble) Sync(context.Context) error {
 }
 
 // PutCheckpoint implements Store.
-func (p *Pebble) PutCheckpoint(_ context.Context, note []byte) error {
+func (p *Pebble) PutCheckpoint(_ context.Context, old, note []byte) error {
+	p.checkpointMu.Lock()
+	defer p.checkpointMu.Unlock()
+	kept, err := p.get([]byte(keyCheckpoint))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("keep checkpoint: %w", err)
+	}
+	if (kept == nil) != (old == nil) || !bytes.Equal(kept, old) || bytes.Equal(kept, note) {
+		return fmt.Errorf("keep checkpoint: %w", ErrCheckpointMoved)
+	}
 	if err := p.db.Set([]byte(keyCheckpoint), note, pebble.NoSync); err != nil {
 		return fmt.Errorf("keep checkpoint: %w", err)
 	}

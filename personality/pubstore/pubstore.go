@@ -67,6 +67,10 @@ func (e *HeadMovedError) Error() string {
 		e.Stored.Size, e.Stored.Root[:4], e.Want.Size, e.Want.Root[:4])
 }
 
+// ErrCheckpointMoved is returned by PutCheckpoint when the note that is kept isn't the one to
+// be replaced.
+var ErrCheckpointMoved = errors.New("another checkpoint is kept")
+
 // Opening is one sealed event's opening. It is kept under the index and the RFC 6962
 // hash of its leaf. The index puts openings side by side in the order in which they are
 // written and audited. The hash keeps one of a leaf that never made it into the tree
@@ -168,7 +172,7 @@ type Token struct {
 // Concurrency: all methods may be called at once. One caller publishes at a
 // time; if two do, one gets a *HeadMovedError.
 //
-// Errors: after an error other than *HeadMovedError the write may or may not
+// Errors: after an error other than *HeadMovedError and ErrCheckpointMoved the write may or may not
 // have happened; the caller reads the head before it goes on. The store doesn't
 // retry.
 type Store interface {
@@ -190,9 +194,10 @@ type Store interface {
 	// Sync makes durable whatever can be read: of the store, and of a tree in the same
 	// database.
 	Sync(ctx context.Context) error
-	// PutCheckpoint keeps the newest signed note, for serving it when signing is
-	// refused. It may be lost in a crash.
-	PutCheckpoint(ctx context.Context, note []byte) error
+	// PutCheckpoint keeps a signed note, for serving it to everybody, in place of old, which
+	// is nil where none is kept. ErrCheckpointMoved if another one is, or note is old; nothing was
+	// written then. What it wrote may be lost in a crash before the next Sync.
+	PutCheckpoint(ctx context.Context, old, note []byte) error
 	// Checkpoint returns the note kept last, or ErrNotFound.
 	Checkpoint(ctx context.Context) ([]byte, error)
 

@@ -132,7 +132,8 @@ func (c *Client) checkEntryParts(e *Entry) error {
 }
 
 // Receipt fetches the receipt of an entry, reissued at the newest head that the
-// server has for it. With a policy it is checked; of an event that isn't this
+// server's witnesses have cosigned, or at the newest of all where there is none with the
+// entry; with Config.Wait Witnessed only at the former. With a policy it is checked; of an event that isn't this
 // token's to read, against the leaf, and the verdict says [verifier.NotShown].
 // The receipt comes with an error of the check.
 func (c *Client) Receipt(ctx context.Context, index uint64) ([]byte, *verifier.Verdict, error) {

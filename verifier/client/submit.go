@@ -221,10 +221,14 @@ func (c *Client) awaitReceipt(ctx context.Context, index uint64) ([]byte, error)
 	}
 }
 
+// receipt fetches a receipt; with Wait Witnessed one that the server's witnesses have cosigned,
+// or ErrNotFound if there is none in time.
 func (c *Client) receipt(ctx context.Context, index uint64) ([]byte, error) {
-	a, err := c.do(ctx, request{
-		method: http.MethodGet, path: c.logPath("receipts/" + strconv.FormatUint(index, 10)), limit: verifier.MaxReceiptBytes,
-	})
+	r := request{method: http.MethodGet, path: c.logPath("receipts/" + strconv.FormatUint(index, 10)), limit: verifier.MaxReceiptBytes}
+	if c.cfg.Wait == Witnessed {
+		r.query = c.waitQuery()
+	}
+	a, err := c.do(ctx, r)
 	if err != nil {
 		return nil, err
 	}

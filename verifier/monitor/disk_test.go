@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/prooftrail/prooftrail/verifier"
-	"github.com/prooftrail/prooftrail/verifier/internal/testlog"
+	"github.com/prooftrail/prooftrail/verifier/internal/logtest"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
 )
 
@@ -44,8 +44,8 @@ func (b *fullBook) PutState(ctx context.Context, origin string, state []byte) er
 // TestFullDisk: the alarm stays while nothing can be written, though the book can be read, and goes
 // once it can be written again.
 func TestFullDisk(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	h := testlog.New(t, key, "a", 10)
+	key := logtest.NewKey(t, testOrigin)
+	h := logtest.New(t, key, "a", 10)
 	book := &fullBook{}
 	r := start(t, filepath.Join(t.TempDir(), "m"), func(c *monitor.Config) { book.Book, c.Book = c.Book, book }, monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, h)})
 	r.checked(10)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
-	"github.com/prooftrail/prooftrail/verifier/internal/testlog"
+	"github.com/prooftrail/prooftrail/verifier/internal/logtest"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 	"github.com/prooftrail/prooftrail/verifier/monitor/store"
@@ -41,10 +41,10 @@ func call(t *testing.T, method, url string, body []byte) (int, []byte) {
 
 // TestDistributor speaks the protocol as github.com/transparency-dev/distributor's client and its witnesses do.
 func TestDistributor(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	w1, w2 := testlog.NewWitness("witness.example/one"), testlog.NewWitness("w2")
+	key := logtest.NewKey(t, testOrigin)
+	w1, w2 := logtest.NewWitness("witness.example/one"), logtest.NewWitness("w2")
 	policy := key.Policy(t, "witness a "+w1.VKey, "witness b "+w2.VKey, "group g all a b", "quorum g")
-	h := testlog.New(t, key, "a", 500)
+	h := logtest.New(t, key, "a", 500)
 	fork := h.Fork("b", 400)
 	fork.Grow(50)
 	r := start(t, t.TempDir(), nil, monitor.LogConfig{Policy: policy, URL: serve(t, h)})
@@ -111,8 +111,8 @@ func TestDistributor(t *testing.T) {
 
 // TestOtherPeers: heads are pulled from distributors and from witnesses too.
 func TestOtherPeers(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	a := testlog.New(t, key, "a", 300)
+	key := logtest.NewKey(t, testOrigin)
+	a := logtest.New(t, key, "a", 300)
 	b := a.Fork("b", 100)
 	b.Grow(200)
 

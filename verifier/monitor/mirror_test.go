@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/prooftrail/prooftrail/verifier"
-	"github.com/prooftrail/prooftrail/verifier/internal/testlog"
+	"github.com/prooftrail/prooftrail/verifier/internal/logtest"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
@@ -34,8 +34,8 @@ func audit(t *testing.T, p *verifier.Policy, url string, size int) {
 
 // TestMirror: what a mirror serves is the whole log, while the log is there and when it is gone.
 func TestMirror(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	h := testlog.New(t, key, "a", 70)
+	key := logtest.NewKey(t, testOrigin)
+	h := logtest.New(t, key, "a", 70)
 	policy := key.Policy(t)
 	dir := t.TempDir()
 	log := monitor.LogConfig{Policy: policy, URL: serve(t, h), Mirror: filepath.Join(dir, "mirror")}
@@ -59,8 +59,8 @@ func TestMirror(t *testing.T) {
 // TestMirrorLater: a mirror that is asked for when much was read already begins at the first entry. Files that
 // are lost are fetched again.
 func TestMirrorLater(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	h := testlog.New(t, key, "a", 1500)
+	key := logtest.NewKey(t, testOrigin)
+	h := logtest.New(t, key, "a", 1500)
 	policy := key.Policy(t)
 	dir := t.TempDir()
 	log := monitor.LogConfig{Policy: policy, URL: serve(t, h)}
@@ -84,8 +84,8 @@ func TestMirrorLater(t *testing.T) {
 
 // TestMirrorKeeps: what was checked stays as it is, whatever the log serves later.
 func TestMirrorKeeps(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	h := testlog.New(t, key, "a", 300)
+	key := logtest.NewKey(t, testOrigin)
+	h := logtest.New(t, key, "a", 300)
 	other := h.Fork("b", 280)
 	other.Grow(100)
 	policy := key.Policy(t)
@@ -115,8 +115,8 @@ func TestMirrorKeeps(t *testing.T) {
 
 // TestMirrorConvicts: with a mirror the proof can be made when the log keeps its tiles back.
 func TestMirrorConvicts(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	h := testlog.New(t, key, "a", 300)
+	key := logtest.NewKey(t, testOrigin)
+	h := logtest.New(t, key, "a", 300)
 	other := h.Fork("b", 200)
 	other.Grow(70)
 	policy := key.Policy(t)

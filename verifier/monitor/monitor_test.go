@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
-	"github.com/prooftrail/prooftrail/verifier/internal/testlog"
+	"github.com/prooftrail/prooftrail/verifier/internal/logtest"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
 	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
@@ -159,8 +159,8 @@ func (r *rig) checked(size int) {
 }
 
 func TestFollow(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	h := testlog.New(t, key, "a", 0)
+	key := logtest.NewKey(t, testOrigin)
+	h := logtest.New(t, key, "a", 0)
 	log := monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, h)}
 	dir := t.TempDir()
 	r := start(t, dir, nil, log)
@@ -201,8 +201,8 @@ func TestSplitView(t *testing.T) {
 		{name: "nothing in common", common: 0, a: 20, b: 3000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			key := testlog.NewKey(t, testOrigin)
-			a := testlog.New(t, key, "a", tt.common)
+			key := logtest.NewKey(t, testOrigin)
+			a := logtest.New(t, key, "a", tt.common)
 			b := a.Fork("b", tt.common)
 			a.Grow(tt.a - tt.common)
 			b.Grow(tt.b - tt.common)
@@ -239,8 +239,8 @@ func convicts(t testing.TB, p *verifier.Policy, file string) {
 
 // TestPost: whoever holds a head learns whether the monitor's view agrees.
 func TestPost(t *testing.T) {
-	key := testlog.NewKey(t, testOrigin)
-	h := testlog.New(t, key, "a", 1000)
+	key := logtest.NewKey(t, testOrigin)
+	h := logtest.New(t, key, "a", 1000)
 	fork := h.Fork("b", 500)
 	fork.Grow(700)
 	r := start(t, t.TempDir(), nil, monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, h)})
@@ -281,7 +281,7 @@ func TestPost(t *testing.T) {
 		note []byte
 		want int
 	}{
-		{testlog.New(t, testlog.NewKey(t, "example.com/other"), "a", 3).Note(3), http.StatusNotFound},
+		{logtest.New(t, logtest.NewKey(t, "example.com/other"), "a", 3).Note(3), http.StatusNotFound},
 		{[]byte(testOrigin + "\n3\nAAAA\n"), http.StatusBadRequest},
 		{append([]byte(testOrigin+"\n"), make([]byte, 600<<10)...), http.StatusRequestEntityTooLarge},
 	} {

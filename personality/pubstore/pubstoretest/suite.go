@@ -460,10 +460,24 @@ func testTokens(t *testing.T, factory Factory) {
 
 func testCheckpoint(t *testing.T, factory Factory) {
 	s, _ := created(t, factory)
+	var old []byte
 	for _, note := range []string{"one", "two"} {
-		check(t, s.PutCheckpoint(t.Context(), []byte(note)))
+		for _, other := range []string{"", "another", note} {
+			wrong := []byte(other)
+			if old == nil && other == "" || string(old) == other {
+				continue
+			}
+			if err := s.PutCheckpoint(t.Context(), wrong, []byte(note)); !errors.Is(err, pubstore.ErrCheckpointMoved) {
+				t.Errorf("PutCheckpoint of %q over %q, with %q there: %v", note, other, old, err)
+			}
+		}
+		check(t, s.PutCheckpoint(t.Context(), old, []byte(note)))
+		if err := s.PutCheckpoint(t.Context(), old, []byte("late")); !errors.Is(err, pubstore.ErrCheckpointMoved) {
+			t.Errorf("PutCheckpoint over %q once more: %v", old, err)
+		}
 		if got, err := s.Checkpoint(t.Context()); err != nil || string(got) != note {
 			t.Errorf("Checkpoint: got %q, %v; want %q", got, err, note)
 		}
+		old = []byte(note)
 	}
 }

@@ -1,6 +1,6 @@
-// Package testlog is a log for tests, in memory, that can do what no log should: keep several
+// Package logtest is a log for tests, in memory, that can do what no log should: keep several
 // histories under one key. It serves c2sp.org/tlog-tiles like any other.
-package testlog
+package logtest
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -213,7 +214,7 @@ func (h *History) Serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	_, _ = w.Write(b)
+	_, _ = io.Copy(w, bytes.NewReader(b))
 }
 
 // File returns the file that a URL path ends with.
