@@ -16,7 +16,7 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
-func note(size int, root byte) []byte {
+func headNote(size int, root byte) []byte {
 	return []byte(verifier.Checkpoint{Origin: "example.com/audit", Size: uint64(size), Root: verifier.Hash{root}}.Text() + "\n— sig\n")
 }
 
@@ -55,16 +55,16 @@ func TestFlood(t *testing.T) {
 	o, count := newTestObserver(t, to)
 	ctx, stop := context.WithCancel(t.Context())
 	o.start(ctx)
-	known := note(1_000_000, 1)
+	known := headNote(1_000_000, 1)
 	for i := range 100_000 {
-		o.refused("example.com/audit", known, note(i, 1), nil)
+		o.refused("example.com/audit", known, headNote(i, 1), nil)
 	}
-	o.refused("example.com/audit", known, note(1_000_000, 2), nil) // the fork
-	o.refused("example.com/other", known, note(1_000_000, 2), nil) // not followed
+	o.refused("example.com/audit", known, headNote(1_000_000, 2), nil) // the fork
+	o.refused("example.com/other", known, headNote(1_000_000, 2), nil) // not followed
 	close(to.block)
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		to.mu.Lock()
-		done := to.n[string(known)] == 1 && to.n[string(note(1_000_000, 2))] == 1
+		done := to.n[string(known)] == 1 && to.n[string(headNote(1_000_000, 2))] == 1
 		to.mu.Unlock()
 		if done {
 			break
@@ -88,27 +88,27 @@ func TestFlood(t *testing.T) {
 func TestKnown(t *testing.T) {
 	to := &observed{n: map[string]int{}, err: errors.New("disk full")}
 	o, count := newTestObserver(t, to)
-	o.refused("example.com/audit", nil, note(5, 1), nil)
+	o.refused("example.com/audit", nil, headNote(5, 1), nil)
 	o.drain(t.Context())
 	to.err = nil
 	for range 3 {
-		o.refused("example.com/audit", nil, note(5, 1), nil)
-		o.refused("example.com/audit", nil, note(5, 1), nil)
+		o.refused("example.com/audit", nil, headNote(5, 1), nil)
+		o.refused("example.com/audit", nil, headNote(5, 1), nil)
 		o.drain(t.Context())
 	}
-	if n := to.n[string(note(5, 1))]; n != 2 {
+	if n := to.n[string(headNote(5, 1))]; n != 2 {
 		t.Errorf("looked at %d times", n)
 	}
 	to.err = fmt.Errorf("nonsense: %w", verifier.ErrFailed) // signed and no head: an alarm, once
 	for range 2 {
-		o.refused("example.com/audit", note(9, 1), []byte("example.com/audit\nnonsense\n\n— sig\n"), nil)
+		o.refused("example.com/audit", headNote(9, 1), []byte("example.com/audit\nnonsense\n\n— sig\n"), nil)
 		o.drain(t.Context())
 	}
 	if n := to.n["example.com/audit\nnonsense\n\n— sig\n"]; n != 1 {
 		t.Errorf("looked at %d times", n)
 	}
 	for i := range 2 * rememberNotes {
-		o.remember(note(i, 1))
+		o.remember(headNote(i, 1))
 	}
 	if len(o.known) != rememberNotes {
 		t.Errorf("%d notes are remembered", len(o.known))
