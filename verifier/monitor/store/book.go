@@ -47,8 +47,9 @@ type Book struct {
 	path   string
 	agreed uint64
 
-	file sync.RWMutex // held for writing while db is replaced
-	db   *bbolt.DB
+	file   sync.RWMutex // held for writing while db is replaced
+	db     *bbolt.DB
+	closed bool // by Close
 
 	mu     sync.Mutex
 	failed error // of a commit: what is on the disk isn't known any more

@@ -45,6 +45,9 @@ func (b *Book) open() error {
 func (b *Book) Reopen() error {
 	b.file.Lock()
 	defer b.file.Unlock()
+	if b.closed {
+		return errors.New("reopen book: it is closed")
+	}
 	b.mu.Lock()
 	failed := b.failed
 	b.mu.Unlock()
@@ -95,6 +98,7 @@ func (b *Book) mode(path string) error {
 func (b *Book) Close() error {
 	b.file.Lock()
 	defer b.file.Unlock()
+	b.closed = true
 	if b.db == nil {
 		return nil // it couldn't be opened again
 	}
