@@ -62,6 +62,14 @@ func (a *alarms) names() []string {
 
 func (a *alarms) rings(name string) bool { return slices.Contains(a.names(), name) }
 
+// ringed reports whether an alarm has ever rung.
+func (a *alarms) ringed(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.ever[name]
+	return ok
+}
+
 // rig is a running monitor with a server around it.
 type rig struct {
 	*monitor.Monitor

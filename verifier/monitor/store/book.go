@@ -273,9 +273,16 @@ func (b *Book) Judge(ctx context.Context, c verifier.Checkpoint, s monitor.Stand
 			return refused{fmt.Errorf("standing %q to %q", h.Standing, s)}
 		}
 		*from--
-		*to++
 		h.Standing = s
-		if err := heads.Put(key, encodeHead(h)); err != nil {
+		// Of forked heads, of which a log can sign any number, the evidence is somewhere else.
+		if s == monitor.Forked && *to >= maxDisagreeing {
+			n.Dropped++
+			err = heads.Delete(key)
+		} else {
+			*to++
+			err = heads.Put(key, encodeHead(h))
+		}
+		if err != nil {
 			return err
 		}
 		if s == monitor.Open {
