@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,12 +19,14 @@ import (
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/internal/testlog"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
+	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 	"github.com/prooftrail/prooftrail/verifier/monitor/store"
 )
 
-// monitorEnv makes the test binary a monitor in the directory it names, with the policy in policy.txt and the
-// log's URL in url.txt there. It prints where it listens.
+// monitorEnv makes the test binary a monitor in the directory it names. There are the policy in policy.txt and the
+// log's URL in url.txt; perhaps a peer's URL in peer.txt, and in clock.txt by how many ns its clock is off. It
+// prints where it listens.
 const monitorEnv = "PROOFTRAIL_TEST_MONITOR"
 
 func TestMain(m *testing.M) {
@@ -61,10 +64,21 @@ func monitorIn(dir string) error {
 	if err != nil {
 		return err
 	}
-	m, err := monitor.New(context.Background(), monitor.Config{
-		Logs: []monitor.LogConfig{{Policy: policy, URL: string(url), Mirror: filepath.Join(dir, "mirror")}},
-		Book: book, EvidenceDir: filepath.Join(dir, "evidence"), Alarms: newAlarms(), Interval: 5 * time.Millisecond, Rate: 1e6,
-	})
+	cfg := monitor.Config{
+		Logs: []monitor.LogConfig{{Policy: policy, URL: string(url) + "/logs/audit", Mirror: filepath.Join(dir, "mirror"), Timeout: time.Second}},
+		Book: book, EvidenceDir: filepath.Join(dir, "evidence"), Alarms: alarmFile{newAlarms(), filepath.Join(dir, "alarms.txt")},
+		Interval: 5 * time.Millisecond, Rate: 1e6,
+		Now: func() time.Time {
+			b, _ := os.ReadFile(filepath.Join(dir, "clock.txt")) // if there is none, it isn't off
+			off, _ := strconv.ParseInt(string(b), 10, 64)
+			return time.Now().Round(0).Add(time.Duration(off))
+		},
+	}
+	if peer, err := os.ReadFile(filepath.Join(dir, "peer.txt")); err == nil {
+		cfg.Interval = 100 * time.Millisecond
+		cfg.Peers = []monitor.PeerConfig{{Name: "peer", URL: string(peer), Timeout: time.Second, Mirrors: true}}
+	}
+	m, err := monitor.New(context.Background(), cfg)
 	if err != nil {
 		return err
 	}
@@ -77,6 +91,26 @@ func monitorIn(dir string) error {
 	}
 	go func() { _ = http.Serve(l, m.Handler()) }()
 	return m.Run(context.Background())
+}
+
+// alarmFile writes the name of each alarm to a file.
+type alarmFile struct {
+	*alarms
+	file string
+}
+
+func (a alarmFile) Raise(x alarm.Alarm) {
+	if !a.ringed(x.Name) {
+		f, err := os.OpenFile(a.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err == nil {
+			_, err = f.WriteString(x.Name + "\n")
+			_ = f.Close()
+		}
+		if err != nil {
+			println(err.Error())
+		}
+	}
+	a.alarms.Raise(x)
 }
 
 // process is a monitor in a process of its own.
@@ -115,10 +149,7 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	key := testlog.NewKey(t, testOrigin)
 	h := testlog.New(t, key, "a", 10)
-	ahead := testlog.New(t, key, "other", 0) // whose heads can't be brought together with the log's
-	ahead.Grow(1000)
-	url := serve(t, h)
-	prepareProcess(t, dir, key, url)
+	prepareProcess(t, dir, key, strings.TrimSuffix(serve(t, h), "/logs/audit"))
 	size := uint64(0) // checked
 	posted := 0
 	for i := range 12 {
@@ -197,7 +228,7 @@ func TestKillAnswered(t *testing.T) {
 		// No entry can be read, so that nothing is stored on that occasion.
 		noEntries := func(h *testlog.History) http.Handler { return only(h, "/tile/entries/", status(503)) }
 		log.answer(noEntries(a))
-		prepareProcess(t, dir, key, serve(t, log))
+		prepareProcess(t, dir, key, strings.TrimSuffix(serve(t, log), "/logs/audit"))
 		p := startProcess(t, dir)
 		wait(t, "agrees", func() bool {
 			answer, err := p.client.PostHead(t.Context(), a.Note(100))

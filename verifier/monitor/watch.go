@@ -141,10 +141,8 @@ func (f *follower) unproven(seenSize uint64) condition {
 	if o == nil {
 		return c
 	}
-	// A clock that is set back doesn't silence it, and one that is set forward doesn't ring for a head that is just
-	// being compared.
-	age, here := f.m.cfg.Now().Sub(o.Seen), time.Since(f.oldestSince)
-	if here >= f.expect.Explained || age >= f.expect.Explained && here >= f.m.cfg.Interval {
+	// Not by Seen: a clock that is set back would silence it, and one that is set forward ring it.
+	if time.Since(f.oldestSince) >= f.expect.Explained {
 		c.wrong = true
 		c.summary = fmt.Sprintf("a signed head of size %d, first seen at %s from %s, can't be brought together with the head of size %d (open heads: %d): a fork that isn't proven yet, or tiles that the log keeps back",
 			o.Size, o.Seen.UTC().Format(time.RFC3339), o.From, seenSize, f.counts.Open)
