@@ -38,6 +38,7 @@ type follower struct {
 	reading       reading
 	cosigned      map[string]cosigned  // by the witness's key name
 	since         map[string]time.Time // by alarm: since when what it is about lasts
+	resumed       uint64               // up to where an earlier process had audited
 	nextOpen      uint64               // where recheck goes on
 	nextShown     uint64               // where heads goes on
 	lastLeaf      time.Time            // time of the newest leaf that was read
@@ -106,7 +107,7 @@ func (f *follower) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("remembered state: %w", err)
 	}
-	f.state = *s
+	f.state, f.resumed = *s, s.audited()
 	for _, n := range []struct {
 		note string
 		to   **Head

@@ -171,7 +171,7 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 	}
 	f.mu.Lock()
 	// An audit that failed may have put what is false into the mirror, for entries that an earlier one has passed.
-	lags := f.checked != nil && f.mirrorLags(f.checked) || f.mirror != nil && f.reading.failed
+	lags := f.checked != nil && f.mirrorLags(f.checked) || f.mirror != nil && (f.reading.failed || f.mirror.size() < f.resumed)
 	f.mu.Unlock()
 	report, err := verifier.Audit(ctx, verifier.AuditConfig{
 		Source: source, Policy: f.policy, Checkpoint: target.Note, State: auditState{ctx, f}, Workers: 4, SaveEvery: saveEvery,

@@ -113,6 +113,17 @@ func (a auditState) Save(b []byte) error {
 	return f.remember(a.ctx, func(s *logState) { s.Audit = string(b) })
 }
 
+// audited is up to where the audit has come, 0 if that can't be read.
+func (s *logState) audited() uint64 {
+	var j struct {
+		Checked struct{ Size uint64 }
+	}
+	if json.Unmarshal([]byte(s.Audit), &j) != nil {
+		return 0
+	}
+	return j.Checked.Size
+}
+
 // grow notes that the log has grown, for the alarms about that.
 func (s *logState) grow(from uint64, now time.Time) {
 	now = now.UTC()
