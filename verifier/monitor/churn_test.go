@@ -199,8 +199,12 @@ func TestChurn(t *testing.T) {
 		c.net = []*cable{toLog, toPeer}
 		all = append(all, toLog, toPeer)
 		prepareProcess(t, c.dir, key, toLog.url())
-		if err := os.WriteFile(filepath.Join(c.dir, "peer.txt"), []byte(toPeer.url()), 0o600); err != nil {
-			t.Fatal(err)
+		for _, err := range []error{
+			os.Mkdir(filepath.Join(c.dir, "mirror"), 0o700), os.WriteFile(filepath.Join(c.dir, "peer.txt"), []byte(toPeer.url()), 0o600),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 		c.start(t)
 	}
@@ -257,7 +261,7 @@ func TestChurn(t *testing.T) {
 }
 
 // checked asks a monitor what it has checked.
-func (c *churned) checked(t *testing.T, key *testlog.Key) verifier.Checkpoint {
+func (c *churned) checked(t testing.TB, key *testlog.Key) verifier.Checkpoint {
 	t.Helper()
 	heads, err := c.p.client.Heads(context.Background(), key.Origin)
 	if err != nil || heads.Checked == "" {

@@ -170,6 +170,30 @@ func TestHostilePeers(t *testing.T) {
 	}
 }
 
+// TestOneBadNote: a peer that has nothing good to say about one log is asked about the others.
+func TestOneBadNote(t *testing.T) {
+	var logs []monitor.LogConfig
+	notes := map[string][]byte{}
+	for i := range 3 {
+		key := testlog.NewKey(t, fmt.Sprintf("example.com/%d", i))
+		h := testlog.New(t, key, "a", 30)
+		logs = append(logs, monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, h)})
+		notes["/"+gossip.LogID(key.Origin)+"/checkpoint"] = testlog.New(t, key, "b", 20).Note(20)
+	}
+	notes["/"+gossip.LogID("example.com/0")+"/checkpoint"] = []byte("garbage")
+	witness := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(notes[r.URL.Path]) }))
+	t.Cleanup(witness.Close)
+	r := start(t, t.TempDir(), func(c *monitor.Config) {
+		c.Peers = []monitor.PeerConfig{{Name: "witness", Kind: monitor.WitnessKind, URL: witness.URL}}
+	}, logs...)
+	wait(t, "evidence about both", func() bool { return len(r.Status(t.Context()).Evidence) == 2 })
+	for _, e := range r.Status(t.Context()).Evidence {
+		if e.Origin == "example.com/0" {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 // TestHostilePosts: what anybody sends is answered as docs/spec/gossip.md says, and nothing of it is kept.
 func TestHostilePosts(t *testing.T) {
 	key, otherKey := testlog.NewKey(t, testOrigin), testlog.NewKey(t, "example.com/other")

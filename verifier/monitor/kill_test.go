@@ -25,7 +25,7 @@ import (
 )
 
 // monitorEnv makes the test binary a monitor in the directory it names. There are the policy in policy.txt and the
-// log's URL in url.txt; perhaps a peer's URL in peer.txt, and in clock.txt by how many ns its clock is off. It
+// log's URL in url.txt; perhaps a mirror in mirror, a peer's URL in peer.txt, and in clock.txt by how many ns its clock is off. It
 // prints where it listens.
 const monitorEnv = "PROOFTRAIL_TEST_MONITOR"
 
@@ -65,7 +65,7 @@ func monitorIn(dir string) error {
 		return err
 	}
 	cfg := monitor.Config{
-		Logs: []monitor.LogConfig{{Policy: policy, URL: string(url) + "/logs/audit", Mirror: filepath.Join(dir, "mirror"), Timeout: time.Second}},
+		Logs: []monitor.LogConfig{{Policy: policy, URL: string(url) + "/logs/audit", Timeout: time.Second}},
 		Book: book, EvidenceDir: filepath.Join(dir, "evidence"), Alarms: alarmFile{newAlarms(), filepath.Join(dir, "alarms.txt")},
 		Interval: 5 * time.Millisecond, Rate: 1e6,
 		Now: func() time.Time {
@@ -73,6 +73,9 @@ func monitorIn(dir string) error {
 			off, _ := strconv.ParseInt(string(b), 10, 64)
 			return time.Now().Round(0).Add(time.Duration(off))
 		},
+	}
+	if mirror := filepath.Join(dir, "mirror"); isThere(mirror) {
+		cfg.Logs[0].Mirror = mirror
 	}
 	if peer, err := os.ReadFile(filepath.Join(dir, "peer.txt")); err == nil {
 		cfg.Interval = 100 * time.Millisecond
@@ -91,6 +94,11 @@ func monitorIn(dir string) error {
 	}
 	go func() { _ = http.Serve(l, m.Handler()) }()
 	return m.Run(context.Background())
+}
+
+func isThere(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // alarmFile writes the name of each alarm to a file.
@@ -119,7 +127,7 @@ type process struct {
 	client *gossip.Client
 }
 
-func startProcess(t *testing.T, dir string) *process {
+func startProcess(t testing.TB, dir string) *process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), monitorEnv+"="+dir)
@@ -152,6 +160,9 @@ func TestKill(t *testing.T) {
 	prepareProcess(t, dir, key, strings.TrimSuffix(serve(t, h), "/logs/audit"))
 	size := uint64(0) // checked
 	posted := 0
+	if err := os.Mkdir(filepath.Join(dir, "mirror"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 12 {
 		p := startProcess(t, dir)
 		time.AfterFunc(time.Duration(20+rand.IntN(150))*time.Millisecond, func() { _ = p.Process.Kill() })
@@ -203,7 +214,7 @@ func TestKill(t *testing.T) {
 	convictsApart(t, key, files[0])
 }
 
-func prepareProcess(t *testing.T, dir string, key *testlog.Key, url string) {
+func prepareProcess(t testing.TB, dir string, key *testlog.Key, url string) {
 	t.Helper()
 	for _, err := range []error{
 		os.Mkdir(filepath.Join(dir, "evidence"), 0o700),

@@ -91,8 +91,13 @@ func (p *peer) round(ctx context.Context) {
 
 // gone reports whether an error says that nobody is there.
 func (p *peer) gone(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || !errors.As(err, new(*gossip.StatusError))
+	return ctx.Err() != nil || !errors.As(err, new(*gossip.StatusError)) && !errors.As(err, new(noteError))
 }
+
+// noteError is about a note that a peer has sent: it was there, and may have better ones of other logs.
+type noteError struct{ error }
+
+func (e noteError) Unwrap() error { return e.error }
 
 // patiently does a call again when the peer has asked for a pause: with a hundred logs there are more calls in a
 // round than a peer takes at once.
@@ -138,7 +143,7 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 		o, err := f.observe(ctx, note, p.cfg.Name)
 		switch {
 		case err != nil:
-			errs = append(errs, err)
+			errs = append(errs, noteError{err})
 		case o.standing == Forked:
 			worst = gossip.Contradicts
 		case o.standing == Open && worst == gossip.Agrees:
