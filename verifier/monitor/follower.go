@@ -31,23 +31,25 @@ type follower struct {
 	comparing chan struct{} // a token for each comparison under way
 	storing   sync.Mutex    // held while the state is stored
 
-	mu         sync.Mutex
-	state      logState
-	checked    *Head // as in state; nil: none
-	seen       *Head // the newest that agrees; nil: none
-	served     served
-	reading    reading
-	cosigned   map[string]cosigned  // by the witness's key name
-	since      map[string]time.Time // by alarm: since when what it is about lasts
-	nextOpen   uint64               // where recheck goes on
-	lastLeaf   time.Time            // time of the newest leaf that was read
-	stored     time.Time            // when the state was stored last
-	bookErr    error                // of the last write to our own book or disk
-	readErr    error                // of the last reading of the book
-	looked     time.Time            // when the last look was over, whatever came of it
-	counts     Counts               // as of the last watch
-	oldestOpen *Head                // of those
-	full       bool                 // a head wasn't kept
+	mu            sync.Mutex
+	state         logState
+	checked, seen *Head // as in state; nil: none
+	served        served
+	reading       reading
+	cosigned      map[string]cosigned  // by the witness's key name
+	since         map[string]time.Time // by alarm: since when what it is about lasts
+	resumed       uint64               // up to where an earlier process had audited
+	nextOpen      uint64               // where recheck goes on
+	nextShown     uint64               // where heads goes on
+	lastLeaf      time.Time            // time of the newest leaf that was read
+	stored        time.Time            // when the state was stored last
+	bookErr       error                // of the last write to our own book or disk
+	readErr       error                // of the last reading of the book
+	looked        time.Time            // when the last look was over, whatever came of it
+	counts        Counts               // as of the last watch
+	oldestOpen    *Head                // of those
+	oldestSince   time.Time            // since when it is the oldest in this process
+	full          bool                 // a head wasn't kept
 }
 
 // served is what the log itself has answered.
@@ -107,14 +109,21 @@ func (f *follower) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("remembered state: %w", err)
 	}
-	f.state = *s
-	if s.Checked != "" {
-		if f.checked, err = f.parse([]byte(s.Checked)); err != nil {
+	f.state, f.resumed = *s, s.audited()
+	for _, n := range []struct {
+		note string
+		to   **Head
+	}{{s.Checked, &f.checked}, {s.Seen, &f.seen}} {
+		if n.note == "" {
+			continue
+		}
+		h, err := f.parse([]byte(n.note))
+		if err != nil {
 			return fmt.Errorf("remembered state: %w", err)
 		}
+		*n.to = h
 	}
-	f.seen, err = f.m.cfg.Book.Newest(ctx, f.origin)
-	return err
+	return nil
 }
 
 // parse makes a head of a signed note.
@@ -142,6 +151,11 @@ func (e *signedNonsense) Unwrap() error { return e.error }
 func (f *follower) remember(ctx context.Context, change func(*logState)) error {
 	f.storing.Lock()
 	defer f.storing.Unlock()
+	return f.store(ctx, change)
+}
+
+// store is remember with storing held.
+func (f *follower) store(ctx context.Context, change func(*logState)) error {
 	f.mu.Lock()
 	next := f.state
 	next.Sizes = slices.Clone(next.Sizes)
@@ -157,7 +171,7 @@ func (f *follower) remember(ctx context.Context, change func(*logState)) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change(&f.state) // again, and not next: seen may have moved on meanwhile
+	change(&f.state) // again, and not next: what isn't stored each time may have changed meanwhile
 	f.stored = time.Now()
 	return nil
 }
@@ -223,8 +237,15 @@ func (f *follower) observe(ctx context.Context, signedNote []byte, from string) 
 		f.mu.Unlock()
 	case err != nil:
 		return nil, err
-	case stored.Standing != Open:
+	case stored.Standing == Forked || stored.Standing == Agreed && !f.beyond(&stored):
 		return o, nil // that was settled earlier
+	}
+	if o.standing == Agreed {
+		o.standing, o.head.Standing = Open, Open
+		if err := f.m.cfg.Book.Judge(ctx, h.Checkpoint, Open); err != nil {
+			f.noteBook(ctx, err)
+			return nil, err
+		}
 	}
 	if isNew {
 		f.m.cfg.Log.DebugContext(ctx, "new head", "log", f.origin, "size", h.Size, "from", from)
@@ -252,19 +273,18 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 			return
 		}
 	}
-	if standing != Open && !o.full {
-		err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing)
-		f.noteBook(ctx, err)
-		if err != nil {
-			o.why = err // what isn't written down isn't said
-			return
-		}
-	}
 	o.standing, o.head.Standing = standing, standing
+	if standing == Open || o.full {
+		return
+	}
+	if err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing); err != nil {
+		f.noteBook(ctx, err)
+		f.m.cfg.Log.ErrorContext(ctx, "a head's standing isn't written down", "log", f.origin, "size", o.head.Size, "error", err)
+	}
 }
 
 // weigh compares a head with those of the same size, which needs no proof, and with the newest one
-// of the history that is followed.
+// of the history that is followed. A head that agrees and is larger is the newest one then.
 func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
 	others, err := f.m.cfg.Book.SameSize(ctx, h.Checkpoint)
 	if err != nil {
@@ -275,13 +295,23 @@ func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evid
 			return standing, e, nil
 		}
 	}
-	f.mu.Lock()
-	seen := f.seen
-	f.mu.Unlock()
-	if seen == nil {
-		return Open, nil, errors.New("nothing of this log was read yet")
+	for {
+		f.mu.Lock()
+		seen := f.seen
+		f.mu.Unlock()
+		if seen == nil {
+			return Open, nil, errors.New("nothing of this log was read yet")
+		}
+		standing, e, err := f.compare(ctx, h, seen)
+		if standing != Agreed {
+			return standing, e, err
+		}
+		if settled, err := f.settle(ctx, h, seen); err != nil {
+			return Open, nil, err
+		} else if settled {
+			return Agreed, nil, nil
+		}
 	}
-	return f.compare(ctx, h, seen)
 }
 
 // accuse keeps evidence.
@@ -309,20 +339,51 @@ func (m *Monitor) keepEvidence(f *follower, file *evidenceFile) error {
 	return nil
 }
 
-// advance makes a head that agrees the newest one seen.
-func (f *follower) advance(h *Head) {
+// settle makes a head the newest one seen, if it is larger than the one that it was found to agree with, nil for
+// the first one ever. It reports false if another one has become the newest meanwhile: two heads that both
+// extend one needn't be of one history.
+//
+// It is on stable storage before anybody is told that the head agrees. After a crash the log could else show
+// another history that extends what is remembered, and the head, judged already, would never be
+// compared with that one.
+func (f *follower) settle(ctx context.Context, h, with *Head) (bool, error) {
+	if with != nil && h.Size <= with.Size {
+		return true, nil // what it is a prefix of stays one of all that come
+	}
+	f.storing.Lock()
+	defer f.storing.Unlock()
+	f.mu.Lock()
+	moved := f.seen != with
+	f.mu.Unlock()
+	if moved {
+		return false, nil
+	}
+	from, now := h.Size, f.m.cfg.Now()
+	if with != nil {
+		from = with.Size
+	}
+	err := f.store(ctx, func(s *logState) {
+		s.Seen = string(h.Note)
+		s.grow(from, now)
+	})
+	if err != nil {
+		return false, fmt.Errorf("remember head of size %d: %w", h.Size, err)
+	}
+	newest := *h
+	newest.Standing = Agreed
+	f.mu.Lock()
+	f.seen = &newest
+	f.mu.Unlock()
+	f.rouse()
+	return true, nil
+}
+
+// beyond reports whether a head is larger than the newest one seen. One that the book says agreed can only be
+// that if the state is older than the book: it has to be compared again.
+func (f *follower) beyond(h *Head) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.seen != nil && h.Size <= f.seen.Size {
-		return
-	}
-	from := h.Size
-	if f.seen != nil {
-		from = f.seen.Size
-	}
-	f.seen = h
-	f.state.grow(from, f.m.cfg.Now()) // stored with the next that is remembered
-	f.rouse()
+	return f.seen == nil || h.Size > f.seen.Size
 }
 
 // rouse wakes the reader.
@@ -385,7 +446,7 @@ func (f *follower) answer(o *outcome) gossip.Answer {
 func (f *follower) heads(ctx context.Context) (gossip.Heads, error) {
 	h := gossip.Heads{Origin: f.origin, Open: []string{}}
 	f.mu.Lock()
-	checked, seen := f.checked, f.seen
+	checked, seen, from := f.checked, f.seen, f.nextShown
 	f.mu.Unlock()
 	if checked != nil {
 		h.Checked = string(checked.Note)
@@ -393,10 +454,18 @@ func (f *follower) heads(ctx context.Context) (gossip.Heads, error) {
 	if seen != nil && (checked == nil || seen.Checkpoint != checked.Checkpoint) {
 		h.Open = append(h.Open, string(seen.Note))
 	}
-	open, err := f.m.cfg.Book.Open(ctx, f.origin, 0, gossip.MaxOpen-len(h.Open))
+	most := gossip.MaxOpen - len(h.Open)
+	open, err := f.m.cfg.Book.Open(ctx, f.origin, from, most)
 	if err != nil {
 		return h, err
 	}
+	next := uint64(0)
+	if len(open) == most {
+		next = open[most-1].Size + 1 // a log that signs many can't keep the others from being shown
+	}
+	f.mu.Lock()
+	f.nextShown = next
+	f.mu.Unlock()
 	for i := range open {
 		if len(open[i].Note) <= gossip.MaxHeadsBytes/(2*gossip.MaxOpen) { // a head has some 300 bytes
 			h.Open = append(h.Open, string(open[i].Note))

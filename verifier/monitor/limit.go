@@ -13,6 +13,14 @@ const maxAddresses = 10000
 // burst is how many seconds' requests may come at once.
 const burst = 4
 
+const (
+	// maxBodies is how many requests with a body may be under way, maxBodiesEach how many of one address: what
+	// they hold in memory, a mebibyte each and as much again to check it, is bounded by that.
+	maxBodies, maxBodiesEach = 64, 8
+	// bodyTime is how long a body may take to be read.
+	bodyTime = 10 * time.Second
+)
+
 // limiter lets each address do so many requests a second: a token bucket each.
 type limiter struct {
 	rate float64
@@ -20,6 +28,9 @@ type limiter struct {
 
 	mu      sync.Mutex
 	buckets map[netip.Prefix]*bucket
+	swept   time.Time
+	bodies  map[netip.Prefix]int // requests with a body that are under way
+	all     int                  // of all addresses
 }
 
 type bucket struct {
@@ -28,7 +39,7 @@ type bucket struct {
 }
 
 func newLimiter(rate float64, now func() time.Time) *limiter {
-	return &limiter{rate: rate, now: now, buckets: map[netip.Prefix]*bucket{}}
+	return &limiter{rate: rate, now: now, buckets: map[netip.Prefix]*bucket{}, bodies: map[netip.Prefix]int{}}
 }
 
 // allow takes a token of an address, host:port.
@@ -39,7 +50,7 @@ func (l *limiter) allow(remote string) bool {
 	defer l.mu.Unlock()
 	b := l.buckets[who]
 	if b == nil {
-		if len(l.buckets) >= maxAddresses {
+		if since := now.Sub(l.swept); len(l.buckets) >= maxAddresses && (since < 0 || since >= time.Second) {
 			l.sweep(now)
 		}
 		if len(l.buckets) >= maxAddresses {
@@ -59,10 +70,35 @@ func (l *limiter) allow(remote string) bool {
 
 // sweep forgets the addresses whose buckets are full again.
 func (l *limiter) sweep(now time.Time) {
+	l.swept = now
 	for who, b := range l.buckets {
-		if now.Sub(b.at) >= burst*time.Second {
+		if since := now.Sub(b.at); since >= burst*time.Second || since < 0 { // the clock was set back
 			delete(l.buckets, who)
 		}
+	}
+}
+
+// enter takes a place for a request with a body, and reports whether there was one.
+func (l *limiter) enter(remote string) bool {
+	who := prefixOf(remote)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all >= maxBodies || l.bodies[who] >= maxBodiesEach {
+		return false
+	}
+	l.all++
+	l.bodies[who]++
+	return true
+}
+
+// leave gives it back.
+func (l *limiter) leave(remote string) {
+	who := prefixOf(remote)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.bodies[who]--; l.bodies[who] == 0 {
+		delete(l.bodies, who)
 	}
 }
 

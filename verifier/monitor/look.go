@@ -19,6 +19,8 @@ const (
 	// maxReadPause bounds the pause after reading has failed, which doubles each time: an audit that
 	// failed begins at the first entry.
 	maxReadPause = time.Hour
+	// maxAwayPause is the same, in intervals, if the log only couldn't be reached.
+	maxAwayPause = 8
 )
 
 // fromLog is where a head was seen that the log itself has served.
@@ -69,32 +71,36 @@ func (f *follower) lookAt(ctx context.Context, note []byte) error {
 		f.mu.Unlock()
 		return err
 	}
+	if o.standing != Agreed && f.beyond(&o.head) {
+		if err := f.begin(ctx, o); err != nil {
+			return err
+		}
+	}
 	h := &o.head
 	f.mu.Lock()
-	if f.seen == nil {
-		// The first one ever: there is nothing to compare it with. If another one of its size was posted
-		// before, the log has forked, and this is the history that is followed all the same.
-		o.standing = Agreed
-	}
 	back := o.standing == Agreed && h.Size < f.state.Served
 	f.served = served{head: h, note: note, witnesses: witnesses, at: f.m.cfg.Now(), back: back}
 	if o.standing == Agreed && h.Size > f.state.Served {
 		f.state.Served = h.Size
 	}
 	f.mu.Unlock()
-	if o.standing != Agreed {
-		return nil // watch says so
+	if o.standing == Agreed { // else watch says so
+		f.cosign(h, note, witnesses)
 	}
-	if h.Standing != Agreed {
-		err := f.m.cfg.Book.Judge(ctx, h.Checkpoint, Agreed)
-		f.noteBook(ctx, err)
-		if err != nil {
-			return err
-		}
-	}
-	f.cosign(h, note, witnesses)
-	f.advance(h)
 	return nil
+}
+
+// begin takes the first head ever of a log: there is nothing to compare it with. If another one of its size
+// was posted before, the log has forked, and this is the history that is followed all the same.
+func (f *follower) begin(ctx context.Context, o *outcome) error {
+	first, err := f.settle(ctx, &o.head, nil)
+	if err != nil || !first {
+		return err
+	}
+	o.standing, o.head.Standing = Agreed, Agreed
+	err = f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, Agreed)
+	f.noteBook(ctx, err)
+	return err
 }
 
 // recheck compares open heads again: some can be proven now that more is known.
@@ -114,15 +120,18 @@ func (f *follower) recheck(ctx context.Context) {
 	f.mu.Lock()
 	f.nextOpen = next
 	f.mu.Unlock()
+	begin := time.Now()
 	for i := range open {
 		if ctx.Err() != nil {
 			return
 		}
-		o := &outcome{head: open[i], standing: Open}
-		f.judge(ctx, o)
-		if o.standing == Agreed {
-			f.advance(&o.head)
+		if time.Since(begin) > compareTime { // whoever keeps tiles back doesn't keep the next look back
+			f.mu.Lock()
+			f.nextOpen = open[i].Size
+			f.mu.Unlock()
+			return
 		}
+		f.judge(ctx, &outcome{head: open[i], standing: Open})
 	}
 }
 
@@ -142,7 +151,8 @@ func (f *follower) readOn(ctx context.Context) {
 		if target == nil || checked != nil && checked.Checkpoint == target.Checkpoint && !f.mirrorLags(checked) {
 			continue
 		}
-		if err := f.read(ctx, target); err == nil {
+		err := f.read(ctx, target)
+		if err == nil {
 			pause = f.m.cfg.Interval
 			continue
 		}
@@ -151,7 +161,11 @@ func (f *follower) readOn(ctx context.Context) {
 			return
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, max(maxReadPause, f.m.cfg.Interval))
+		most := maxReadPause
+		if !errors.Is(err, verifier.ErrFailed) {
+			most = maxAwayPause * f.m.cfg.Interval // it goes on where it stopped
+		}
+		pause = min(2*pause, max(most, f.m.cfg.Interval))
 		f.rouse()
 	}
 }
@@ -163,7 +177,8 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 		source = f.mirror.filledFrom(f.source)
 	}
 	f.mu.Lock()
-	lags := f.checked != nil && f.mirrorLags(f.checked)
+	// An audit that failed may have put what is false into the mirror, for entries that an earlier one has passed.
+	lags := f.checked != nil && f.mirrorLags(f.checked) || f.mirror != nil && (f.reading.failed || f.mirror.size() < f.resumed)
 	f.mu.Unlock()
 	report, err := verifier.Audit(ctx, verifier.AuditConfig{
 		Source: source, Policy: f.policy, Checkpoint: target.Note, State: auditState{ctx, f}, Workers: 4, SaveEvery: saveEvery,
@@ -214,11 +229,24 @@ func (f *follower) moveOn(ctx context.Context, h *Head) error {
 	f.mu.Lock()
 	f.checked = h
 	f.mu.Unlock()
+	f.moved()
 	return nil
+}
+
+// moved says that reading makes good progress. A log that sends just enough not to be silent doesn't.
+func (f *follower) moved() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.since, alarmUnread)
+	f.m.cfg.Alarms.Clear(alarmUnread, f.origin, "")
 }
 
 func (f *follower) progress(p verifier.Progress) {
 	f.mu.Lock()
+	good := p.Done/saveEvery > f.reading.done/saveEvery
 	f.reading.done = p.Done
 	f.mu.Unlock()
+	if good {
+		f.moved()
+	}
 }

@@ -62,6 +62,22 @@ func (a *alarms) names() []string {
 
 func (a *alarms) rings(name string) bool { return slices.Contains(a.names(), name) }
 
+// forget forgets what has rung until now.
+func (a *alarms) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.now)
+	clear(a.ever)
+}
+
+// ringed reports whether an alarm has ever rung.
+func (a *alarms) ringed(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.ever[name]
+	return ok
+}
+
 // rig is a running monitor with a server around it.
 type rig struct {
 	*monitor.Monitor

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
+	"net/http"
 	"sync"
 	"time"
 
@@ -13,6 +13,12 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
+
+// maxUseless is how many evidence files that prove nothing are fetched from a peer in one round.
+const maxUseless = 8
+
+// maxWait is how long a peer may ask to be left alone, each time.
+const maxWait = 10 * time.Second
 
 // peer is somebody to compare notes with.
 type peer struct {
@@ -25,14 +31,14 @@ type peer struct {
 	ok      time.Time // of the last call that was answered as it should
 	err     error     // of the last round; nil if it was good
 	views   map[string]gossip.Verdict
-	offered map[string]string // by log: the head that the peer has taken last
+	offered map[string]map[string]bool // by log: gossip.EvidenceID of the notes that the peer listed last
 }
 
 func newPeer(m *Monitor, cfg PeerConfig) (*peer, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	p := &peer{m: m, cfg: cfg, views: map[string]gossip.Verdict{}, offered: map[string]string{}, mirrors: map[string]verifier.Source{}, ok: time.Now()}
+	p := &peer{m: m, cfg: cfg, views: map[string]gossip.Verdict{}, offered: map[string]map[string]bool{}, mirrors: map[string]verifier.Source{}, ok: time.Now()}
 	var err error
 	p.client, err = gossip.New(gossip.Config{
 		URL: cfg.URL, AllowHTTP: cfg.AllowHTTP, Timeout: cfg.Timeout, Transport: m.cfg.Transport, UserAgent: "prooftrail-monitor",
@@ -109,6 +115,25 @@ func (p *peer) gone(ctx context.Context, err error) bool {
 	return err != nil && (ctx.Err() != nil || errors.Is(err, gossip.ErrNoAnswer))
 }
 
+// patiently does a call again when the peer has asked for a pause: with a hundred logs there are more calls in a
+// round than a peer takes at once.
+func (p *peer) patiently(ctx context.Context, call func() error) error {
+	err := call()
+	for range 2 {
+		var status *gossip.StatusError
+		if !errors.As(err, &status) || status.Code != http.StatusTooManyRequests {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(max(status.RetryAfter, p.m.cfg.Interval/8), maxWait)):
+		}
+		err = call()
+	}
+	return err
+}
+
 // answered notes that the peer is alive.
 func (p *peer) answered() {
 	p.mu.Lock()
@@ -140,19 +165,13 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 		case o.standing == Open && worst == gossip.Agrees:
 			worst = gossip.Unknown
 		case o.standing == Agreed:
-			f.agree(&o.head, note)
+			if _, w, err := f.policy.Verify(note); err == nil {
+				f.cosign(&o.head, note, w)
+			}
 		}
 	}
 	p.see(f, worst)
 	return errors.Join(errs...)
-}
-
-// agree takes what a head that agrees brings along: that it is the newest, and cosignatures.
-func (f *follower) agree(h *Head, note []byte) {
-	if _, w, err := f.policy.Verify(note); err == nil {
-		f.cosign(h, note, w)
-	}
-	f.advance(h)
 }
 
 // fetch asks for notes in the peer's protocol.
@@ -165,7 +184,11 @@ func (p *peer) fetch(ctx context.Context, f *follower) ([][]byte, error) {
 		note, err := p.client.Cosigned(ctx, f.origin)
 		return [][]byte{note}, err
 	}
-	h, err := p.client.Heads(ctx, f.origin)
+	var h gossip.Heads
+	err := p.patiently(ctx, func() (err error) {
+		h, err = p.client.Heads(ctx, f.origin)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +199,12 @@ func (p *peer) fetch(ctx context.Context, f *follower) ([][]byte, error) {
 	for _, n := range h.Open {
 		notes = append(notes, []byte(n))
 	}
+	offered := map[string]bool{}
+	for _, note := range notes {
+		offered[gossip.EvidenceID(note)] = true // what it has needn't be posted
+	}
 	p.mu.Lock()
-	p.offered[f.id] = strings.Join(append(h.Open, h.Checked), "") // what it has needn't be posted
+	p.offered[f.id] = offered
 	p.mu.Unlock()
 	return notes, nil
 }
@@ -192,7 +219,11 @@ func (p *peer) see(f *follower, v gossip.Verdict) {
 // exchange fetches the evidence that this monitor lacks, and hands over the heads and the evidence
 // that the peer lacks.
 func (p *peer) exchange(ctx context.Context) error {
-	theirs, err := p.client.ListEvidence(ctx)
+	var theirs []gossip.Listed
+	err := p.patiently(ctx, func() (err error) {
+		theirs, err = p.client.ListEvidence(ctx)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("list evidence: %w", err)
 	}
@@ -201,6 +232,9 @@ func (p *peer) exchange(ctx context.Context) error {
 	has := map[string]bool{}
 	for _, l := range theirs {
 		has[l.ID] = true
+		if len(errs) == maxUseless {
+			continue
+		}
 		if err := p.take(ctx, l); err != nil {
 			errs = append(errs, fmt.Errorf("evidence %s: %w", clip(l.ID, 64), err))
 		}
@@ -215,7 +249,11 @@ func (p *peer) exchange(ctx context.Context) error {
 		if has[e.ID] {
 			continue
 		}
-		if _, err := p.client.PostEvidence(ctx, e.text); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := p.patiently(ctx, func() error {
+			_, err := p.client.PostEvidence(ctx, e.text)
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("post evidence: %w", err))
 		}
 	}
@@ -228,7 +266,11 @@ func (p *peer) take(ctx context.Context, l gossip.Listed) error {
 	if f == nil || p.m.evidence.get(l.ID) != nil || len(p.m.evidence.of(f.origin)) >= maxEvidence {
 		return nil
 	}
-	file, err := p.client.Evidence(ctx, l.ID)
+	var file []byte
+	err := p.patiently(ctx, func() (err error) {
+		file, err = p.client.Evidence(ctx, l.ID)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -236,8 +278,7 @@ func (p *peer) take(ctx context.Context, l gossip.Listed) error {
 	return err
 }
 
-// takeEvidence keeps a file from outside if it convicts a log that is followed, and writes down the heads
-// in it.
+// takeEvidence keeps a file from outside if it convicts a log that is followed.
 func (m *Monitor) takeEvidence(file []byte) (*evidenceFile, error) {
 	e, err := checkEvidence(file, func(origin string) *verifier.Policy {
 		if f := m.byID[gossip.LogID(origin)]; f != nil {
@@ -265,10 +306,14 @@ func (p *peer) push(ctx context.Context, f *follower) error {
 		notes = append([]string{h.Checked}, notes...)
 	}
 	for _, note := range notes {
-		if strings.Contains(offered, note) {
+		if offered[gossip.EvidenceID([]byte(note))] {
 			continue
 		}
-		a, err := p.client.PostHead(ctx, []byte(note))
+		var a gossip.Answer
+		err := p.patiently(ctx, func() (err error) {
+			a, err = p.client.PostHead(ctx, []byte(note))
+			return err
+		})
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it doesn't follow this log
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -81,8 +80,6 @@ func (b *Book) prepare(path string) error {
 	if err != nil {
 		return errors.Join(err, guard(b.db.Close))
 	}
-	// A transaction collects what comes while the one before it is written; it waits for no more.
-	b.db.MaxBatchDelay = time.Millisecond
 	return nil
 }
 
