@@ -492,6 +492,13 @@ func (s *scene) after(tt attack) {
 	if size := diskUse(s.t, s.dir); size > 1<<20 {
 		s.t.Errorf("%d bytes on the disk", size)
 	}
+	// A monitor that starts again knows what this one did.
+	again := prepare(s.t, s.dir, nil, s.config)
+	if now := again.Status(context.Background()); len(now.Evidence) != len(st.Evidence) || again.alarms.rings("fork") != tt.evidence ||
+		(now.Logs[0].Checked == nil) != (st.Logs[0].Checked == nil) || now.Logs[0].Checked != nil && *now.Logs[0].Checked != *st.Logs[0].Checked {
+		s.t.Errorf("after a restart: %+v", now)
+	}
+	again.stop()
 }
 
 func diskUse(t testing.TB, dir string) (size int64) {
@@ -622,6 +629,36 @@ func (s *scene) observe(n int, note func(int) []byte) {
 			}
 		})
 	}
+	wg.Wait()
+}
+
+// TestNobodyIsKeptWaiting: a log keeps back the tiles of one head, and its accomplices ask about that one all the time.
+// The others are looked at all the same.
+func TestNobodyIsKeptWaiting(t *testing.T) {
+	s := newScene(t)
+	s.config.Timeout = 5 * time.Second
+	s.log.answer(only(s.a, "/019", stall))
+	s.begin()
+	s.settled()
+	far := s.fork(5000).Note(5000)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 400 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if a, err := s.Observe(ctx, far, "test"); err == nil && a.Verdict != gossip.Unknown {
+					t.Errorf("%+v", a)
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
+		})
+	}
+	s.a.Grow(300)
+	s.checked(600)
+	cancel()
 	wg.Wait()
 }
 

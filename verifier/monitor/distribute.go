@@ -106,7 +106,7 @@ func (f *follower) distribute(ctx context.Context, keyName string, signedNote []
 	if !known {
 		return errUnknownWitness
 	}
-	o, err := f.observe(ctx, signedNote, from)
+	o, err := f.observe(ctx, signedNote, from, true)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ type follower struct {
 	mirror *mirror         // nil: nothing is kept
 
 	wake      chan struct{} // one token: there is something to read
-	comparing chan struct{} // a token for each comparison under way
+	comparing chan struct{} // a token for each comparison under way that somebody outside has asked for
 	storing   sync.Mutex    // held while the state is stored
 
 	mu            sync.Mutex
@@ -39,17 +39,18 @@ type follower struct {
 	cosigned      map[string]cosigned  // by the witness's key name
 	since         map[string]time.Time // by alarm: since when what it is about lasts
 	resumed       uint64               // up to where an earlier process had audited
-	nextOpen      uint64               // where recheck goes on
-	nextShown     uint64               // where heads goes on
-	lastLeaf      time.Time            // time of the newest leaf that was read
-	stored        time.Time            // when the state was stored last
-	bookErr       error                // of the last write to our own book or disk
-	readErr       error                // of the last reading of the book
-	looked        time.Time            // when the last look was over, whatever came of it
-	counts        Counts               // as of the last watch
-	oldestOpen    *Head                // of those
-	oldestSince   time.Time            // since when it is the oldest in this process
-	full          bool                 // a head wasn't kept
+	tried         map[verifier.Checkpoint]attempt
+	nextOpen      uint64    // where recheck goes on
+	nextShown     uint64    // where heads goes on
+	lastLeaf      time.Time // time of the newest leaf that was read
+	stored        time.Time // when the state was stored last
+	bookErr       error     // of the last write to our own book or disk
+	readErr       error     // of the last reading of the book
+	looked        time.Time // when the last look was over, whatever came of it
+	counts        Counts    // as of the last watch
+	oldestOpen    *Head     // of those
+	oldestSince   time.Time // since when it is the oldest in this process
+	full          bool      // a head wasn't kept
 }
 
 // served is what the log itself has answered.
@@ -78,7 +79,7 @@ func newFollower(ctx context.Context, m *Monitor, cfg LogConfig) (*follower, err
 	f := &follower{
 		m: m, policy: cfg.Policy, key: cfg.Policy.Log(), origin: cfg.Policy.Origin(), url: cfg.URL, expect: cfg.Expect,
 		id: gossip.LogID(cfg.Policy.Origin()), wake: make(chan struct{}, 1), comparing: make(chan struct{}, 4),
-		cosigned: map[string]cosigned{}, since: map[string]time.Time{},
+		cosigned: map[string]cosigned{}, since: map[string]time.Time{}, tried: map[verifier.Checkpoint]attempt{},
 	}
 	f.expect.defaults()
 	if f.url == "" {
@@ -203,187 +204,6 @@ func (f *follower) stores() error {
 		return f.bookErr
 	}
 	return f.readErr
-}
-
-// outcome is what became of a head.
-type outcome struct {
-	head     Head
-	standing Standing
-	why      error // with Open
-	full     bool  // it isn't kept
-}
-
-// observe takes a signed note from anywhere: writes it down, and compares it.
-func (f *follower) observe(ctx context.Context, signedNote []byte, from string) (*outcome, error) {
-	h, err := f.parse(signedNote)
-	if err != nil {
-		var nonsense *signedNonsense
-		if errors.As(err, &nonsense) {
-			f.raiseNonsense(nonsense, from)
-		}
-		return nil, err
-	}
-	h.From = from
-	stored, isNew, err := f.m.cfg.Book.Add(ctx, *h)
-	if isNew || err != nil { // one that was there was only read
-		f.noteBook(ctx, err)
-	}
-	o := &outcome{head: stored, standing: stored.Standing}
-	switch {
-	case errors.Is(err, ErrFull):
-		o.head, o.standing, o.full = *h, Open, true // compared all the same
-		f.mu.Lock()
-		f.full = true
-		f.mu.Unlock()
-	case err != nil:
-		return nil, err
-	case stored.Standing == Forked || stored.Standing == Agreed && !f.beyond(&stored):
-		return o, nil // that was settled earlier
-	}
-	if o.standing == Agreed {
-		o.standing, o.head.Standing = Open, Open
-		if err := f.m.cfg.Book.Judge(ctx, h.Checkpoint, Open); err != nil {
-			f.noteBook(ctx, err)
-			return nil, err
-		}
-	}
-	if isNew {
-		f.m.cfg.Log.DebugContext(ctx, "new head", "log", f.origin, "size", h.Size, "from", from)
-	}
-	f.judge(ctx, o)
-	return o, nil
-}
-
-// judge compares an open head with what is known, and writes down what comes of it.
-func (f *follower) judge(ctx context.Context, o *outcome) {
-	ctx, cancel := context.WithTimeout(ctx, compareTime)
-	defer cancel()
-	select {
-	case f.comparing <- struct{}{}:
-		defer func() { <-f.comparing }()
-	case <-ctx.Done():
-		o.why = ctx.Err()
-		return
-	}
-	standing, e, err := f.weigh(ctx, &o.head)
-	o.why = err
-	if standing == Forked {
-		if err := f.accuse(e); err != nil {
-			o.why = err // it stays open until the evidence is on the disk
-			return
-		}
-	}
-	o.standing, o.head.Standing = standing, standing
-	if standing == Open || o.full {
-		return
-	}
-	if err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing); err != nil {
-		f.noteBook(ctx, err)
-		f.m.cfg.Log.ErrorContext(ctx, "a head's standing isn't written down", "log", f.origin, "size", o.head.Size, "error", err)
-	}
-}
-
-// weigh compares a head with those of the same size, which needs no proof, and with the newest one
-// of the history that is followed. A head that agrees and is larger is the newest one then.
-func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
-	others, err := f.m.cfg.Book.SameSize(ctx, h.Checkpoint)
-	if err != nil {
-		f.noteRead(ctx, err)
-	}
-	for i := range others {
-		if standing, e, _ := f.convict(&verifier.Evidence{First: others[i].Note, Second: h.Note}); standing == Forked {
-			return standing, e, nil
-		}
-	}
-	for {
-		f.mu.Lock()
-		seen := f.seen
-		f.mu.Unlock()
-		if seen == nil {
-			return Open, nil, errors.New("nothing of this log was read yet")
-		}
-		standing, e, err := f.compare(ctx, h, seen)
-		if standing != Agreed {
-			return standing, e, err
-		}
-		if settled, err := f.settle(ctx, h, seen); err != nil {
-			return Open, nil, err
-		} else if settled {
-			return Agreed, nil, nil
-		}
-	}
-}
-
-// accuse keeps evidence.
-func (f *follower) accuse(e *verifier.Evidence) error {
-	file, err := checkEvidence(e.Text(), func(string) *verifier.Policy { return f.policy })
-	if err != nil {
-		return err
-	}
-	return f.m.keepEvidence(f, file)
-}
-
-// keepEvidence writes down evidence that convicts, and rings.
-func (m *Monitor) keepEvidence(f *follower, file *evidenceFile) error {
-	isNew, err := m.evidence.add(file)
-	if err != nil {
-		f.mu.Lock()
-		f.bookErr = err
-		f.mu.Unlock()
-		return err
-	}
-	if isNew {
-		m.cfg.Log.Error("the log forked", "log", f.origin, "first", file.FirstSize, "second", file.SecondSize, "evidence", file.ID)
-	}
-	f.raiseFork(m.evidence.of(f.origin))
-	return nil
-}
-
-// settle makes a head the newest one seen, if it is larger than the one that it was found to agree with, nil for
-// the first one ever. It reports false if another one has become the newest meanwhile: two heads that both
-// extend one needn't be of one history.
-//
-// It is on stable storage before anybody is told that the head agrees. After a crash the log could else show
-// another history that extends what is remembered, and the head, judged already, would never be
-// compared with that one.
-func (f *follower) settle(ctx context.Context, h, with *Head) (bool, error) {
-	if with != nil && h.Size <= with.Size {
-		return true, nil // what it is a prefix of stays one of all that come
-	}
-	f.storing.Lock()
-	defer f.storing.Unlock()
-	f.mu.Lock()
-	moved := f.seen != with
-	f.mu.Unlock()
-	if moved {
-		return false, nil
-	}
-	from, now := h.Size, f.m.cfg.Now()
-	if with != nil {
-		from = with.Size
-	}
-	err := f.store(ctx, func(s *logState) {
-		s.Seen = string(h.Note)
-		s.grow(from, now)
-	})
-	if err != nil {
-		return false, fmt.Errorf("remember head of size %d: %w", h.Size, err)
-	}
-	newest := *h
-	newest.Standing = Agreed
-	f.mu.Lock()
-	f.seen = &newest
-	f.mu.Unlock()
-	f.rouse()
-	return true, nil
-}
-
-// beyond reports whether a head is larger than the newest one seen. One that the book says agreed can only be
-// that if the state is older than the book: it has to be compared again.
-func (f *follower) beyond(h *Head) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.seen == nil || h.Size > f.seen.Size
 }
 
 // rouse wakes the reader.

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// recheckLimit is how many open heads are compared again in one look.
+	// recheckLimit is how many open heads are compared again in one interval.
 	recheckLimit = 16
 	// saveEvery is how many entries a crash makes a follower read again, at most.
 	saveEvery = 1 << 16
@@ -26,7 +26,7 @@ const (
 // fromLog is where a head was seen that the log itself has served.
 const fromLog = "log"
 
-// look fetches the log's newest head, and compares it, and the open ones, with what is known.
+// look fetches the log's newest head, and compares it with what is known.
 func (f *follower) look(ctx context.Context) {
 	note, err := f.source.Get(ctx, "checkpoint", verifier.MaxNoteBytes)
 	if ctx.Err() != nil {
@@ -44,7 +44,6 @@ func (f *follower) look(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		f.m.cfg.Log.WarnContext(ctx, "look at the log", "log", f.origin, "error", err)
 	}
-	f.recheck(ctx)
 	f.mu.Lock()
 	f.looked = time.Now()
 	f.mu.Unlock()
@@ -53,7 +52,7 @@ func (f *follower) look(ctx context.Context) {
 
 // lookAt takes what the log has served as its head. An error means that no head was got.
 func (f *follower) lookAt(ctx context.Context, note []byte) error {
-	o, err := f.observe(ctx, note, fromLog)
+	o, err := f.observe(ctx, note, fromLog, false)
 	if err != nil {
 		if errors.Is(err, verifier.ErrFailed) {
 			f.mu.Lock()
@@ -103,7 +102,8 @@ func (f *follower) begin(ctx context.Context, o *outcome) error {
 	return err
 }
 
-// recheck compares open heads again: some can be proven now that more is known.
+// recheck compares open heads again: some can be proven now that more is known. It isn't part of a look, which a log
+// that keeps tiles back would else keep back too.
 func (f *follower) recheck(ctx context.Context) {
 	f.mu.Lock()
 	from := f.nextOpen
@@ -115,7 +115,7 @@ func (f *follower) recheck(ctx context.Context) {
 	}
 	next := uint64(0)
 	if len(open) == recheckLimit {
-		next = open[len(open)-1].Size + 1 // the others have their turn in the next look
+		next = open[len(open)-1].Size + 1 // the others have their turn in the next round
 	}
 	f.mu.Lock()
 	f.nextOpen = next
@@ -125,7 +125,7 @@ func (f *follower) recheck(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(begin) > compareTime { // whoever keeps tiles back doesn't keep the next look back
+		if time.Since(begin) > compareTime { // the others have their turn in the next round
 			f.mu.Lock()
 			f.nextOpen = open[i].Size
 			f.mu.Unlock()

@@ -156,7 +156,7 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 	worst := gossip.Agrees
 	var errs []error
 	for _, note := range notes {
-		o, err := f.observe(ctx, note, p.cfg.Name)
+		o, err := f.observe(ctx, note, p.cfg.Name, false)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
