@@ -28,9 +28,12 @@ type observed struct {
 	err   error
 }
 
-func (o *observed) observe(_ context.Context, note []byte, _ string) (gossip.Answer, error) {
+func (o *observed) observe(ctx context.Context, note []byte, _ string) (gossip.Answer, error) {
 	if o.block != nil {
 		<-o.block
+	}
+	if err := ctx.Err(); err != nil {
+		return gossip.Answer{}, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -60,11 +63,12 @@ func TestFlood(t *testing.T) {
 		o.refused("example.com/audit", known, headNote(i, 1), nil)
 	}
 	o.refused("example.com/audit", known, headNote(1_000_000, 2), nil) // the fork
+	o.refused("example.com/audit", known, headNote(1_000_001, 3), nil) // what may be one
 	o.refused("example.com/other", known, headNote(1_000_000, 2), nil) // not followed
 	close(to.block)
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		to.mu.Lock()
-		done := to.n[string(known)] == 1 && to.n[string(headNote(1_000_000, 2))] == 1
+		done := to.n[string(known)] == 1 && to.n[string(headNote(1_000_000, 2))] == 1 && to.n[string(headNote(1_000_001, 3))] == 1
 		to.mu.Unlock()
 		if done {
 			break
@@ -79,7 +83,7 @@ func TestFlood(t *testing.T) {
 	if n := testutil.ToFloat64(count.WithLabelValues("dropped")); n < 90_000 {
 		t.Errorf("%v dropped", n)
 	}
-	if len(to.n) > 2*queueLength {
+	if len(to.n) > 2*queueLength+3 {
 		t.Errorf("%d notes got through", len(to.n))
 	}
 }
@@ -115,5 +119,22 @@ func TestKnown(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(count.WithLabelValues("failed")); n != 1 {
 		t.Errorf("%v failed", n)
+	}
+}
+
+// TestDrain: what waits when the end comes, and what is being looked at, is looked at.
+func TestDrain(t *testing.T) {
+	to := &observed{n: map[string]int{}, block: make(chan struct{})}
+	o, count := newTestObserver(t, to)
+	ctx, stop := context.WithCancel(t.Context())
+	o.start(ctx)
+	for i := range 10 {
+		o.refused("example.com/audit", headNote(100, 1), headNote(i, 1), nil)
+	}
+	stop()
+	close(to.block)
+	o.drain(t.Context())
+	if len(to.n) != 10 || testutil.ToFloat64(count.WithLabelValues("observed")) != 10 {
+		t.Errorf("%d of 10 heads were looked at", len(to.n))
 	}
 }

@@ -307,7 +307,11 @@ func TestAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.closeFiles()
+	defer func() {
+		if err := s.closeFiles(); err != nil {
+			t.Error(err)
+		}
+	}()
 	head, err := verifier.SignCheckpoint(verifier.Checkpoint{Origin: "example.com/audit", Size: 1, Root: verifier.Hash{1}}, signer)
 	if err != nil {
 		t.Fatal(err)
