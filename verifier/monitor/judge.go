@@ -145,7 +145,7 @@ func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evid
 		f.noteRead(ctx, err)
 	}
 	for i := range others {
-		if standing, e, _ := f.convict(&verifier.Evidence{First: others[i].Note, Second: h.Note}); standing == Forked {
+		if standing, e, _ := f.convict(ofOneSize(&others[i], h)); standing == Forked {
 			return standing, e, nil
 		}
 	}

@@ -204,11 +204,9 @@ func TestFollow(t *testing.T) {
 // TestSplitView: each monitor is shown a history of its own. Both have evidence that convicts.
 func TestSplitView(t *testing.T) {
 	for _, tt := range []struct {
-		name       string
-		common     int
-		a, b       int // sizes
-		growA      int // afterwards
-		alsoUneven bool
+		name   string
+		common int
+		a, b   int // sizes
 	}{
 		{name: "same size", common: 100, a: 200, b: 200},
 		{name: "larger at the first", common: 100, a: 300, b: 200},
@@ -232,6 +230,9 @@ func TestSplitView(t *testing.T) {
 				wait(t, "evidence", func() bool { return len(r.Status(t.Context()).Evidence) > 0 })
 				convicts(t, policy, r.Status(t.Context()).Evidence[0].File)
 				wait(t, "alarm", func() bool { return r.alarms.rings("fork") })
+			}
+			if a, b := one.Status(t.Context()).Evidence[0].ID, two.Status(t.Context()).Evidence[0].ID; tt.a == tt.b && a != b {
+				t.Errorf("two files about the same two heads: %s, %s", a, b)
 			}
 		})
 	}
