@@ -114,6 +114,9 @@ func (f *follower) load(ctx context.Context) error {
 		}
 	}
 	f.seen, err = f.m.cfg.Book.Newest(ctx, f.origin)
+	if f.checked != nil && (f.seen == nil || f.seen.Size < f.checked.Size) {
+		f.seen = f.checked // the book was full, or a crash came before it could say that this one agrees
+	}
 	return err
 }
 
@@ -244,7 +247,7 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 		o.why = ctx.Err()
 		return
 	}
-	standing, e, err := f.weigh(ctx, &o.head)
+	standing, e, err := f.settle(ctx, &o.head)
 	o.why = err
 	if standing == Forked {
 		if err := f.accuse(e); err != nil {
@@ -263,9 +266,24 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 	o.standing, o.head.Standing = standing, standing
 }
 
+// settle weighs a head, and makes it the newest one seen if it agrees and is larger. Two heads may both
+// extend the one seen last, and neither of them the other; so of those that agree each is compared
+// with the newest one at that moment, and again if another one has taken that place meanwhile.
+func (f *follower) settle(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
+	for {
+		f.mu.Lock()
+		seen := f.seen
+		f.mu.Unlock()
+		standing, e, err := f.weigh(ctx, h, seen)
+		if standing != Agreed || f.advance(seen, h) {
+			return standing, e, err
+		}
+	}
+}
+
 // weigh compares a head with those of the same size, which needs no proof, and with the newest one
 // of the history that is followed.
-func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
+func (f *follower) weigh(ctx context.Context, h, seen *Head) (Standing, *verifier.Evidence, error) {
 	others, err := f.m.cfg.Book.SameSize(ctx, h.Checkpoint)
 	if err != nil {
 		f.noteRead(ctx, err)
@@ -275,9 +293,6 @@ func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evid
 			return standing, e, nil
 		}
 	}
-	f.mu.Lock()
-	seen := f.seen
-	f.mu.Unlock()
 	if seen == nil {
 		return Open, nil, errors.New("nothing of this log was read yet")
 	}
@@ -309,20 +324,28 @@ func (m *Monitor) keepEvidence(f *follower, file *evidenceFile) error {
 	return nil
 }
 
-// advance makes a head that agrees the newest one seen.
-func (f *follower) advance(h *Head) {
+// advance makes a head that agrees with the newest one seen, nil if there was none, the newest itself,
+// if it is larger; it stands in the book as agreed only later, and is compared again if a crash comes before.
+// False: another one has become the newest meanwhile.
+func (f *follower) advance(seen, h *Head) bool {
+	if seen != nil && h.Size <= seen.Size {
+		return true // it is of the history of any that will follow, too
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.seen != nil && h.Size <= f.seen.Size {
-		return
+	if f.seen != seen {
+		return false
 	}
 	from := h.Size
-	if f.seen != nil {
-		from = f.seen.Size
+	if seen != nil {
+		from = seen.Size
 	}
-	f.seen = h
+	newest := *h
+	newest.Standing = Agreed
+	f.seen = &newest
 	f.state.grow(from, f.m.cfg.Now()) // stored with the next that is remembered
 	f.rouse()
+	return true
 }
 
 // rouse wakes the reader.

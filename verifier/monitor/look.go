@@ -71,7 +71,8 @@ func (f *follower) lookAt(ctx context.Context, note []byte) error {
 	}
 	h := &o.head
 	f.mu.Lock()
-	if f.seen == nil {
+	first := f.seen == nil
+	if first {
 		// The first one ever: there is nothing to compare it with. If another one of its size was posted
 		// before, the log has forked, and this is the history that is followed all the same.
 		o.standing = Agreed
@@ -92,8 +93,10 @@ func (f *follower) lookAt(ctx context.Context, note []byte) error {
 			return err
 		}
 	}
+	if first {
+		f.advance(nil, h)
+	}
 	f.cosign(h, note, witnesses)
-	f.advance(h)
 	return nil
 }
 
@@ -118,11 +121,7 @@ func (f *follower) recheck(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		o := &outcome{head: open[i], standing: Open}
-		f.judge(ctx, o)
-		if o.standing == Agreed {
-			f.advance(&o.head)
-		}
+		f.judge(ctx, &outcome{head: open[i], standing: Open})
 	}
 }
 

@@ -140,19 +140,13 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 		case o.standing == Open && worst == gossip.Agrees:
 			worst = gossip.Unknown
 		case o.standing == Agreed:
-			f.agree(&o.head, note)
+			if _, w, err := f.policy.Verify(note); err == nil {
+				f.cosign(&o.head, note, w)
+			}
 		}
 	}
 	p.see(f, worst)
 	return errors.Join(errs...)
-}
-
-// agree takes what a head that agrees brings along: that it is the newest, and cosignatures.
-func (f *follower) agree(h *Head, note []byte) {
-	if _, w, err := f.policy.Verify(note); err == nil {
-		f.cosign(h, note, w)
-	}
-	f.advance(h)
 }
 
 // fetch asks for notes in the peer's protocol.
