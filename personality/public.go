@@ -75,7 +75,7 @@ type public struct {
 type publicHead struct {
 	publishedHead
 	quorum   bool
-	cosigned time.Time // when the newest of its cosignatures was made; zero: it has none
+	cosigned time.Time // when the newest of its cosignatures was made, at the latest when it was seen here; zero: it has none
 	number   int       // of cosignatures
 	asked    time.Time // when the witnesses were, by this machine's clock, as far as that is known
 }
@@ -99,14 +99,17 @@ func newPublicHead(note []byte, c verifier.Checkpoint, who verifier.Witnesses) *
 		publishedHead: publishedHead{head: pubstore.Head{Size: c.Size, Root: c.Root}, note: note},
 		quorum:        who.Status == verifier.Quorum, number: len(who.Cosigned),
 	}
+	now := time.Now()
 	for _, sig := range who.Cosigned {
-		if sig.Time.After(h.cosigned) {
-			h.cosigned = sig.Time
+		at := sig.Time
+		if at.After(now) {
+			at = now // one witness that dates ahead would else keep the others' later ones from being shown
+		}
+		if at.After(h.cosigned) {
+			h.cosigned = at
 		}
 	}
-	if h.asked = h.cosigned; h.asked.After(time.Now()) {
-		h.asked = time.Now()
-	}
+	h.asked = h.cosigned
 	return h
 }
 
