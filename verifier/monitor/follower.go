@@ -12,8 +12,15 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
-// compareTime bounds what one comparison may take, whoever asked for it.
-const compareTime = time.Minute
+const (
+	// compareTime bounds what one comparison may take, whoever asked for it, and what comparing open heads
+	// again may take in one look.
+	compareTime = time.Minute
+	// answerTime bounds the comparisons that somebody waits for: who has posted a head, and a round with a
+	// peer, all of its heads of a log together. It is shorter than the time that a client waits. What isn't
+	// known by then stays open, and is compared again.
+	answerTime = 10 * time.Second
+)
 
 // follower follows one log.
 type follower struct {
@@ -204,51 +211,52 @@ type outcome struct {
 
 // observe takes a signed note from anywhere: writes it down, and compares it.
 func (f *follower) observe(ctx context.Context, signedNote []byte, from string) (*outcome, error) {
+	o, _, err := f.take(ctx, signedNote, from)
+	if err == nil && o.standing == Open {
+		f.judge(ctx, o)
+	}
+	return o, err
+}
+
+// take writes down a signed note, and says what is known of it: Open, if it has yet to be compared.
+func (f *follower) take(ctx context.Context, signedNote []byte, from string) (o *outcome, isNew bool, err error) {
 	h, err := f.parse(signedNote)
 	if err != nil {
 		var nonsense *signedNonsense
 		if errors.As(err, &nonsense) {
 			f.raiseNonsense(nonsense, from)
 		}
-		return nil, err
+		return nil, false, err
 	}
 	h.From = from
 	stored, isNew, err := f.m.cfg.Book.Add(ctx, *h)
 	if isNew || err != nil { // one that was there was only read
 		f.noteBook(ctx, err)
 	}
-	o := &outcome{head: stored, standing: stored.Standing}
 	switch {
-	case errors.Is(err, ErrFull):
-		o.head, o.standing, o.full = *h, Open, true // compared all the same
+	case errors.Is(err, ErrFull): // compared all the same
 		f.mu.Lock()
 		f.full = true
 		f.mu.Unlock()
+		return &outcome{head: *h, standing: Open, full: true}, true, nil
 	case err != nil:
-		return nil, err
-	case stored.Standing != Open:
-		return o, nil // that was settled earlier
+		return nil, false, err
 	}
 	if isNew {
 		f.m.cfg.Log.DebugContext(ctx, "new head", "log", f.origin, "size", h.Size, "from", from)
 	}
-	f.judge(ctx, o)
-	return o, nil
+	return &outcome{head: stored, standing: stored.Standing}, isNew, nil
 }
 
 // judge compares an open head with what is known, and writes down what comes of it.
 func (f *follower) judge(ctx context.Context, o *outcome) {
-	ctx, cancel := context.WithTimeout(ctx, compareTime)
-	defer cancel()
-	select {
-	case f.comparing <- struct{}{}:
-		defer func() { <-f.comparing }()
-	case <-ctx.Done():
-		o.why = ctx.Err()
-		return
+	// What needs no proof is looked at however little time there is, and what was found is written down.
+	quick := context.WithoutCancel(ctx)
+	standing, e := f.sameSize(quick, &o.head)
+	o.why = nil
+	if standing == Open {
+		standing, e, o.why = f.settle(ctx, &o.head)
 	}
-	standing, e, err := f.settle(ctx, &o.head)
-	o.why = err
 	if standing == Forked {
 		if err := f.accuse(e); err != nil {
 			o.why = err // it stays open until the evidence is on the disk
@@ -256,8 +264,8 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 		}
 	}
 	if standing != Open && !o.full {
-		err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing)
-		f.noteBook(ctx, err)
+		err := f.m.cfg.Book.Judge(quick, o.head.Checkpoint, standing)
+		f.noteBook(quick, err)
 		if err != nil {
 			o.why = err // what isn't written down isn't said
 			return
@@ -266,37 +274,45 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 	o.standing, o.head.Standing = standing, standing
 }
 
-// settle weighs a head, and makes it the newest one seen if it agrees and is larger. Two heads may both
-// extend the one seen last, and neither of them the other; so of those that agree each is compared
-// with the newest one at that moment, and again if another one has taken that place meanwhile.
-func (f *follower) settle(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
-	for {
-		f.mu.Lock()
-		seen := f.seen
-		f.mu.Unlock()
-		standing, e, err := f.weigh(ctx, h, seen)
-		if standing != Agreed || f.advance(seen, h) {
-			return standing, e, err
-		}
-	}
-}
-
-// weigh compares a head with those of the same size, which needs no proof, and with the newest one
-// of the history that is followed.
-func (f *follower) weigh(ctx context.Context, h, seen *Head) (Standing, *verifier.Evidence, error) {
+// sameSize holds a head against those of the same size, which needs no proof: it is Forked then, or Open.
+func (f *follower) sameSize(ctx context.Context, h *Head) (Standing, *verifier.Evidence) {
 	others, err := f.m.cfg.Book.SameSize(ctx, h.Checkpoint)
 	if err != nil {
 		f.noteRead(ctx, err)
 	}
 	for i := range others {
 		if standing, e, _ := f.convict(&verifier.Evidence{First: others[i].Note, Second: h.Note}); standing == Forked {
-			return standing, e, nil
+			return standing, e
 		}
 	}
-	if seen == nil {
-		return Open, nil, errors.New("nothing of this log was read yet")
+	return Open, nil
+}
+
+// settle compares a head with the newest one of the history that is followed, and makes it the newest if
+// it agrees and is larger. Two heads may both extend the one seen last, and neither of them the other; so
+// of those that agree each is compared with the newest one at that moment, and again if another one has
+// taken that place meanwhile.
+func (f *follower) settle(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
+	ctx, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	select {
+	case f.comparing <- struct{}{}:
+		defer func() { <-f.comparing }()
+	case <-ctx.Done():
+		return Open, nil, ctx.Err()
 	}
-	return f.compare(ctx, h, seen)
+	for {
+		f.mu.Lock()
+		seen := f.seen
+		f.mu.Unlock()
+		if seen == nil {
+			return Open, nil, errors.New("nothing of this log was read yet")
+		}
+		standing, e, err := f.compare(ctx, h, seen)
+		if standing != Agreed || f.advance(seen, h) {
+			return standing, e, err
+		}
+	}
 }
 
 // accuse keeps evidence.

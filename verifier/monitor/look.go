@@ -114,15 +114,18 @@ func (f *follower) recheck(ctx context.Context) {
 	if len(open) == recheckLimit {
 		next = open[len(open)-1].Size + 1 // the others have their turn in the next look
 	}
+	budget, cancel := context.WithTimeout(ctx, compareTime) // the log's own head mustn't wait for all of them
+	defer cancel()
+	for i := range open {
+		if i > 0 && budget.Err() != nil {
+			next = open[i].Size
+			break
+		}
+		f.judge(budget, &outcome{head: open[i], standing: Open})
+	}
 	f.mu.Lock()
 	f.nextOpen = next
 	f.mu.Unlock()
-	for i := range open {
-		if ctx.Err() != nil {
-			return
-		}
-		f.judge(ctx, &outcome{head: open[i], standing: Open})
-	}
 }
 
 // readOn reads new entries whenever there are some.

@@ -56,7 +56,7 @@ func newPeer(m *Monitor, cfg PeerConfig) (*peer, error) {
 
 // round compares notes about all logs: docs/spec/gossip.md, "A round".
 func (p *peer) round(ctx context.Context) {
-	err := p.each(ctx, func(ctx context.Context, f *follower) error {
+	err := p.each(ctx, false, func(ctx context.Context, f *follower) error {
 		if err := p.pull(ctx, f); err != nil {
 			return fmt.Errorf("heads of %s: %w", f.origin, err)
 		}
@@ -81,8 +81,8 @@ func (p *peer) round(ctx context.Context) {
 const parallel = 8
 
 // each calls f for every log, until one call finds that nobody is there: it needn't be asked a hundred
-// times.
-func (p *peer) each(ctx context.Context, f func(context.Context, *follower) error) error {
+// times. Of a peer that is known to be there, a call that takes too long says something about one log only.
+func (p *peer) each(ctx context.Context, there bool, f func(context.Context, *follower) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tokens := make(chan struct{}, parallel)
@@ -95,7 +95,8 @@ func (p *peer) each(ctx context.Context, f func(context.Context, *follower) erro
 		}
 		wg.Go(func() {
 			defer func() { <-tokens }()
-			if errs[i] = f(ctx, log); p.gone(ctx, errs[i]) {
+			errs[i] = f(ctx, log)
+			if p.gone(ctx, errs[i]) && !(there && errors.Is(errs[i], context.DeadlineExceeded)) {
 				cancel()
 			}
 		})
@@ -116,7 +117,8 @@ func (p *peer) answered() {
 	p.mu.Unlock()
 }
 
-// pull fetches the peer's heads of a log and takes them as if the log had served them.
+// pull fetches the peer's heads of a log and takes them as if the log had served them. Those that are open since
+// an earlier round are compared again in each look; the round doesn't wait for them.
 func (p *peer) pull(ctx context.Context, f *follower) error {
 	notes, err := p.fetch(ctx, f)
 	if errors.Is(err, fs.ErrNotExist) { // it doesn't follow this log, or has no head yet
@@ -130,8 +132,13 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 	p.answered()
 	worst := gossip.Agrees
 	var errs []error
+	budget, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	for _, note := range notes {
-		o, err := f.observe(ctx, note, p.cfg.Name)
+		o, isNew, err := f.take(ctx, note, p.cfg.Name)
+		if isNew && err == nil && o.standing == Open {
+			f.judge(budget, o)
+		}
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -199,7 +206,7 @@ func (p *peer) exchange(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("evidence %s: %w", clip(l.ID, 64), err))
 		}
 	}
-	errs = append(errs, p.each(ctx, func(ctx context.Context, f *follower) error {
+	errs = append(errs, p.each(ctx, true, func(ctx context.Context, f *follower) error {
 		if err := p.push(ctx, f); err != nil {
 			return fmt.Errorf("post heads of %s: %w", f.origin, err)
 		}
