@@ -249,8 +249,21 @@ func (s *Service) showKept(ctx context.Context) error {
 	var err error
 	if s.public != nil && s.refusing() == nil {
 		_, err = s.syncPublic(ctx)
+		s.public.resume(s.published.Load())
 	}
 	return s.asRefusal(err)
+}
+
+// resume has a log that takes nothing without the quorum go on as it ended: if the quorum was missing
+// then it still is, until a witness has been asked. Else each restart would give it the patience anew.
+func (p *public) resume(at *publishedHead) {
+	h := p.cosigned.Load()
+	if !p.cfg.Closed || at == nil || h == nil || p.isFresh(at.head.Size) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.missing = h.asked
 }
 
 // keepPublic keeps a head in the store, for all processes, and shows it; unless a newer one is
