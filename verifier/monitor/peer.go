@@ -160,13 +160,13 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 func (p *peer) fetch(ctx context.Context, f *follower) ([][]byte, error) {
 	switch p.cfg.Kind {
 	case Distributor:
-		note, err := p.client.Checkpoint(ctx, f.origin, 1)
+		note, err := patiently(ctx, func() ([]byte, error) { return p.client.Checkpoint(ctx, f.origin, 1) })
 		return [][]byte{note}, err
 	case WitnessKind:
-		note, err := p.client.Cosigned(ctx, f.origin)
+		note, err := patiently(ctx, func() ([]byte, error) { return p.client.Cosigned(ctx, f.origin) })
 		return [][]byte{note}, err
 	}
-	h, err := p.client.Heads(ctx, f.origin)
+	h, err := patiently(ctx, func() (gossip.Heads, error) { return p.client.Heads(ctx, f.origin) })
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func (p *peer) see(f *follower, v gossip.Verdict) {
 // exchange fetches the evidence that this monitor lacks, and hands over the heads and the evidence
 // that the peer lacks.
 func (p *peer) exchange(ctx context.Context) error {
-	theirs, err := p.client.ListEvidence(ctx)
+	theirs, err := patiently(ctx, func() ([]gossip.Listed, error) { return p.client.ListEvidence(ctx) })
 	if err != nil {
 		return fmt.Errorf("list evidence: %w", err)
 	}
@@ -216,7 +216,8 @@ func (p *peer) exchange(ctx context.Context) error {
 		if has[e.ID] {
 			continue
 		}
-		if _, err := p.client.PostEvidence(ctx, e.text); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		_, err := patiently(ctx, func() (string, error) { return p.client.PostEvidence(ctx, e.text) })
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("post evidence: %w", err))
 		}
 	}
@@ -229,7 +230,7 @@ func (p *peer) take(ctx context.Context, l gossip.Listed) error {
 	if f == nil || p.m.evidence.get(l.ID) != nil || len(p.m.evidence.of(f.origin)) >= maxEvidence {
 		return nil
 	}
-	file, err := p.client.Evidence(ctx, l.ID)
+	file, err := patiently(ctx, func() ([]byte, error) { return p.client.Evidence(ctx, l.ID) })
 	if err != nil {
 		return err
 	}
@@ -237,8 +238,7 @@ func (p *peer) take(ctx context.Context, l gossip.Listed) error {
 	return err
 }
 
-// takeEvidence keeps a file from outside if it convicts a log that is followed, and writes down the heads
-// in it.
+// takeEvidence keeps a file from outside if it convicts a log that is followed.
 func (m *Monitor) takeEvidence(file []byte) (*evidenceFile, error) {
 	e, err := checkEvidence(file, func(origin string) *verifier.Policy {
 		if f := m.byID[gossip.LogID(origin)]; f != nil {
@@ -269,7 +269,7 @@ func (p *peer) push(ctx context.Context, f *follower) error {
 		if strings.Contains(offered, note) {
 			continue
 		}
-		a, err := p.client.PostHead(ctx, []byte(note))
+		a, err := patiently(ctx, func() (gossip.Answer, error) { return p.client.PostHead(ctx, []byte(note)) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it doesn't follow this log
 		}
