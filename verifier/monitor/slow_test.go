@@ -44,9 +44,16 @@ func TestSlowLogAlone(t *testing.T) {
 	})
 	fork := b.Fork("b", 50)
 	fork.Grow(500)
+	var submitters sync.WaitGroup
+	t.Cleanup(submitters.Wait)
 	for i := range 20 { // open, at both
-		go one.Observe(t.Context(), fork.Note(200+i), "a submitter")
-		go two.Observe(t.Context(), fork.Note(300+i), "a submitter")
+		for r, n := range map[*rig]int{one: 200 + i, two: 300 + i} {
+			submitters.Go(func() {
+				if _, err := r.Observe(t.Context(), fork.Note(n), "a submitter"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 	wait(t, "open heads", func() bool {
 		return one.Status(t.Context()).Logs[0].Heads.Open == 20 && two.Status(t.Context()).Logs[0].Heads.Open >= 20
