@@ -33,6 +33,7 @@ type follower struct {
 	expect Expect
 	source verifier.Source // the log itself
 	mirror *mirror         // nil: nothing is kept
+	gap    bool            // entries were read that may be missing from the mirror; the reader's
 
 	wake      chan struct{} // one token: there is something to read
 	comparing chan struct{} // a token for each comparison under way
@@ -115,6 +116,13 @@ func (f *follower) load(ctx context.Context) error {
 		return fmt.Errorf("remembered state: %w", err)
 	}
 	f.state = *s
+	if f.mirror != nil {
+		read, err := s.read()
+		if err != nil {
+			return fmt.Errorf("remembered state: %w", err)
+		}
+		f.gap = f.mirror.size() < read
+	}
 	if s.Checked != "" {
 		if f.checked, err = f.parse([]byte(s.Checked)); err != nil {
 			return fmt.Errorf("remembered state: %w", err)

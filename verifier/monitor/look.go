@@ -141,7 +141,7 @@ func (f *follower) readOn(ctx context.Context) {
 		f.mu.Lock()
 		target, checked := f.seen, f.checked
 		f.mu.Unlock()
-		if target == nil || checked != nil && checked.Checkpoint == target.Checkpoint && !f.mirrorLags(checked) {
+		if target == nil || checked != nil && checked.Checkpoint == target.Checkpoint && !f.gap {
 			continue
 		}
 		if err := f.read(ctx, target); err == nil {
@@ -164,12 +164,9 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 	if f.mirror != nil {
 		source = f.mirror.filledFrom(f.source)
 	}
-	f.mu.Lock()
-	lags := f.checked != nil && f.mirrorLags(f.checked)
-	f.mu.Unlock()
 	report, err := verifier.Audit(ctx, verifier.AuditConfig{
 		Source: source, Policy: f.policy, Checkpoint: target.Note, State: auditState{ctx, f}, Workers: 4, SaveEvery: saveEvery,
-		Progress: f.progress, FromStart: lags,
+		Progress: f.progress, FromStart: f.gap,
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -178,6 +175,7 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 		err = f.mirror.complete(target)
 	}
 	if err == nil {
+		f.gap = false
 		err = f.moveOn(ctx, target)
 	}
 	if err == nil {
@@ -200,11 +198,6 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 	f.mu.Unlock()
 	f.m.cfg.Log.WarnContext(ctx, "read entries", "log", f.origin, "size", target.Size, "error", err)
 	return err
-}
-
-// mirrorLags reports whether entries were read before there was a mirror.
-func (f *follower) mirrorLags(checked *Head) bool {
-	return f.mirror != nil && f.mirror.size() < checked.Size
 }
 
 // moveOn makes a head the checked one, with all that is remembered on the way.

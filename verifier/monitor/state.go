@@ -76,6 +76,20 @@ func parseState(b []byte) (*logState, error) {
 	return &logState{j.Checked, j.Audit, j.Served, j.Grown, j.Sizes, j.Hour}, nil
 }
 
+// read returns how many entries the audit has read, also of one that isn't over.
+func (s *logState) read() (uint64, error) {
+	var audit struct {
+		Checked struct {
+			Size uint64 `json:"size"`
+		} `json:"checked"`
+	}
+	if s.Audit == "" {
+		return 0, nil
+	}
+	err := json.Unmarshal([]byte(s.Audit), &audit)
+	return audit.Checked.Size, err
+}
+
 // auditState keeps the state of the audit in the follower's, which is stored at once.
 type auditState struct {
 	ctx context.Context
@@ -96,11 +110,12 @@ func (a auditState) Load() ([]byte, error) {
 }
 
 // Save stores what was audited on the way now and then, and at the end with what moveOn remembers:
-// a log that brings a head a second would else be stored twice for each.
+// a log that brings a head a second would else be stored twice for each. With a mirror it is the end alone: what
+// was read and isn't complete in the mirror yet is read again after a crash.
 func (a auditState) Save(b []byte) error {
 	f := a.f
 	f.mu.Lock()
-	wait := time.Since(f.stored) < savePause
+	wait := f.mirror != nil || time.Since(f.stored) < savePause
 	if wait {
 		f.state.Audit = string(b)
 	}
