@@ -12,8 +12,15 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
-// compareTime bounds what one comparison may take, whoever asked for it.
-const compareTime = time.Minute
+const (
+	// compareTime bounds what one comparison may take, whoever asked for it, and what comparing open heads
+	// again may take in one look.
+	compareTime = time.Minute
+	// answerTime bounds the comparisons that somebody waits for: who has posted a head, and a round with a
+	// peer, all of its heads of a log together. It is shorter than the time that a client waits. What isn't
+	// known by then stays open, and is compared again.
+	answerTime = 10 * time.Second
+)
 
 // follower follows one log.
 type follower struct {
@@ -26,6 +33,7 @@ type follower struct {
 	expect Expect
 	source verifier.Source // the log itself
 	mirror *mirror         // nil: nothing is kept
+	gap    bool            // entries were read that may be missing from the mirror; the reader's
 
 	wake      chan struct{} // one token: there is something to read
 	comparing chan struct{} // a token for each comparison under way that somebody outside has asked for
@@ -38,7 +46,6 @@ type follower struct {
 	reading       reading
 	cosigned      map[string]cosigned  // by the witness's key name
 	since         map[string]time.Time // by alarm: since when what it is about lasts
-	resumed       uint64               // up to where an earlier process had audited
 	tried         map[verifier.Checkpoint]attempt
 	nextOpen      uint64    // where recheck goes on
 	nextShown     uint64    // where heads goes on
@@ -110,7 +117,14 @@ func (f *follower) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("remembered state: %w", err)
 	}
-	f.state, f.resumed = *s, s.audited()
+	f.state = *s
+	if f.mirror != nil {
+		read, err := s.read()
+		if err != nil {
+			return fmt.Errorf("remembered state: %w", err)
+		}
+		f.gap = f.mirror.size() < read
+	}
 	for _, n := range []struct {
 		note string
 		to   **Head

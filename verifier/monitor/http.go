@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -171,7 +172,9 @@ func (m *Monitor) servePostHead(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a, err := m.Observe(r.Context(), b, r.RemoteAddr)
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	a, err := m.Observe(ctx, b, r.RemoteAddr)
 	if err != nil {
 		return err
 	}
@@ -274,7 +277,9 @@ func (m *Monitor) servePutByWitness(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	return f.distribute(r.Context(), r.PathValue("witness"), b, r.RemoteAddr)
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	return f.distribute(ctx, r.PathValue("witness"), b, r.RemoteAddr)
 }
 
 func (m *Monitor) serveMirror(w http.ResponseWriter, r *http.Request) error {

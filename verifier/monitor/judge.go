@@ -30,46 +30,54 @@ const maxAttempts = 4096
 
 // observe takes a signed note from anywhere: writes it down, and compares it. Outside: anybody may have sent it.
 func (f *follower) observe(ctx context.Context, signedNote []byte, from string, outside bool) (*outcome, error) {
+	o, _, err := f.take(ctx, signedNote, from)
+	if err != nil || o.standing != Open {
+		return o, err
+	}
+	o.outside = outside
+	if outside && f.triedJustNow(o) {
+		return o, nil
+	}
+	f.judge(ctx, o)
+	return o, nil
+}
+
+// take writes down a signed note, and says what is known of it: Open, if it has yet to be compared.
+func (f *follower) take(ctx context.Context, signedNote []byte, from string) (o *outcome, isNew bool, err error) {
 	h, err := f.parse(signedNote)
 	if err != nil {
 		var nonsense *signedNonsense
 		if errors.As(err, &nonsense) {
 			f.raiseNonsense(nonsense, from)
 		}
-		return nil, err
+		return nil, false, err
 	}
 	h.From = from
 	stored, isNew, err := f.m.cfg.Book.Add(ctx, *h)
 	if isNew || err != nil { // one that was there was only read
 		f.noteBook(ctx, err)
 	}
-	o := &outcome{head: stored, standing: stored.Standing, outside: outside}
 	switch {
-	case errors.Is(err, ErrFull):
-		o.head, o.standing, o.full = *h, Open, true // compared all the same
+	case errors.Is(err, ErrFull): // compared all the same
 		f.mu.Lock()
 		f.full = true
 		f.mu.Unlock()
+		return &outcome{head: *h, standing: Open, full: true}, true, nil
 	case err != nil:
-		return nil, err
-	case stored.Standing == Forked || stored.Standing == Agreed && !f.beyond(&stored):
-		return o, nil // that was settled earlier
+		return nil, false, err
 	}
-	if o.standing == Agreed {
+	o = &outcome{head: stored, standing: stored.Standing}
+	if o.standing == Agreed && f.beyond(&stored) {
 		o.standing, o.head.Standing = Open, Open
 		if err := f.m.cfg.Book.Judge(ctx, h.Checkpoint, Open); err != nil {
 			f.noteBook(ctx, err)
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if isNew {
 		f.m.cfg.Log.DebugContext(ctx, "new head", "log", f.origin, "size", h.Size, "from", from)
 	}
-	if outside && f.triedJustNow(o) {
-		return o, nil
-	}
-	f.judge(ctx, o)
-	return o, nil
+	return o, isNew, nil
 }
 
 // triedJustNow reports whether a head was compared with the same one in this interval: whoever asks again and again
@@ -101,26 +109,20 @@ func (f *follower) try(o *outcome, seen *Head) {
 
 // judge compares an open head with what is known, and writes down what comes of it.
 func (f *follower) judge(ctx context.Context, o *outcome) {
-	ctx, cancel := context.WithTimeout(ctx, compareTime)
-	defer cancel()
-	if o.outside {
-		select {
-		case f.comparing <- struct{}{}:
-			defer func() { <-f.comparing }()
-		case <-ctx.Done():
-			o.why = ctx.Err()
-			return
-		}
-		if f.triedJustNow(o) { // meanwhile
-			return
-		}
-	}
+	// What needs no proof is looked at however little time there is, and what was found is written down.
+	quick := context.WithoutCancel(ctx)
 	f.mu.Lock()
 	seen := f.seen
 	f.mu.Unlock()
+	standing, e := f.sameSize(quick, &o.head)
+	o.why = nil
+	if standing == Open {
+		var done bool
+		if standing, e, done = f.weigh(ctx, o); done {
+			return
+		}
+	}
 	defer func() { f.try(o, seen) }()
-	standing, e, err := f.weigh(ctx, &o.head)
-	o.why = err
 	if standing == Forked {
 		if err := f.accuse(e); err != nil {
 			o.why = err // it stays open until the evidence is on the disk
@@ -131,22 +133,41 @@ func (f *follower) judge(ctx context.Context, o *outcome) {
 	if standing == Open || o.full {
 		return
 	}
-	if err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing); err != nil {
-		f.noteBook(ctx, err)
+	if err := f.m.cfg.Book.Judge(quick, o.head.Checkpoint, standing); err != nil {
+		f.noteBook(quick, err)
 		f.m.cfg.Log.ErrorContext(ctx, "a head's standing isn't written down", "log", f.origin, "size", o.head.Size, "error", err)
 	}
 }
 
-// weigh compares a head with those of the same size, which needs no proof, and with the newest one
-// of the history that is followed. A head that agrees and is larger is the newest one then.
-func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
+// sameSize holds a head against those of the same size, which needs no proof: it is Forked then, or Open.
+func (f *follower) sameSize(ctx context.Context, h *Head) (Standing, *verifier.Evidence) {
 	others, err := f.m.cfg.Book.SameSize(ctx, h.Checkpoint)
 	if err != nil {
 		f.noteRead(ctx, err)
 	}
 	for i := range others {
 		if standing, e, _ := f.convict(ofOneSize(&others[i], h)); standing == Forked {
-			return standing, e, nil
+			return standing, e
+		}
+	}
+	return Open, nil
+}
+
+// weigh compares a head with the newest one of the history that is followed. A head that agrees and is larger
+// is the newest one then. Done: there is nothing to add to what the outcome says already.
+func (f *follower) weigh(ctx context.Context, o *outcome) (s Standing, e *verifier.Evidence, done bool) {
+	ctx, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	if o.outside {
+		select {
+		case f.comparing <- struct{}{}:
+			defer func() { <-f.comparing }()
+		case <-ctx.Done():
+			o.why = ctx.Err()
+			return Open, nil, true
+		}
+		if f.triedJustNow(o) { // meanwhile
+			return Open, nil, true
 		}
 	}
 	for {
@@ -154,16 +175,20 @@ func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evid
 		seen := f.seen
 		f.mu.Unlock()
 		if seen == nil {
-			return Open, nil, errors.New("nothing of this log was read yet")
+			o.why = errors.New("nothing of this log was read yet")
+			return Open, nil, false
 		}
-		standing, e, err := f.compare(ctx, h, seen)
-		if standing != Agreed {
-			return standing, e, err
+		s, e, o.why = f.compare(ctx, &o.head, seen)
+		if s != Agreed {
+			return s, e, false
 		}
-		if settled, err := f.settle(ctx, h, seen); err != nil {
-			return Open, nil, err
-		} else if settled {
-			return Agreed, nil, nil
+		settled, err := f.settle(ctx, &o.head, seen)
+		if err != nil {
+			o.why = err
+			return Open, nil, false
+		}
+		if settled {
+			return Agreed, nil, false
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxAddresses bounds how many addresses the limiter remembers.
+// maxAddresses bounds how many addresses the limiter remembers, and then as many networks.
 const maxAddresses = 10000
 
 // burst is how many seconds' requests may come at once.
@@ -49,12 +49,16 @@ func (l *limiter) allow(remote string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.buckets[who]
-	if b == nil {
-		if since := now.Sub(l.swept); len(l.buckets) >= maxAddresses && (since < 0 || since >= time.Second) {
-			l.sweep(now)
+	if b == nil && len(l.buckets) >= maxAddresses {
+		l.sweep(now)
+		if len(l.buckets) >= maxAddresses { // a flood: one network's addresses share a bucket
+			who = networkOf(who)
+			b = l.buckets[who]
 		}
-		if len(l.buckets) >= maxAddresses {
-			return false // a flood from everywhere
+	}
+	if b == nil {
+		if len(l.buckets) >= 2*maxAddresses {
+			return false // from everywhere
 		}
 		b = &bucket{tokens: burst * l.rate, at: now}
 		l.buckets[who] = b
@@ -68,8 +72,12 @@ func (l *limiter) allow(remote string) bool {
 	return true
 }
 
-// sweep forgets the addresses whose buckets are full again.
+// sweep forgets the addresses whose buckets are full again. It looks through all of them, at most once a
+// second.
 func (l *limiter) sweep(now time.Time) {
+	if since := now.Sub(l.swept); since >= 0 && since < time.Second {
+		return
+	}
 	l.swept = now
 	for who, b := range l.buckets {
 		if since := now.Sub(b.at); since >= burst*time.Second || since < 0 { // the clock was set back
@@ -100,6 +108,18 @@ func (l *limiter) leave(remote string) {
 	if l.bodies[who]--; l.bodies[who] == 0 {
 		delete(l.bodies, who)
 	}
+}
+
+// networkOf is a wider prefix: of those that one provider has.
+func networkOf(p netip.Prefix) netip.Prefix {
+	if !p.IsValid() {
+		return p
+	}
+	bits := 16
+	if p.Addr().Is6() {
+		bits = 32
+	}
+	return netip.PrefixFrom(p.Addr(), bits).Masked()
 }
 
 // prefixOf is an IPv4 address, or the /64 of an IPv6 one, which is what one household has.

@@ -117,22 +117,18 @@ func (f *follower) recheck(ctx context.Context) {
 	if len(open) == recheckLimit {
 		next = open[len(open)-1].Size + 1 // the others have their turn in the next round
 	}
+	budget, cancel := context.WithTimeout(ctx, compareTime) // the log's own head mustn't wait for all of them
+	defer cancel()
+	for i := range open {
+		if i > 0 && budget.Err() != nil {
+			next = open[i].Size
+			break
+		}
+		f.judge(budget, &outcome{head: open[i], standing: Open})
+	}
 	f.mu.Lock()
 	f.nextOpen = next
 	f.mu.Unlock()
-	begin := time.Now()
-	for i := range open {
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(begin) > compareTime { // the others have their turn in the next round
-			f.mu.Lock()
-			f.nextOpen = open[i].Size
-			f.mu.Unlock()
-			return
-		}
-		f.judge(ctx, &outcome{head: open[i], standing: Open})
-	}
 }
 
 // readOn reads new entries whenever there are some.
@@ -148,7 +144,7 @@ func (f *follower) readOn(ctx context.Context) {
 		f.mu.Lock()
 		target, checked := f.seen, f.checked
 		f.mu.Unlock()
-		if target == nil || checked != nil && checked.Checkpoint == target.Checkpoint && !f.mirrorLags(checked) {
+		if target == nil || checked != nil && checked.Checkpoint == target.Checkpoint && !f.gap {
 			continue
 		}
 		err := f.read(ctx, target)
@@ -178,11 +174,11 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 	}
 	f.mu.Lock()
 	// An audit that failed may have put what is false into the mirror, for entries that an earlier one has passed.
-	lags := f.checked != nil && f.mirrorLags(f.checked) || f.mirror != nil && (f.reading.failed || f.mirror.size() < f.resumed)
+	again := f.gap || f.mirror != nil && f.reading.failed
 	f.mu.Unlock()
 	report, err := verifier.Audit(ctx, verifier.AuditConfig{
 		Source: source, Policy: f.policy, Checkpoint: target.Note, State: auditState{ctx, f}, Workers: 4, SaveEvery: saveEvery,
-		Progress: f.progress, FromStart: lags,
+		Progress: f.progress, FromStart: again,
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -191,6 +187,7 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 		err = f.mirror.complete(target)
 	}
 	if err == nil {
+		f.gap = false
 		err = f.moveOn(ctx, target)
 	}
 	if err == nil {
@@ -213,11 +210,6 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 	f.mu.Unlock()
 	f.m.cfg.Log.WarnContext(ctx, "read entries", "log", f.origin, "size", target.Size, "error", err)
 	return err
-}
-
-// mirrorLags reports whether entries were read before there was a mirror.
-func (f *follower) mirrorLags(checked *Head) bool {
-	return f.mirror != nil && f.mirror.size() < checked.Size
 }
 
 // moveOn makes a head the checked one, with all that is remembered on the way.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"sync"
 	"time"
 
@@ -16,9 +15,6 @@ import (
 
 // maxUseless is how many evidence files that prove nothing are fetched from a peer in one round.
 const maxUseless = 8
-
-// maxWait is how long a peer may ask to be left alone, each time.
-const maxWait = 10 * time.Second
 
 // peer is somebody to compare notes with.
 type peer struct {
@@ -62,7 +58,7 @@ func newPeer(m *Monitor, cfg PeerConfig) (*peer, error) {
 
 // round compares notes about all logs: docs/spec/gossip.md, "A round".
 func (p *peer) round(ctx context.Context) {
-	err := p.each(ctx, func(ctx context.Context, f *follower) error {
+	err := p.each(ctx, false, func(ctx context.Context, f *follower) error {
 		if err := p.pull(ctx, f); err != nil {
 			return fmt.Errorf("heads of %s: %w", f.origin, err)
 		}
@@ -87,8 +83,8 @@ func (p *peer) round(ctx context.Context) {
 const parallel = 8
 
 // each calls f for every log, until one call finds that nobody is there: it needn't be asked a hundred
-// times.
-func (p *peer) each(ctx context.Context, f func(context.Context, *follower) error) error {
+// times. Of a peer that is known to be there, a call that takes too long says something about one log only.
+func (p *peer) each(ctx context.Context, there bool, f func(context.Context, *follower) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tokens := make(chan struct{}, parallel)
@@ -101,7 +97,8 @@ func (p *peer) each(ctx context.Context, f func(context.Context, *follower) erro
 		}
 		wg.Go(func() {
 			defer func() { <-tokens }()
-			if errs[i] = f(ctx, log); p.gone(ctx, errs[i]) {
+			errs[i] = f(ctx, log)
+			if p.gone(ctx, errs[i]) && !(there && errors.Is(errs[i], context.DeadlineExceeded)) {
 				cancel()
 			}
 		})
@@ -115,25 +112,6 @@ func (p *peer) gone(ctx context.Context, err error) bool {
 	return err != nil && (ctx.Err() != nil || errors.Is(err, gossip.ErrNoAnswer))
 }
 
-// patiently does a call again when the peer has asked for a pause: with a hundred logs there are more calls in a
-// round than a peer takes at once.
-func (p *peer) patiently(ctx context.Context, call func() error) error {
-	err := call()
-	for range 2 {
-		var status *gossip.StatusError
-		if !errors.As(err, &status) || status.Code != http.StatusTooManyRequests {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(min(max(status.RetryAfter, p.m.cfg.Interval/8), maxWait)):
-		}
-		err = call()
-	}
-	return err
-}
-
 // answered notes that the peer is alive.
 func (p *peer) answered() {
 	p.mu.Lock()
@@ -141,7 +119,8 @@ func (p *peer) answered() {
 	p.mu.Unlock()
 }
 
-// pull fetches the peer's heads of a log and takes them as if the log had served them.
+// pull fetches the peer's heads of a log and takes them as if the log had served them. Those that are open since
+// an earlier round are compared again in each look; the round doesn't wait for them.
 func (p *peer) pull(ctx context.Context, f *follower) error {
 	notes, err := p.fetch(ctx, f)
 	if errors.Is(err, fs.ErrNotExist) { // it doesn't follow this log, or has no head yet
@@ -155,8 +134,13 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 	p.answered()
 	worst := gossip.Agrees
 	var errs []error
+	budget, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	for _, note := range notes {
-		o, err := f.observe(ctx, note, p.cfg.Name, false)
+		o, isNew, err := f.take(ctx, note, p.cfg.Name)
+		if isNew && err == nil && o.standing == Open {
+			f.judge(budget, o)
+		}
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -178,17 +162,13 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 func (p *peer) fetch(ctx context.Context, f *follower) ([][]byte, error) {
 	switch p.cfg.Kind {
 	case Distributor:
-		note, err := p.client.Checkpoint(ctx, f.origin, 1)
+		note, err := patiently(ctx, func() ([]byte, error) { return p.client.Checkpoint(ctx, f.origin, 1) })
 		return [][]byte{note}, err
 	case WitnessKind:
-		note, err := p.client.Cosigned(ctx, f.origin)
+		note, err := patiently(ctx, func() ([]byte, error) { return p.client.Cosigned(ctx, f.origin) })
 		return [][]byte{note}, err
 	}
-	var h gossip.Heads
-	err := p.patiently(ctx, func() (err error) {
-		h, err = p.client.Heads(ctx, f.origin)
-		return err
-	})
+	h, err := patiently(ctx, func() (gossip.Heads, error) { return p.client.Heads(ctx, f.origin) })
 	if err != nil {
 		return nil, err
 	}
@@ -219,11 +199,7 @@ func (p *peer) see(f *follower, v gossip.Verdict) {
 // exchange fetches the evidence that this monitor lacks, and hands over the heads and the evidence
 // that the peer lacks.
 func (p *peer) exchange(ctx context.Context) error {
-	var theirs []gossip.Listed
-	err := p.patiently(ctx, func() (err error) {
-		theirs, err = p.client.ListEvidence(ctx)
-		return err
-	})
+	theirs, err := patiently(ctx, func() ([]gossip.Listed, error) { return p.client.ListEvidence(ctx) })
 	if err != nil {
 		return fmt.Errorf("list evidence: %w", err)
 	}
@@ -239,7 +215,7 @@ func (p *peer) exchange(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("evidence %s: %w", clip(l.ID, 64), err))
 		}
 	}
-	errs = append(errs, p.each(ctx, func(ctx context.Context, f *follower) error {
+	errs = append(errs, p.each(ctx, true, func(ctx context.Context, f *follower) error {
 		if err := p.push(ctx, f); err != nil {
 			return fmt.Errorf("post heads of %s: %w", f.origin, err)
 		}
@@ -249,10 +225,7 @@ func (p *peer) exchange(ctx context.Context) error {
 		if has[e.ID] {
 			continue
 		}
-		err := p.patiently(ctx, func() error {
-			_, err := p.client.PostEvidence(ctx, e.text)
-			return err
-		})
+		_, err := patiently(ctx, func() (string, error) { return p.client.PostEvidence(ctx, e.text) })
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("post evidence: %w", err))
 		}
@@ -266,11 +239,7 @@ func (p *peer) take(ctx context.Context, l gossip.Listed) error {
 	if f == nil || p.m.evidence.get(l.ID) != nil || len(p.m.evidence.of(f.origin)) >= maxEvidence {
 		return nil
 	}
-	var file []byte
-	err := p.patiently(ctx, func() (err error) {
-		file, err = p.client.Evidence(ctx, l.ID)
-		return err
-	})
+	file, err := patiently(ctx, func() ([]byte, error) { return p.client.Evidence(ctx, l.ID) })
 	if err != nil {
 		return err
 	}
@@ -309,11 +278,7 @@ func (p *peer) push(ctx context.Context, f *follower) error {
 		if offered[gossip.EvidenceID([]byte(note))] {
 			continue
 		}
-		var a gossip.Answer
-		err := p.patiently(ctx, func() (err error) {
-			a, err = p.client.PostHead(ctx, []byte(note))
-			return err
-		})
+		a, err := patiently(ctx, func() (gossip.Answer, error) { return p.client.PostHead(ctx, []byte(note)) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it doesn't follow this log
 		}

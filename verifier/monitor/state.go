@@ -78,6 +78,20 @@ func parseState(b []byte) (*logState, error) {
 	return &logState{j.Checked, j.Seen, j.Audit, j.Served, j.Grown, j.Sizes, j.Hour}, nil
 }
 
+// read returns how many entries the audit has read, also of one that isn't over.
+func (s *logState) read() (uint64, error) {
+	var audit struct {
+		Checked struct {
+			Size uint64 `json:"size"`
+		} `json:"checked"`
+	}
+	if s.Audit == "" {
+		return 0, nil
+	}
+	err := json.Unmarshal([]byte(s.Audit), &audit)
+	return audit.Checked.Size, err
+}
+
 // auditState keeps the state of the audit in the follower's, which is stored at once.
 type auditState struct {
 	ctx context.Context
@@ -98,11 +112,12 @@ func (a auditState) Load() ([]byte, error) {
 }
 
 // Save stores what was audited on the way now and then, and at the end with what moveOn remembers:
-// a log that brings a head a second would else be stored twice for each.
+// a log that brings a head a second would else be stored twice for each. With a mirror it is the end alone: what
+// was read and isn't complete in the mirror yet is read again after a crash.
 func (a auditState) Save(b []byte) error {
 	f := a.f
 	f.mu.Lock()
-	wait := time.Since(f.stored) < savePause
+	wait := f.mirror != nil || time.Since(f.stored) < savePause
 	if wait {
 		f.state.Audit = string(b)
 	}
@@ -111,17 +126,6 @@ func (a auditState) Save(b []byte) error {
 		return nil
 	}
 	return f.remember(a.ctx, func(s *logState) { s.Audit = string(b) })
-}
-
-// audited is up to where the audit has come, 0 if that can't be read.
-func (s *logState) audited() uint64 {
-	var j struct {
-		Checked struct{ Size uint64 }
-	}
-	if json.Unmarshal([]byte(s.Audit), &j) != nil {
-		return 0
-	}
-	return j.Checked.Size
 }
 
 // grow notes that the log has grown, for the alarms about that.
