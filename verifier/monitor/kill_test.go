@@ -187,9 +187,10 @@ func TestKill(t *testing.T) {
 			}
 			size = c.Size
 		}
-		_ = p.Wait() // killed
+		_ = p.Process.Kill() // if it hasn't been, the post was refused
+		_ = p.Wait()
 	}
-	if files, _ := filepath.Glob(filepath.Join(dir, "evidence", "*.evidence")); len(files) > 0 || posted < 20 {
+	if files, _ := filepath.Glob(filepath.Join(dir, "evidence", "*.evidence")); len(files) > 0 || posted < 12 {
 		t.Errorf("evidence %q; %d heads posted", files, posted)
 	}
 	t.Logf("%d heads posted, %d of %d entries checked", posted, size, h.Size())
@@ -345,7 +346,7 @@ func TestBookFails(t *testing.T) {
 	key := logtest.NewKey(t, testOrigin)
 	for _, kind := range []struct{ late, all bool }{{}, {late: true}, {all: true}} {
 		hit := true
-		for n := 1; hit && n < 40; n++ {
+		for n := 1; hit && n < 25; n++ {
 			var failing *failingBook
 			h := logtest.New(t, key, "a", 100)
 			dir := t.TempDir()
