@@ -162,7 +162,7 @@ func TestExitCodesAreListed(t *testing.T) {
 	for path, file := range map[string]string{"docs/operate/commands.md": "cmd/prooftrail/run.go", "docs/operate/monitor.md": "cmd/prooftrail-monitor/run.go"} {
 		text := strings.Join(pages(t)[path].prose, "\n")
 		_, table, _ := strings.Cut(text, "## Exit codes")
-		names := regexp.MustCompile(`\n\t\{"([a-z]+)", "`).FindAllStringSubmatch(sources(t, "cmd", false)[file], -1)
+		names := regexp.MustCompile(`\n\t\{Name: "([a-z]+)", `).FindAllStringSubmatch(sources(t, "cmd", false)[file], -1)
 		if len(names) == 0 {
 			t.Fatalf("no commands found in %s", file)
 		}

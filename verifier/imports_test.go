@@ -53,6 +53,12 @@ var verifierTestsMayImport = []string{
 	"github.com/rogpeppe/go-internal",
 }
 
+// internalMayImport says what packages of cmd/internal may import beside the standard library.
+var internalMayImport = map[string][]string{
+	"cmd/internal/manualtest": {"go.yaml.in/yaml/v3"},
+	"cmd/internal/scripttest": {"github.com/rogpeppe/go-internal/testscript", module + "/deployment/porttest"},
+}
+
 // goFile is one file of the repository with its imports.
 type goFile struct {
 	dir     string // below the root, with slashes
@@ -128,9 +134,14 @@ func TestDirections(t *testing.T) {
 			own, isOwn := strings.CutPrefix(imp, module+"/")
 			switch {
 			case isOwn && under(f.dir, "verifier") && !under(own, "verifier"),
-				isOwn && under(f.dir, "cmd/prooftrail-verify", "cmd/prooftrail-monitor") && !under(own, "verifier") && !under(own, f.dir) && (!f.test || own != "deployment/porttest"),
+				isOwn && under(f.dir, "cmd/prooftrail-verify") && !under(own, "verifier", f.dir),
+				isOwn && under(f.dir, "cmd/prooftrail-monitor") && !under(own, "verifier", "cmd/internal", f.dir),
 				isOwn && under(f.dir, "personality") && !under(own, "personality", "verifier"):
 				t.Errorf("%s imports %s: cmd imports personality imports verifier, never the other way", f.path, own)
+			case under(f.dir, "cmd/internal") && !isStd(imp) && !slices.Contains(internalMayImport[f.dir], imp):
+				t.Errorf("%s imports %s: programs share what needs nothing else", f.path, imp)
+			case isOwn && under(own, "cmd/internal") && strings.HasSuffix(own, "test") && !f.test:
+				t.Errorf("%s imports %s: only tests may", f.path, own)
 			case under(imp, "github.com/google/trillian") && f.dir != "." && !under(f.dir, "personality/tree", "personality/pebblestore"):
 				t.Errorf("%s imports %s: only personality/tree and personality/pebblestore may", f.path, imp)
 			case imp == "flag" && !f.test && !under(f.dir, "cmd"):

@@ -2,10 +2,6 @@ package main
 
 import (
 	"flag"
-	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/prooftrail/prooftrail/cmd/internal/manualtest"
 )
 
 var update = flag.Bool("update", false, "write manual.yaml from config.go")
@@ -34,17 +30,15 @@ func manualConfig() Config {
 // manual.yaml is made of the comments of Config and the defaults.
 // `go test ./cmd/prooftrail-monitor -run Manual -update` writes it anew.
 func TestManualIsTheStruct(t *testing.T) {
-	docs := structDocs(t)
-	var b strings.Builder
-	writeManual(t, &b, docs, reflect.ValueOf(manualConfig()), "")
+	text := manualtest.Text(t, manualConfig())
 	if *update {
-		if err := os.WriteFile("manual.yaml", []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile("manual.yaml", []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if b.String() != manual {
-		t.Errorf("manual.yaml isn't what config.go says; run with -update. Expected:\n%s", b.String())
+	if text != manual {
+		t.Errorf("manual.yaml isn't what config.go says; run with -update. Expected:\n%s", text)
 	}
 }
 
@@ -58,64 +52,6 @@ func TestManualParses(t *testing.T) {
 	}
 	if want := manualConfig(); !reflect.DeepEqual(f.cfg, want) {
 		t.Errorf("the manual says %+v, the defaults are %+v", f.cfg, want)
-	}
-}
-
-// structDocs returns the comments of the fields by "Struct.Field".
-func structDocs(t *testing.T) map[string]string {
-	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	docs := map[string]string{}
-	ast.Inspect(f, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
-		}
-		if st, ok := spec.Type.(*ast.StructType); ok {
-			for _, field := range st.Fields.List {
-				docs[spec.Name.Name+"."+field.Names[0].Name] = field.Doc.Text()
-			}
-		}
-		return true
-	})
-	return docs
-}
-
-func writeManual(t *testing.T, b *strings.Builder, docs map[string]string, v reflect.Value, in string) {
-	t.Helper()
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		key := field.Tag.Get("yaml")
-		section := isSection(field.Type)
-		list := field.Type.Kind() == reflect.Slice && isSection(field.Type.Elem())
-		doc := docs[v.Type().Name()+"."+field.Name]
-		if doc == "" && !section {
-			t.Errorf("%s.%s has no comment", v.Type().Name(), field.Name)
-		}
-		for line := range strings.Lines(doc) {
-			fmt.Fprintf(b, "%s# %s\n", in, strings.TrimSpace(line))
-		}
-		switch {
-		case section:
-			fmt.Fprintf(b, "%s%s:\n", in, key)
-			writeManual(t, b, docs, v.Field(i), in+"  ")
-		case list:
-			fmt.Fprintf(b, "%s%s:\n%s  -\n", in, key, in)
-			writeManual(t, b, docs, v.Field(i).Index(0), in+"    ")
-		default:
-			value, err := yaml.Marshal(v.Field(i).Interface())
-			if err != nil {
-				t.Fatal(err)
-			}
-			text := strings.TrimSpace(string(value))
-			if list, ok := v.Field(i).Interface().([]string); ok {
-				text = "[" + strings.Join(list, ", ") + "]"
-			}
-			fmt.Fprintf(b, "%s%s: %s\n", in, key, text)
-		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
@@ -39,15 +40,15 @@ type heldEvidence struct {
 	err      error // why it convicts nobody
 }
 
-func runEvidence(_ context.Context, e *env, args []string) error {
-	fs := newFlags(e, "evidence", evidenceHelp)
+func runEvidence(_ context.Context, e *cli.Env, args []string) error {
+	fs := cli.NewFlags(e, "evidence", evidenceHelp)
 	config := fs.String("config", "", "the monitor's configuration `file`")
 	out := fs.String("out", "", "`file` to copy to, which must not exist (default: standard output)")
-	ids, err := fs.parse(args, 1)
+	ids, err := fs.Positional(args, 1)
 	if err != nil {
 		return err
 	}
-	if err := fs.needed("config"); err != nil {
+	if err := fs.Needed("config"); err != nil {
 		return err
 	}
 	f, err := loadConfig(*config)
@@ -59,13 +60,13 @@ func runEvidence(_ context.Context, e *env, args []string) error {
 		return err
 	}
 	if len(ids) == 1 {
-		return e.copyEvidence(held, ids[0], *out)
+		return copyEvidence(e, held, ids[0], *out)
 	}
 	if *out != "" {
 		return errors.New("--out is for one file: name its id")
 	}
 	if len(held) == 0 {
-		e.say("there is no evidence")
+		e.Say("there is no evidence")
 	}
 	for _, h := range held {
 		what := "proves nothing: "
@@ -74,7 +75,7 @@ func runEvidence(_ context.Context, e *env, args []string) error {
 		} else {
 			what += h.err.Error()
 		}
-		fmt.Fprintf(e.stdout, "%s  %s\n", h.id, printable(what))
+		fmt.Fprintf(e.Stdout, "%s  %s\n", h.id, printable(what))
 	}
 	return nil
 }
@@ -134,7 +135,7 @@ func convict(text []byte, policies map[string]*verifier.Policy) (*verifier.Fork,
 	return e.Check(p)
 }
 
-func (e *env) copyEvidence(held []heldEvidence, id, out string) error {
+func copyEvidence(e *cli.Env, held []heldEvidence, id, out string) error {
 	var found []heldEvidence
 	for _, h := range held {
 		if strings.HasPrefix(h.id, id) {
@@ -143,21 +144,21 @@ func (e *env) copyEvidence(held []heldEvidence, id, out string) error {
 	}
 	switch {
 	case id == "" || len(found) == 0:
-		return refusedf("there is no evidence %s", id)
+		return cli.Refusedf("there is no evidence %s", id)
 	case len(found) > 1:
-		return refusedf("%s stands for %d files; give more of the id", id, len(found))
+		return cli.Refusedf("%s stands for %d files; give more of the id", id, len(found))
 	case found[0].err != nil:
-		return refusedf("%s proves nothing: %w", found[0].file, found[0].err)
+		return cli.Refusedf("%s proves nothing: %w", found[0].file, found[0].err)
 	case out == "":
-		_, err := e.stdout.Write(found[0].text)
+		_, err := e.Stdout.Write(found[0].text)
 		return err
 	}
 	if err := writeNew(out, found[0].text); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return &exitError{exitRefused, err}
+			return cli.Refused(err)
 		}
 		return err
 	}
-	e.say("prooftrail-verify evidence %s --policy policy.txt   says what it proves", out)
+	e.Say("prooftrail-verify evidence %s --policy policy.txt   says what it proves", out)
 	return nil
 }

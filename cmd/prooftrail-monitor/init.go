@@ -13,6 +13,7 @@ import (
 	"strings"
 	"text/template"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor/store"
 	"github.com/prooftrail/prooftrail/verifier/monitor/witness"
@@ -59,13 +60,13 @@ type initFlags struct {
 	Keys                                   []string
 }
 
-func runInit(_ context.Context, e *env, args []string) error {
+func runInit(_ context.Context, e *cli.Env, args []string) error {
 	var in initFlags
 	host, err := os.Hostname()
 	if err != nil {
 		host = "monitor"
 	}
-	f := newFlags(e, "init", initHelp)
+	f := cli.NewFlags(e, "init", initHelp)
 	f.StringVar(&in.dir, "data", "", "`directory` to make")
 	f.StringVar(&in.config, "config", "", "configuration `file` to make (default DIR/monitor.yaml)")
 	f.StringVar(&in.Name, "name", host, "what alarms call this monitor: a `name`, such as monitor.example.org")
@@ -78,10 +79,10 @@ func runInit(_ context.Context, e *env, args []string) error {
 	f.StringVar(&in.witness, "public-url", "", "the `URL` at which logs will reach this monitor, for the policy line")
 	f.StringVar(&in.Listen, "listen", "127.0.0.1:8090", "`address` and port to listen on")
 	f.StringVar(&in.Admin, "admin", "127.0.0.1:8091", "loopback `address` and port for the operator")
-	if err := f.noArgs(args); err != nil {
+	if err := f.NoArgs(args); err != nil {
 		return err
 	}
-	if err := f.needed("data"); err != nil {
+	if err := f.Needed("data"); err != nil {
 		return err
 	}
 	if in.config == "" {
@@ -93,7 +94,7 @@ func runInit(_ context.Context, e *env, args []string) error {
 	}
 	if err := in.make(keys); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return &exitError{exitRefused, err}
+			return cli.Refused(err)
 		}
 		return fmt.Errorf("%w (remove what was made in %s before you try again)", err, in.dir)
 	}
@@ -262,26 +263,26 @@ func (in *initFlags) yaml() ([]byte, error) {
 }
 
 // report says what was made, and what to give to others.
-func (in *initFlags) report(e *env, keys []newKey) error {
-	e.say("made a monitor in %s; its configuration is %s", in.dir, in.config)
+func (in *initFlags) report(e *cli.Env, keys []newKey) error {
+	e.Say("made a monitor in %s; its configuration is %s", in.dir, in.config)
 	if len(keys) == 0 {
 		return nil
 	}
-	e.say("lines for the policy of a log that is to ask this witness:")
+	e.Say("lines for the policy of a log that is to ask this witness:")
 	url := in.witness
 	if url == "" {
 		url = "URL"
-		e.say("(put the URL at which it reaches this monitor in the place of URL)")
+		e.Say("(put the URL at which it reaches this monitor in the place of URL)")
 	}
 	names := []string{in.witnessName}
 	if len(keys) > 1 {
 		names = []string{in.witnessName + "-ed25519", in.witnessName + "-mldsa44"}
 	}
 	for i, k := range keys {
-		fmt.Fprintf(e.stdout, "witness %s %s %s\n", names[i], k.cosigner.VerifierKey(), url)
+		fmt.Fprintf(e.Stdout, "witness %s %s %s\n", names[i], k.cosigner.VerifierKey(), url)
 	}
 	if len(keys) > 1 {
-		fmt.Fprintf(e.stdout, "group %s any %s\n", in.witnessName, strings.Join(names, " "))
+		fmt.Fprintf(e.Stdout, "group %s any %s\n", in.witnessName, strings.Join(names, " "))
 	}
 	return nil
 }

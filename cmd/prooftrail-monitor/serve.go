@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 )
 
 const runHelp = `
@@ -44,28 +46,28 @@ Exit codes: 0 nothing is wrong; 1 something is; 2 the file can't be read.
 `
 
 // configFlag reads the flag --config and the file.
-func configFlag(e *env, name, help string, args []string) (*file, error) {
-	fs := newFlags(e, name, help)
+func configFlag(e *cli.Env, name, help string, args []string) (*file, error) {
+	fs := cli.NewFlags(e, name, help)
 	config := fs.String("config", "", "configuration `file`, YAML")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return nil, err
 	}
-	if err := fs.needed("config"); err != nil {
+	if err := fs.Needed("config"); err != nil {
 		return nil, err
 	}
 	return loadConfig(*config)
 }
 
-func runCheck(_ context.Context, e *env, args []string) error {
+func runCheck(_ context.Context, e *cli.Env, args []string) error {
 	f, err := configFlag(e, "check", checkHelp, args)
 	if err != nil {
 		return err
 	}
-	s, err := f.settings(e.stderr)
+	s, err := f.settings(e.Stderr)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "%s: nothing is wrong: %s\n", f.name, s.summary())
+	fmt.Fprintf(e.Stdout, "%s: nothing is wrong: %s\n", f.name, s.summary())
 	return nil
 }
 
@@ -85,12 +87,12 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func runRun(ctx context.Context, e *env, args []string) error {
-	f, err := configFlag(e, "run", runHelp+indent(manual), args)
+func runRun(ctx context.Context, e *cli.Env, args []string) error {
+	f, err := configFlag(e, "run", runHelp+cli.Indent(manual), args)
 	if err != nil {
 		return err
 	}
-	cfg, err := f.settings(e.stderr)
+	cfg, err := f.settings(e.Stderr)
 	if err != nil {
 		return err
 	}
@@ -102,7 +104,7 @@ func runRun(ctx context.Context, e *env, args []string) error {
 }
 
 // run opens everything, and runs it until ctx ends or a listener fails.
-func run(ctx context.Context, e *env, cfg *settings) error {
+func run(ctx context.Context, e *cli.Env, cfg *settings) error {
 	s, err := newServer(ctx, cfg)
 	if err != nil {
 		return err
@@ -111,9 +113,9 @@ func run(ctx context.Context, e *env, cfg *settings) error {
 		return errors.Join(err, s.closeFiles())
 	}
 	tasks := s.begin()
-	fmt.Fprintf(e.stdout, "monitoring %s on %s\n", plural(len(cfg.logs), "log"), s.urls[0])
+	fmt.Fprintf(e.Stdout, "monitoring %s on %s\n", plural(len(cfg.logs), "log"), s.urls[0])
 	cfg.logger.InfoContext(ctx, "monitoring", "name", cfg.Name, "logs", len(cfg.logs), "peers", len(cfg.peers),
-		"keys", len(cfg.cosigners), "urls", s.urls, "version", version())
+		"keys", len(cfg.cosigners), "urls", s.urls, "version", cli.Version())
 	select {
 	case <-ctx.Done():
 		cfg.logger.Info("shutting down", "timeout", cfg.ShutdownTimeout.String())

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 )
 
 const statusHelp = `
@@ -42,7 +44,7 @@ const maxAnswerBytes = 64 << 20
 // adminFlags say which monitor to ask.
 type adminFlags struct{ config, admin string }
 
-func (a *adminFlags) add(fs *flags) {
+func (a *adminFlags) add(fs *cli.Flags) {
 	fs.StringVar(&a.config, "config", "", "the monitor's configuration `file`, which has its admin address")
 	fs.StringVar(&a.admin, "admin", "", "or that `address` and port")
 }
@@ -85,12 +87,12 @@ func (a *adminFlags) call(ctx context.Context, method, path string, body []byte)
 	return b, resp.StatusCode, err
 }
 
-func runStatus(ctx context.Context, e *env, args []string) error {
+func runStatus(ctx context.Context, e *cli.Env, args []string) error {
 	var admin adminFlags
-	fs := newFlags(e, "status", statusHelp)
+	fs := cli.NewFlags(e, "status", statusHelp)
 	admin.add(fs)
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
 	b, _, err := admin.call(ctx, http.MethodGet, "/v1/status", nil)
@@ -102,14 +104,14 @@ func runStatus(ctx context.Context, e *env, args []string) error {
 		return fmt.Errorf("the answer isn't a status: %w", err)
 	}
 	if *asJSON {
-		if _, err := e.stdout.Write(b); err != nil {
+		if _, err := e.Stdout.Write(b); err != nil {
 			return err
 		}
 	} else {
-		v.text(e.stdout)
+		v.text(e.Stdout)
 	}
 	if len(v.Alarms) > 0 || len(v.NotReady) > 0 {
-		return &exitError{exitRefused, nil}
+		return cli.Refused(nil)
 	}
 	return nil
 }
@@ -175,25 +177,25 @@ func sizeOf(h *headView) string {
 	return fmt.Sprintf("size %d", h.Size)
 }
 
-func runAck(ctx context.Context, e *env, args []string) error {
+func runAck(ctx context.Context, e *cli.Env, args []string) error {
 	var admin adminFlags
 	var a acknowledgement
-	fs := newFlags(e, "ack", ackHelp)
+	fs := cli.NewFlags(e, "ack", ackHelp)
 	admin.add(fs)
 	fs.StringVar(&a.By, "by", "", "who: a `name`")
 	fs.StringVar(&a.Note, "note", "", "a `text` for others")
-	ids, err := fs.parse(args, 1)
+	ids, err := fs.Positional(args, 1)
 	if err != nil {
 		return err
 	}
 	if len(ids) != 1 {
 		return errors.New("expected the id of an alarm; see --help")
 	}
-	if err := fs.needed("by"); err != nil {
+	if err := fs.Needed("by"); err != nil {
 		return err
 	}
 	if strings.ContainsFunc(ids[0], func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) {
-		return refusedf("%s isn't an id of an alarm", ids[0])
+		return cli.Refusedf("%s isn't an id of an alarm", ids[0])
 	}
 	body, err := json.Marshal(a)
 	if err != nil {
@@ -201,11 +203,11 @@ func runAck(ctx context.Context, e *env, args []string) error {
 	}
 	_, status, err := admin.call(ctx, http.MethodPost, "/v1/alarms/"+ids[0]+"/ack", body)
 	if status == http.StatusNotFound {
-		return &exitError{exitRefused, err}
+		return cli.Refused(err)
 	}
 	if err != nil {
 		return err
 	}
-	e.say("acknowledged")
+	e.Say("acknowledged")
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 )
 
 // maxConfigBytes bounds a configuration file.
@@ -48,7 +50,7 @@ func (f *file) err() error {
 	if len(f.wrong) == 0 {
 		return nil
 	}
-	return &exitError{exitRefused, errors.Join(f.wrong...)}
+	return cli.Refused(errors.Join(f.wrong...))
 }
 
 // resolve makes a name in the file one of this process.
@@ -86,10 +88,10 @@ func parseConfig(name string, b []byte) (*file, error) {
 		return f, nil // empty
 	}
 	if err != nil {
-		return nil, &exitError{exitRefused, fmt.Errorf("%s: %w", name, err)}
+		return nil, cli.Refused(fmt.Errorf("%s: %w", name, err))
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, refusedf("%s: more than one YAML document", name)
+		return nil, cli.Refusedf("%s: more than one YAML document", name)
 	}
 	f.read(doc.Content[0], reflect.ValueOf(&f.cfg).Elem(), "")
 	return f, nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
 	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
@@ -131,7 +132,7 @@ func errText(err error) string {
 // makeView puts together what is known now.
 func makeView(name string, now time.Time, s monitor.Status, active []alarm.Alarm) view {
 	v := view{
-		Name: name, Version: version(), Now: now.UTC().Truncate(time.Second), Started: s.Started, NotReady: []string{},
+		Name: name, Version: cli.Version(), Now: now.UTC().Truncate(time.Second), Started: s.Started, NotReady: []string{},
 		Alarms: []alarmView{}, Logs: []logView{}, Peers: []peerView{}, Evidence: []evidenceView{},
 	}
 	for _, a := range active {

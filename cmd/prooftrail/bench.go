@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/load"
 	"github.com/prooftrail/prooftrail/verifier/client"
 )
@@ -47,10 +48,10 @@ Exit codes: 0 measured, and all receipts of the sample verified; 1 refused; or m
 but there were errors or unsent requests, which the report lists; 2 failed.
 `
 
-func runBench(ctx context.Context, e *env, args []string) error {
+func runBench(ctx context.Context, e *cli.Env, args []string) error {
 	var s serverFlags
 	var cfg load.Config
-	fs := newFlags(e, "bench", benchHelp)
+	fs := cli.NewFlags(e, "bench", benchHelp)
 	s.add(fs)
 	fs.IntVar(&cfg.Clients, "clients", 16, "`number` of workers, each with one connection")
 	fs.IntVar(&cfg.Batch, "batch", 1, "`number` of events in a request, 1 to 500")
@@ -61,10 +62,10 @@ func runBench(ctx context.Context, e *env, args []string) error {
 	fs.StringVar(&cfg.Source, "source", "cron://bench", "`URI` that the events' sources begin with")
 	fs.StringVar(&cfg.Wait, "wait", "integrated", "`stage` to wait for: integrated or witnessed")
 	asJSON := fs.Bool("json", false, "print the report as one JSON object")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
-	if err := fs.needed("server", "token-file", "policy"); err != nil {
+	if err := fs.Needed("server", "token-file", "policy"); err != nil {
 		return err
 	}
 	if err := benchConfig(e, &s, &cfg); err != nil {
@@ -77,21 +78,21 @@ func runBench(ctx context.Context, e *env, args []string) error {
 		return orDone(ctx, refusal(err))
 	}
 	if *asJSON {
-		enc := json.NewEncoder(e.stdout)
+		enc := json.NewEncoder(e.Stdout)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(report); err != nil {
 			return err
 		}
 	} else {
-		report.Print(e.stdout)
+		report.Print(e.Stdout)
 	}
 	if wrong := report.Wrong(); len(wrong) > 0 {
-		return refusedf("%s", strings.Join(wrong, "; "))
+		return cli.Refusedf("%s", strings.Join(wrong, "; "))
 	}
 	return nil
 }
 
-func benchConfig(e *env, s *serverFlags, cfg *load.Config) error {
+func benchConfig(e *cli.Env, s *serverFlags, cfg *load.Config) error {
 	if cfg.Wait != string(client.Integrated) && cfg.Wait != string(client.Witnessed) {
 		return fmt.Errorf("--wait %s: expected integrated or witnessed; without a receipt there is nothing to measure", cfg.Wait)
 	}

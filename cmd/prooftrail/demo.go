@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/cast"
 	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/cronservice"
 	"github.com/prooftrail/prooftrail/personality"
@@ -51,7 +52,7 @@ of these did not hold; 2 failed, or interrupted.
 
 // demo is one run of it.
 type demo struct {
-	env      *env
+	env      *cli.Env
 	duration time.Duration // 0: until interrupted
 	listen   string
 	dir      string // everything is below
@@ -67,13 +68,13 @@ type demo struct {
 	trouble     error // what went wrong before the audit, and didn't keep it from being made
 }
 
-func runDemo(ctx context.Context, e *env, args []string) error {
+func runDemo(ctx context.Context, e *cli.Env, args []string) error {
 	d := demo{env: e}
-	fs := newFlags(e, "demo", demoHelp)
+	fs := cli.NewFlags(e, "demo", demoHelp)
 	fs.DurationVar(&d.duration, "duration", 10*time.Second, "`time` that people use the cron service for; 0: until interrupted")
 	fs.StringVar(&d.dir, "data", "", "`directory` to make and keep, with the log and the forgeries (default a temporary one)")
 	fs.StringVar(&d.listen, "listen", "127.0.0.1:0", "`address` for the log's server")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
 	if d.duration < 0 {
@@ -128,11 +129,11 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	d.trouble, f.unsplit = errors.Join(d.trouble, err), err != nil
 	if d.keep {
-		fmt.Fprintf(d.env.stdout, "\nkept in %s: the log, its policy and tokens, the forged copy, and what the monitors hold\n", d.dir)
+		fmt.Fprintf(d.env.Stdout, "\nkept in %s: the log, its policy and tokens, the forged copy, and what the monitors hold\n", d.dir)
 	}
-	fmt.Fprintf(d.env.stdout, "\n%s\n", f.line())
+	fmt.Fprintf(d.env.Stdout, "\n%s\n", f.line())
 	if !f.held() {
-		return &exitError{exitRefused, d.trouble}
+		return cli.Refused(d.trouble)
 	}
 	return d.trouble
 }
@@ -166,7 +167,7 @@ func (d *demo) create(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	fmt.Fprintf(d.env.stdout, "made the log demo.example.com/audit; its public key is\n  %s\n", made.VKey)
+	fmt.Fprintf(d.env.Stdout, "made the log demo.example.com/audit; its public key is\n  %s\n", made.VKey)
 	return nil
 }
 
@@ -177,7 +178,7 @@ func (d *demo) serveLog(ctx context.Context, dir, listen string) (*running, erro
 	cfg := defaultConfig()
 	cfg.Data, cfg.Listen, cfg.Log.Level = dir, listen, "error"
 	cfg.Limits.MinFree = 16 << 20 // it writes little, and /tmp is small on some machines
-	logger, err := newLogger(d.env.stderr, cfg.Log)
+	logger, err := newLogger(d.env.Stderr, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +197,7 @@ func (d *demo) record(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.recorder = newRecorder(c, d.env.stdout)
+	d.recorder = newRecorder(c, d.env.Stdout)
 	cron, err := cronservice.New(d.recorder, demoSource, "demo-node-1", cast.Admin, cast.AdminPassword)
 	if err != nil {
 		return err
@@ -208,8 +209,8 @@ func (d *demo) record(ctx context.Context) (err error) {
 	web := &http.Server{Handler: cron, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = web.Serve(l) }() // ends with Shutdown below
 
-	fmt.Fprintf(d.env.stdout, "the log is at %s, the cron service at http://%s\n\n", server.url, l.Addr())
-	fmt.Fprint(d.env.stdout, recorderHeader)
+	fmt.Fprintf(d.env.Stdout, "the log is at %s, the cron service at http://%s\n\n", server.url, l.Addr())
+	fmt.Fprint(d.env.Stdout, recorderHeader)
 	playErr := d.play(ctx, "http://"+l.Addr().String())
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -235,7 +236,7 @@ func (d *demo) checkHeads(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return fmt.Errorf("the receipts' heads: %w", err)
 	}
-	fmt.Fprintf(d.env.stdout, "\nthe %d signed heads that came with the receipts are proven to be of one history\n", heads.Proven)
+	fmt.Fprintf(d.env.Stdout, "\nthe %d signed heads that came with the receipts are proven to be of one history\n", heads.Proven)
 	return nil
 }
 

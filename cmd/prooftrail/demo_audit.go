@@ -31,7 +31,7 @@ func (d *demo) auditOriginal(ctx context.Context) (size uint64, err error) {
 	if err == nil {
 		err = checkOpened(report, d.recorder.counts().events)
 	}
-	fmt.Fprintf(d.env.stdout, "\naudit of the log: %d entries re-hashed, the signed root recomputed, %d events opened: %s\n",
+	fmt.Fprintf(d.env.Stdout, "\naudit of the log: %d entries re-hashed, the signed root recomputed, %d events opened: %s\n",
 		report.Entries, opened, verdictWord(err))
 	return report.Size, err
 }
@@ -77,13 +77,13 @@ func (d *demo) forge(ctx context.Context) (forged uint64, found *uint64, err err
 	if err != nil {
 		return 0, nil, fmt.Errorf("forge entry %d: %w", victim.index, err)
 	}
-	fmt.Fprintf(d.env.stdout, "\nin a copy of the data directory, entry %d (%s by %q) is changed: outcome %s becomes %s\n",
+	fmt.Fprintf(d.env.Stdout, "\nin a copy of the data directory, entry %d (%s by %q) is changed: outcome %s becomes %s\n",
 		victim.index, victim.event.Action, victim.event.Actor.ID, from, to)
 	report, err := d.audit(ctx, d.copyDir())
 	if err != nil && !errors.Is(err, verifier.ErrFailed) || report == nil {
 		return 0, nil, err
 	}
-	fmt.Fprintf(d.env.stdout, "audit of the copy: %s\n", verdictWord(err))
+	fmt.Fprintf(d.env.Stdout, "audit of the copy: %s\n", verdictWord(err))
 	if len(report.Failures) > 0 {
 		found = &report.Failures[0].Index
 	}

@@ -82,7 +82,7 @@ func (d *demo) rewrite(ctx context.Context, url string, victim *recorded) (*rewr
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(d.env.stdout, "\nthe operator makes a second history: entry %d says outcome %s instead of %s, all above it is hashed anew and signed with the real key\n",
+	fmt.Fprintf(d.env.Stdout, "\nthe operator makes a second history: entry %d says outcome %s instead of %s, all above it is hashed anew and signed with the real key\n",
 		victim.index, to, from)
 	return rewrite.Of(ctx, source, d.policy.Log(), signer, victim.index, opening.Leaf())
 }
@@ -116,20 +116,20 @@ func (d *demo) gossip(ctx context.Context, first, second string) (convicted bool
 	if _, err := south.checked(ctx); err != nil {
 		return false, err
 	}
-	fmt.Fprintf(d.env.stdout, "one monitor is shown the log, another one that copy: each has re-hashed all of its %d entries or more, and by itself finds nothing wrong\n", size)
+	fmt.Fprintf(d.env.Stdout, "one monitor is shown the log, another one that copy: each has re-hashed all of its %d entries or more, and by itself finds nothing wrong\n", size)
 	for _, m := range []*demoMonitor{&north, &south} {
 		if err := m.evidence(ctx, d.policy); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				fmt.Fprintf(d.env.stdout, "they have compared the heads that they saw for %s, and found nothing\n", demoPatience)
+				fmt.Fprintf(d.env.Stdout, "they have compared the heads that they saw for %s, and found nothing\n", demoPatience)
 				return false, nil
 			}
 			return false, err
 		}
 	}
-	fmt.Fprintf(d.env.stdout, "they compare the heads that they saw, every second: %.1f s after the start both hold evidence: %s\n",
+	fmt.Fprintf(d.env.Stdout, "they compare the heads that they saw, every second: %.1f s after the start both hold evidence: %s\n",
 		time.Since(begin).Seconds(), north.verdict)
 	if d.keep {
-		fmt.Fprintf(d.env.stdout, "check it yourself: prooftrail-verify evidence %s --policy %s\n", north.file, filepath.Join(d.logDir(), "policy.txt"))
+		fmt.Fprintf(d.env.Stdout, "check it yourself: prooftrail-verify evidence %s --policy %s\n", north.file, filepath.Join(d.logDir(), "policy.txt"))
 	}
 	return true, nil
 }

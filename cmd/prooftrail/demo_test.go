@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 )
 
@@ -77,9 +78,9 @@ func TestDemoIsLiedTo(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
 			var out, errs bytes.Buffer
-			e := &env{stdout: &out, stderr: &errs}
+			e := &cli.Env{Stdout: &out, Stderr: &errs}
 			d := demo{env: e, duration: 1500 * time.Millisecond, listen: "127.0.0.1:0", between: liar(t, tt.change)}
-			if code := e.code("demo", d.runInDir(t.Context())); code != 1 {
+			if code := program.Ended(e, "demo", d.runInDir(t.Context())); code != 1 {
 				t.Errorf("exit code %d, expected 1", code)
 			}
 			lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")

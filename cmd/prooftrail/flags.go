@@ -5,87 +5,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client"
 )
-
-// flags is a command's flag set. Flags may stand before, between and after
-// positional arguments.
-type flags struct {
-	*flag.FlagSet
-	help string
-	env  *env
-}
-
-// newFlags makes a flag set; help is what --help shows above the list of flags,
-// its first line the usage.
-func newFlags(e *env, name, help string) *flags {
-	fs := &flags{flag.NewFlagSet(name, flag.ContinueOnError), help, e}
-	fs.SetOutput(io.Discard)
-	return fs
-}
-
-// parse returns the positional arguments, at most max.
-func (fs *flags) parse(args []string, max int) (positional []string, err error) {
-	for len(args) > 0 {
-		if err := fs.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				fs.showHelp()
-				return nil, flag.ErrHelp
-			}
-			return nil, fmt.Errorf("%w; see --help", err)
-		}
-		rest := fs.Args()
-		if n := len(args) - len(rest); n > 0 && args[n-1] == "--" {
-			positional = append(positional, rest...)
-			break
-		}
-		if len(rest) == 0 {
-			break
-		}
-		positional = append(positional, rest[0])
-		args = rest[1:]
-	}
-	if len(positional) > max {
-		return nil, fmt.Errorf("unexpected argument %q; see --help", positional[max])
-	}
-	return positional, nil
-}
-
-func (fs *flags) showHelp() {
-	w := fs.env.stdout
-	fmt.Fprintf(w, "%s\nFlags:\n", strings.TrimSpace(fs.help)+"\n")
-	fs.VisitAll(func(f *flag.Flag) {
-		kind, text := flag.UnquoteUsage(f)
-		line := "  --" + f.Name
-		if kind != "" {
-			line += " " + kind
-		}
-		fmt.Fprintf(w, "%s\n        %s", line, strings.ReplaceAll(text, "\n", "\n        "))
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
-			fmt.Fprintf(w, " (default %s)", f.DefValue)
-		}
-		fmt.Fprintln(w)
-	})
-}
-
-// needed fails when one of the flags is empty.
-func (fs *flags) needed(names ...string) error {
-	for _, n := range names {
-		if fs.Lookup(n).Value.String() == "" {
-			return fmt.Errorf("--%s is needed; see --help", n)
-		}
-	}
-	return nil
-}
 
 // list is a flag that may be given several times.
 type list []string
@@ -100,7 +29,7 @@ type serverFlags struct {
 	timeout                            time.Duration
 }
 
-func (s *serverFlags) add(fs *flags) {
+func (s *serverFlags) add(fs *cli.Flags) {
 	fs.StringVar(&s.server, "server", "", "the server's `URL`, such as https://log.example.com; plain http only to this machine")
 	fs.StringVar(&s.tokenFile, "token-file", "", "`file` with the access token, as init writes it")
 	fs.StringVar(&s.policy, "policy", "", "`file` with the policy (policy.txt of init) that answers are checked against")
@@ -111,7 +40,7 @@ func (s *serverFlags) add(fs *flags) {
 }
 
 // config makes the client's configuration. The policy is read when there is one.
-func (s *serverFlags) config(e *env) (client.Config, error) {
+func (s *serverFlags) config(e *cli.Env) (client.Config, error) {
 	cfg := client.Config{
 		URL: s.server, Log: s.log, Timeout: s.timeout, Insecure: s.insecure, UserAgent: "prooftrail",
 	}
@@ -145,7 +74,7 @@ func (s *serverFlags) config(e *env) (client.Config, error) {
 }
 
 // client makes the client.
-func (s *serverFlags) client(e *env) (*client.Client, error) {
+func (s *serverFlags) client(e *cli.Env) (*client.Client, error) {
 	cfg, err := s.config(e)
 	if err != nil {
 		return nil, err
@@ -179,13 +108,13 @@ func readPolicy(file string) (*verifier.Policy, error) {
 }
 
 // readToken reads a token file, and says so if others may read it too.
-func readToken(e *env, file string) (string, error) {
+func readToken(e *cli.Env, file string) (string, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return "", fmt.Errorf("token: %w", err)
 	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		e.say("warning: %s can be read by others (mode %04o); chmod 600 it", file, info.Mode().Perm())
+		e.Say("warning: %s can be read by others (mode %04o); chmod 600 it", file, info.Mode().Perm())
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -199,16 +128,10 @@ func readToken(e *env, file string) (string, error) {
 }
 
 // sayUnchecked tells that nothing of what comes is checked, when that is so.
-func (s *serverFlags) sayUnchecked(e *env) {
+func (s *serverFlags) sayUnchecked(e *cli.Env) {
 	if s.policy == "" {
-		e.say("not checked: without --policy the server's word is all there is")
+		e.Say("not checked: without --policy the server's word is all there is")
 	}
-}
-
-// noArgs runs f for commands that take flags only.
-func (fs *flags) noArgs(args []string) error {
-	_, err := fs.parse(args, 0)
-	return err
 }
 
 // orDone prefers the context's end to an error that it caused. What accuses was

@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -103,7 +104,7 @@ func FuzzReadToken(f *testing.F) {
 		if err := os.WriteFile(file, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		token, err := readToken(&env{stderr: io.Discard}, file)
+		token, err := readToken(&cli.Env{Stderr: io.Discard}, file)
 		if err != nil {
 			return
 		}

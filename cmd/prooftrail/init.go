@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/personality"
 )
 
@@ -46,11 +47,11 @@ Exit codes: 0 made; 1 refused, because something is there already, and nothing w
 touched; 2 failed.
 `
 
-func runInit(ctx context.Context, e *env, args []string) error {
+func runInit(ctx context.Context, e *cli.Env, args []string) error {
 	var cfg personality.CreateConfig
 	var storage storageFlags
 	var source string
-	fs := newFlags(e, "init", initHelp)
+	fs := cli.NewFlags(e, "init", initHelp)
 	fs.StringVar(&cfg.Dir, "data", "", "`directory` to make")
 	fs.StringVar(&cfg.Origin, "origin", "", "the log's `name` for ever, a URL without scheme, such as example.com/audit")
 	fs.StringVar(&cfg.Log, "log", "audit", "the log's short `name` in URLs")
@@ -58,10 +59,10 @@ func runInit(ctx context.Context, e *env, args []string) error {
 	storage.add(fs)
 	fs.Int64Var(&cfg.TakeTree, "trillian-tree", 0, "`id` of an empty tree to take, for storage trillian (default: make one)")
 	fs.StringVar(&source, "source", "", "what submit.token may speak for: events whose source begins with this `prefix`;\nempty: any source")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
-	if err := fs.needed("data", "origin"); err != nil {
+	if err := fs.Needed("data", "origin"); err != nil {
 		return err
 	}
 	if err := errors.Join(checkInit(cfg), storage.open(&cfg.Config)); err != nil {
@@ -71,9 +72,9 @@ func runInit(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return refusedIfExists(err)
 	}
-	e.say("made the log %s in %s", cfg.Origin, cfg.Dir)
-	e.say("public key: %s", made.VKey)
-	e.say("policy for verifiers: %s", made.PolicyFile)
+	e.Say("made the log %s in %s", cfg.Origin, cfg.Dir)
+	e.Say("public key: %s", made.VKey)
+	e.Say("policy for verifiers: %s", made.PolicyFile)
 	if err := initTokens(ctx, e, cfg.Config, source); err != nil {
 		return fmt.Errorf("the log is made, but not all its tokens (`prooftrail token add --data` makes more): %w", err)
 	}
@@ -98,13 +99,13 @@ func isDir(path string) bool {
 
 func refusedIfExists(err error) error {
 	if errors.Is(err, fs.ErrExist) {
-		return &exitError{exitRefused, err}
+		return cli.Refused(err)
 	}
 	return err
 }
 
 // initTokens makes one token a role, prints each once and saves it.
-func initTokens(ctx context.Context, e *env, cfg personality.Config, source string) (err error) {
+func initTokens(ctx context.Context, e *cli.Env, cfg personality.Config, source string) (err error) {
 	dir := filepath.Join(cfg.Dir, "tokens")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -114,7 +115,7 @@ func initTokens(ctx context.Context, e *env, cfg personality.Config, source stri
 		return err
 	}
 	defer func() { err = errors.Join(err, svc.Close(ctx)) }()
-	e.say("tokens, each shown once and kept in %s:", dir)
+	e.Say("tokens, each shown once and kept in %s:", dir)
 	for _, r := range []personality.TokenRequest{
 		{Name: "submit", Tenant: "default", Roles: []personality.Role{personality.RoleSubmit}, Sources: []string{source}},
 		{Name: "read", Tenant: personality.AllTenants, Roles: []personality.Role{personality.RoleRead}},
@@ -127,7 +128,7 @@ func initTokens(ctx context.Context, e *env, cfg personality.Config, source stri
 		if err := writeSecret(filepath.Join(dir, r.Name+".token"), secret); err != nil {
 			return err
 		}
-		fmt.Fprintf(e.stdout, "%-6s %s\n", r.Name, secret)
+		fmt.Fprintf(e.Stdout, "%-6s %s\n", r.Name, secret)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/personality"
 )
 
@@ -45,17 +46,17 @@ Exit codes: 0 moved, now or before; 1 refused: the log can't be moved as it is, 
 there; 2 failed, or the log is in use: run it again.
 `
 
-func runMigrate(ctx context.Context, e *env, args []string) error {
+func runMigrate(ctx context.Context, e *cli.Env, args []string) error {
 	var from, to string
 	var asJSON bool
-	fs := newFlags(e, "migrate", migrateHelp)
+	fs := cli.NewFlags(e, "migrate", migrateHelp)
 	fs.StringVar(&from, "from", "", "configuration `file` of the log as it is")
 	fs.StringVar(&to, "to", "", "configuration `file` of the log as it shall be")
 	fs.BoolVar(&asJSON, "json", false, "print the result as JSON")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
-	if err := fs.needed("from", "to"); err != nil {
+	if err := fs.Needed("from", "to"); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -70,17 +71,17 @@ func runMigrate(ctx context.Context, e *env, args []string) error {
 	if cfg.To, cfg.ToPlace, err = migrateConfig(to); err != nil {
 		return err
 	}
-	if cfg.To.Logger, err = newLogger(e.stderr, LogConfig{Level: "warn", Format: "text"}); err != nil {
+	if cfg.To.Logger, err = newLogger(e.Stderr, LogConfig{Level: "warn", Format: "text"}); err != nil {
 		return err
 	}
-	line := newProgressLine(e.stderr)
+	line := newProgressLine(e.Stderr)
 	cfg.Progress = line.update
 	done, err := personality.Migrate(ctx, cfg)
 	line.clear()
 	if err != nil {
 		return migrateError(ctx, err)
 	}
-	return e.sayMigrated(cfg, done, asJSON, to)
+	return sayMigrated(e, cfg, done, asJSON, to)
 }
 
 // migrateConfig reads where a log is kept, and names that.
@@ -111,7 +112,7 @@ func migrateConfig(file string) (log personality.Config, place string, err error
 func migrateError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, personality.ErrNotMigrated), errors.Is(err, fs.ErrExist):
-		return &exitError{exitRefused, err}
+		return cli.Refused(err)
 	case ctx.Err() != nil:
 		return errors.New("interrupted: run it again to go on")
 	case errors.Is(err, personality.ErrInUse):
@@ -132,24 +133,24 @@ type migrated struct {
 	Already        bool   `json:"already"`
 }
 
-func (e *env) sayMigrated(cfg personality.MigrateConfig, m *personality.Migrated, asJSON bool, to string) error {
+func sayMigrated(e *cli.Env, cfg personality.MigrateConfig, m *personality.Migrated, asJSON bool, to string) error {
 	root := base64.StdEncoding.EncodeToString(m.Root[:])
 	if asJSON {
-		return json.NewEncoder(e.stdout).Encode(migrated{
+		return json.NewEncoder(e.Stdout).Encode(migrated{
 			Origin: m.Origin, Size: m.Size, Root: root, From: cfg.FromPlace, To: cfg.ToPlace,
 			Copied: m.Copied, WithoutOpening: m.WithoutOpening, Already: m.Already,
 		})
 	}
 	if m.Already {
-		e.say("%s has moved already, at size %d, root %s", m.Origin, m.Size, root)
+		e.Say("%s has moved already, at size %d, root %s", m.Origin, m.Size, root)
 	} else {
-		e.say("moved %s, size %d, root %s", m.Origin, m.Size, root)
+		e.Say("moved %s, size %d, root %s", m.Origin, m.Size, root)
 	}
 	if m.WithoutOpening > 0 {
-		e.say("%d entries had no opening, and have none now", m.WithoutOpening)
+		e.Say("%d entries had no opening, and have none now", m.WithoutOpening)
 	}
-	e.say("  from  %s: refuses to go on", cfg.FromPlace)
-	e.say("  to    %s: prooftrail serve --config %s", cfg.ToPlace, to)
+	e.Say("  from  %s: refuses to go on", cfg.FromPlace)
+	e.Say("  to    %s: prooftrail serve --config %s", cfg.ToPlace, to)
 	return nil
 }
 

@@ -213,3 +213,8 @@ func (m *migrateRun) mayServe() (moved bool) {
 	}
 	return false
 }
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client"
 	"github.com/prooftrail/prooftrail/verifier/seal"
@@ -52,22 +53,22 @@ func (i *anIndex) Set(s string) error {
 	return nil
 }
 
-func runGet(ctx context.Context, e *env, args []string) error {
+func runGet(ctx context.Context, e *cli.Env, args []string) error {
 	var s serverFlags
 	var index anIndex
-	fs := newFlags(e, "get", getHelp)
+	fs := cli.NewFlags(e, "get", getHelp)
 	s.add(fs)
 	fs.Var(&index, "index", "the entry's `index`")
 	id := fs.String("id", "", "the event's `id`")
 	source := fs.String("source", "", "the event's source, a `URI`")
 	asJSON := fs.Bool("json", false, "print one JSON object with the event and what was checked")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
 	if index.set == (*id != "") || (*id != "") != (*source != "") {
 		return errors.New("expected --index, or --id and --source; see --help")
 	}
-	if err := fs.needed("server", "token-file"); err != nil {
+	if err := fs.Needed("server", "token-file"); err != nil {
 		return err
 	}
 	c, err := s.client(e)
@@ -99,7 +100,7 @@ type shownEntry struct {
 	Receipt   string          `json:"receipt"`
 }
 
-func showEntry(e *env, entry *client.Entry, asJSON bool) error {
+func showEntry(e *cli.Env, entry *client.Entry, asJSON bool) error {
 	shown := shownEntry{Index: entry.Index, Receipt: string(entry.Receipt), Event: json.RawMessage("null")}
 	if entry.Opening != nil {
 		o, err := seal.ParseOpening(entry.Opening)
@@ -113,14 +114,14 @@ func showEntry(e *env, entry *client.Entry, asJSON bool) error {
 		shown.Witnesses, shown.Required = string(v.Witnesses.Status), &v.Witnesses.Required
 	}
 	if asJSON {
-		return json.NewEncoder(e.stdout).Encode(shown)
+		return json.NewEncoder(e.Stdout).Encode(shown)
 	}
-	e.say("entry %d%s", entry.Index, verdictText(entry.Verdict))
+	e.Say("entry %d%s", entry.Index, verdictText(entry.Verdict))
 	if entry.Opening == nil {
-		e.say("the event is not this token's to read")
+		e.Say("the event is not this token's to read")
 		return nil
 	}
-	_, err := fmt.Fprintf(e.stdout, "%s\n", shown.Event)
+	_, err := fmt.Fprintf(e.Stdout, "%s\n", shown.Event)
 	return err
 }
 
@@ -170,17 +171,17 @@ Exit codes: 0 fetched, and with --policy verified; 1 refused, not there, or FAIL
 verify; 2 failed.
 `
 
-func runReceipt(ctx context.Context, e *env, args []string) error {
+func runReceipt(ctx context.Context, e *cli.Env, args []string) error {
 	var s serverFlags
 	var index anIndex
-	fs := newFlags(e, "receipt", receiptHelp)
+	fs := cli.NewFlags(e, "receipt", receiptHelp)
 	s.add(fs)
 	fs.Var(&index, "index", "the entry's `index`")
 	out := fs.String("out", "", "save it to this `file` instead of printing it")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
-	if err := fs.needed("server", "token-file", "index"); err != nil {
+	if err := fs.Needed("server", "token-file", "index"); err != nil {
 		return err
 	}
 	c, err := s.client(e)
@@ -196,11 +197,11 @@ func runReceipt(ctx context.Context, e *env, args []string) error {
 		return refusal(err)
 	}
 	s.sayUnchecked(e)
-	e.say("entry %d%s", index.n, verdictText(v))
+	e.Say("entry %d%s", index.n, verdictText(v))
 	if *out != "" {
 		return replaceFile(*out, receipt)
 	}
-	_, err = e.stdout.Write(receipt)
+	_, err = e.Stdout.Write(receipt)
 	return err
 }
 
@@ -217,11 +218,11 @@ Exit codes: 0 fetched, and with --policy verified; 1 refused, not there, or FAIL
 verify; 2 failed.
 `
 
-func runCheckpoint(ctx context.Context, e *env, args []string) error {
+func runCheckpoint(ctx context.Context, e *cli.Env, args []string) error {
 	var s serverFlags
-	fs := newFlags(e, "checkpoint", checkpointHelp)
+	fs := cli.NewFlags(e, "checkpoint", checkpointHelp)
 	s.add(fs)
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
 	c, err := s.client(e)
@@ -234,9 +235,9 @@ func runCheckpoint(ctx context.Context, e *env, args []string) error {
 	}
 	s.sayUnchecked(e)
 	if s.policy != "" {
-		e.say("✓ signed by %s, size %d, witnesses: %s", cp.Origin, cp.Size, witnessesText(w))
+		e.Say("✓ signed by %s, size %d, witnesses: %s", cp.Origin, cp.Size, witnessesText(w))
 	}
-	_, err = e.stdout.Write(note)
+	_, err = e.Stdout.Write(note)
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client"
 )
@@ -26,8 +27,8 @@ func TestExitCodes(t *testing.T) {
 		{errors.New("no network"), 2, "prooftrail x: no network\n"},
 		{client.ErrProvisional, 2, "prooftrail x: the receipt is provisional"},
 		{client.ErrNotShown, 2, "not shown"},
-		{refusedf("no"), 1, "prooftrail x: no\n"},
-		{&exitError{code: 1}, 1, ""},
+		{cli.Refusedf("no"), 1, "prooftrail x: no\n"},
+		{cli.Refused(nil), 1, ""},
 		{refusal(client.ErrForbidden), 1, "forbidden"},
 		{verifier.ErrFailed, 1, "prooftrail x: FAILED: "},
 		{forged, 1, "prooftrail x: FAILED: receipt: it is of another event\n"},
@@ -36,8 +37,8 @@ func TestExitCodes(t *testing.T) {
 		{evidence, 1, "proves:\nprooftrail.evidence/1\n\nolder note\n\nnewer note\n"},
 	} {
 		var out bytes.Buffer
-		e := &env{stdout: &out, stderr: &out}
-		if code := e.code("x", tt.err); code != tt.code || !strings.Contains(out.String(), tt.text) || tt.text == "" && out.Len() > 0 {
+		e := &cli.Env{Stdout: &out, Stderr: &out}
+		if code := program.Ended(e, "x", tt.err); code != tt.code || !strings.Contains(out.String(), tt.text) || tt.text == "" && out.Len() > 0 {
 			t.Errorf("%v: exit code %d, expected %d; %q", tt.err, code, tt.code, out.String())
 		}
 	}
@@ -73,13 +74,13 @@ func TestSubmitOutcome(t *testing.T) {
 		{"nothing", nil, 0, "no events in the input"},
 	} {
 		var out, errs bytes.Buffer
-		s := &submitter{env: &env{stdout: &out, stderr: &errs}, policy: true}
+		s := &submitter{env: &cli.Env{Stdout: &out, Stderr: &errs}, policy: true}
 		for i := range tt.results {
 			if err := s.show(numbered{i + 1, nil}, &tt.results[i]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if code := s.env.code("submit", s.outcome()); code != tt.code || !strings.HasPrefix(errs.String(), tt.text) {
+		if code := program.Ended(s.env, "submit", s.outcome()); code != tt.code || !strings.HasPrefix(errs.String(), tt.text) {
 			t.Errorf("%s: exit code %d, expected %d\n%s", tt.name, code, tt.code, errs.String())
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/personality"
 	"github.com/prooftrail/prooftrail/personality/httpapi"
 )
@@ -49,12 +50,12 @@ keys are refused. A flag outweighs the same key in the file.
 
 `
 
-func runServe(ctx context.Context, e *env, args []string) error {
+func runServe(ctx context.Context, e *cli.Env, args []string) error {
 	cfg, err := serveConfig(e, args)
 	if err != nil {
 		return err
 	}
-	logger, err := newLogger(e.stderr, cfg.Log)
+	logger, err := newLogger(e.Stderr, cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -66,11 +67,11 @@ func runServe(ctx context.Context, e *env, args []string) error {
 }
 
 // serveConfig puts flags over the file over the defaults.
-func serveConfig(e *env, args []string) (Config, error) {
+func serveConfig(e *cli.Env, args []string) (Config, error) {
 	var over Config
 	var storage storageFlags
 	var file string
-	fs := newFlags(e, "serve", serveHelp+indent(manual))
+	fs := cli.NewFlags(e, "serve", serveHelp+cli.Indent(manual))
 	fs.StringVar(&file, "config", "", "configuration `file`, YAML")
 	fs.StringVar(&over.Data, "data", "", "data `directory`")
 	fs.StringVar(&over.Listen, "listen", "", "`address` and port to listen on (default 127.0.0.1:8080)")
@@ -82,7 +83,7 @@ func serveConfig(e *env, args []string) (Config, error) {
 	fs.StringVar(&over.Profile, "profile", "", "loopback `address` and port that serves Go's profiles (default none)")
 	fs.StringVar(&over.Log.Level, "log-level", "", "debug, info, warn or error: a `level`")
 	fs.StringVar(&over.Log.Format, "log-format", "", "text or json: a `format`")
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return over, err
 	}
 	cfg, err := loadConfig(file)
@@ -230,7 +231,7 @@ func (r *running) close(ctx context.Context) error {
 	return errors.Join(r.server.Close(ctx), r.svc.Close(ctx))
 }
 
-func serve(ctx context.Context, e *env, cfg Config, logger *slog.Logger) (err error) {
+func serve(ctx context.Context, e *cli.Env, cfg Config, logger *slog.Logger) (err error) {
 	stopProfiles, err := serveProfiles(cfg.Profile, logger)
 	if err != nil {
 		return err
@@ -241,8 +242,8 @@ func serve(ctx context.Context, e *env, cfg Config, logger *slog.Logger) (err er
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "serving %s on %s\n", r.svc.Origin(), r.url)
-	logger.InfoContext(ctx, "serving", "origin", r.svc.Origin(), "url", r.url, "version", version())
+	fmt.Fprintf(e.Stdout, "serving %s on %s\n", r.svc.Origin(), r.url)
+	logger.InfoContext(ctx, "serving", "origin", r.svc.Origin(), "url", r.url, "version", cli.Version())
 	select {
 	case <-ctx.Done():
 		logger.Info("shutting down", "timeout", cfg.ShutdownTimeout.String())

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/personality"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
 	"github.com/prooftrail/prooftrail/personality/tree"
@@ -30,7 +31,7 @@ type storageFlags struct {
 	trillian TrillianConfig
 }
 
-func (s *storageFlags) add(fs *flags) {
+func (s *storageFlags) add(fs *cli.Flags) {
 	fs.StringVar(&s.storage, "storage", "", "where the log is kept: embedded, in the data directory, mysql, or trillian: a `kind` (default embedded)")
 	s.addMySQL(fs)
 	fs.Var((*commaList)(&s.trillian.Servers), "trillian", "Trillian's log servers, `host:port[,host:port]`, for storage trillian")
@@ -38,7 +39,7 @@ func (s *storageFlags) add(fs *flags) {
 	fs.BoolVar(&s.trillian.Insecure, "trillian-insecure", false, "allow them on other machines without TLS: what the log stores can then be read and changed on the way")
 }
 
-func (s *storageFlags) addMySQL(fs *flags) {
+func (s *storageFlags) addMySQL(fs *cli.Flags) {
 	fs.StringVar(&s.mysql.DSN, "mysql-dsn", "", "the database, as user@tcp(host:port)/name or user@unix(/socket)/name: a `DSN` without a password")
 	fs.StringVar(&s.mysql.PasswordFile, "mysql-password-file", "", "`file` with the database's password, mode 0600 (default the environment's "+passwordEnv+")")
 	fs.StringVar(&s.mysql.CA, "mysql-ca", "", "PEM `file` of the certificate authorities that the database's server is checked with")
@@ -178,24 +179,24 @@ Example:
 Exit codes: 0 made; 1 refused, because FILE exists; 2 failed.
 `
 
-func runAnchor(ctx context.Context, e *env, args []string) error {
+func runAnchor(ctx context.Context, e *cli.Env, args []string) error {
 	var cfg personality.Config
 	var storage storageFlags
-	fs := newFlags(e, "anchor", anchorHelp)
+	fs := cli.NewFlags(e, "anchor", anchorHelp)
 	fs.StringVar(&cfg.Dir, "data", "", "data `directory` with the log's key")
 	fs.StringVar(&cfg.Anchor, "anchor", "", "`file` to make, outside every backup of the database")
 	storage.add(fs)
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
-	if err := errors.Join(fs.needed("data", "anchor"), storage.open(&cfg)); err != nil {
+	if err := errors.Join(fs.Needed("data", "anchor"), storage.open(&cfg)); err != nil {
 		return err
 	}
 	size, err := personality.CreateAnchor(ctx, cfg)
 	if err != nil {
 		return refusedIfExists(err)
 	}
-	e.say("made %s at size %d", cfg.Anchor, size)
+	e.Say("made %s at size %d", cfg.Anchor, size)
 	return nil
 }
 
@@ -212,14 +213,14 @@ Example:
 Exit codes: 0 the tables are those of this version; 2 failed.
 `
 
-func runSchema(ctx context.Context, e *env, args []string) (err error) {
+func runSchema(ctx context.Context, e *cli.Env, args []string) (err error) {
 	var at storageFlags
-	fs := newFlags(e, "schema", schemaHelp)
+	fs := cli.NewFlags(e, "schema", schemaHelp)
 	at.addMySQL(fs)
-	if err := fs.noArgs(args); err != nil {
+	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
-	if err := fs.needed("mysql-dsn"); err != nil {
+	if err := fs.Needed("mysql-dsn"); err != nil {
 		return err
 	}
 	cfg, err := at.mysql.open()
@@ -234,6 +235,6 @@ func runSchema(ctx context.Context, e *env, args []string) (err error) {
 	if err := mysqldb.Migrate(ctx, db); err != nil {
 		return err
 	}
-	e.say("the tables are those of this version")
+	e.Say("the tables are those of this version")
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client"
 	"github.com/prooftrail/prooftrail/verifier/event"
@@ -46,7 +47,7 @@ them again.
 
 // submitter is one run of the command.
 type submitter struct {
-	env    *env
+	env    *cli.Env
 	client *client.Client
 	out    string // directory for receipts, or ""
 	json   bool
@@ -56,19 +57,19 @@ type submitter struct {
 	forgery                         error // of the first receipt that doesn't hold
 }
 
-func runSubmit(ctx context.Context, e *env, args []string) error {
+func runSubmit(ctx context.Context, e *cli.Env, args []string) error {
 	var s serverFlags
 	sub := submitter{env: e}
-	fs := newFlags(e, "submit", submitHelp)
+	fs := cli.NewFlags(e, "submit", submitHelp)
 	s.add(fs)
 	wait := fs.String("wait", "integrated", "how far each event must have come: durable (stored, no receipt yet),\nintegrated (in a signed head) or witnessed (and that cosigned); a `stage`")
 	fs.StringVar(&sub.out, "out", "", "save receipts in this `directory`, which is made if need be")
 	fs.BoolVar(&sub.json, "json", false, "print one JSON object for each event")
-	pos, err := fs.parse(args, 1)
+	pos, err := fs.Positional(args, 1)
 	if err != nil {
 		return err
 	}
-	if err := fs.needed("server", "token-file"); err != nil {
+	if err := fs.Needed("server", "token-file"); err != nil {
 		return err
 	}
 	cfg, err := s.config(e)
@@ -80,7 +81,7 @@ func runSubmit(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	sub.policy = cfg.Policy != nil
-	in := e.stdin
+	in := e.Stdin
 	if len(pos) == 1 && pos[0] != "-" {
 		f, err := os.Open(pos[0])
 		if err != nil {
@@ -125,9 +126,9 @@ func (s *submitter) outcome() error {
 	case s.failed > 0:
 		return fmt.Errorf("%d of %d events without a good answer; send them again", s.failed, s.events)
 	case s.refused > 0:
-		return refusedf("%d of %d events refused", s.refused, s.events)
+		return cli.Refusedf("%d of %d events refused", s.refused, s.events)
 	case s.events == 0:
-		s.env.say("no events in the input")
+		s.env.Say("no events in the input")
 	}
 	return nil
 }
@@ -196,11 +197,11 @@ func (s *submitter) show(n numbered, r *client.Result) error {
 		if s.out != "" {
 			shown.Receipt = ""
 		}
-		return json.NewEncoder(s.env.stdout).Encode(shown)
+		return json.NewEncoder(s.env.Stdout).Encode(shown)
 	}
-	s.env.say("%s", shown.text(s.policy))
+	s.env.Say("%s", shown.text(s.policy))
 	if s.out == "" {
-		_, err := io.WriteString(s.env.stdout, shown.Receipt)
+		_, err := io.WriteString(s.env.Stdout, shown.Receipt)
 		return err
 	}
 	return nil

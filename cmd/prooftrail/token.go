@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/personality"
 	"github.com/prooftrail/prooftrail/verifier/client"
 )
@@ -47,9 +48,9 @@ type tokenFlags struct {
 	req    client.TokenRequest
 }
 
-func runToken(ctx context.Context, e *env, args []string) error {
+func runToken(ctx context.Context, e *cli.Env, args []string) error {
 	var t tokenFlags
-	fs := newFlags(e, "token", tokenHelp)
+	fs := cli.NewFlags(e, "token", tokenHelp)
 	t.server.add(fs)
 	fs.StringVar(&t.data, "data", "", "data `directory` of a server that doesn't run, instead of --server")
 	fs.StringVar(&t.anchor, "anchor", "", "the anchor `file`, with --data (default DIR.anchor)")
@@ -60,7 +61,7 @@ func runToken(ctx context.Context, e *env, args []string) error {
 	fs.StringVar(&t.req.Tenant, "tenant", "default", "the new token's `tenant`")
 	fs.Var((*list)(&t.req.Roles), "role", "`role` of the new token: submit, read or admin; may be repeated (default submit)")
 	fs.Var((*list)(&t.req.Sources), "source", "`prefix` of the sources that it may speak for; may be repeated (default any source)")
-	pos, err := fs.parse(args, 2)
+	pos, err := fs.Positional(args, 2)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (t *tokenFlags) checkAct(pos []string) error {
 }
 
 // act does what the positional arguments say.
-func (t *tokenFlags) act(ctx context.Context, e *env, pos []string) (err error) {
+func (t *tokenFlags) act(ctx context.Context, e *cli.Env, pos []string) (err error) {
 	if err := t.checkAct(pos); err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (t *tokenFlags) act(ctx context.Context, e *env, pos []string) (err error) 
 	if err := tokens.RevokeToken(ctx, pos[1]); err != nil {
 		return refusal(err)
 	}
-	e.say("revoked %s", pos[1])
+	e.Say("revoked %s", pos[1])
 	return nil
 }
 
@@ -118,7 +119,7 @@ type tokenStore interface {
 	RevokeToken(ctx context.Context, id string) error
 }
 
-func (t *tokenFlags) open(ctx context.Context, e *env) (tokenStore, func() error, error) {
+func (t *tokenFlags) open(ctx context.Context, e *cli.Env) (tokenStore, func() error, error) {
 	if t.data == "" {
 		c, err := t.server.client(e)
 		return c, func() error { return nil }, err
@@ -137,7 +138,7 @@ func (t *tokenFlags) open(ctx context.Context, e *env) (tokenStore, func() error
 	return offlineTokens{svc}, func() error { return svc.Close(ctx) }, nil
 }
 
-func (t *tokenFlags) addToken(ctx context.Context, e *env, tokens tokenStore) error {
+func (t *tokenFlags) addToken(ctx context.Context, e *cli.Env, tokens tokenStore) error {
 	if len(t.req.Roles) == 0 {
 		t.req.Roles = []string{"submit"}
 	}
@@ -149,14 +150,14 @@ func (t *tokenFlags) addToken(ctx context.Context, e *env, tokens tokenStore) er
 		return err
 	}
 	if t.json {
-		return json.NewEncoder(e.stdout).Encode(struct {
+		return json.NewEncoder(e.Stdout).Encode(struct {
 			*client.Token
 			Secret string `json:"token,omitempty"`
 		}{tok, secret})
 	}
-	e.say("made token %s (%s)", tok.ID, tok.Name)
+	e.Say("made token %s (%s)", tok.ID, tok.Name)
 	if secret != "" {
-		fmt.Fprintln(e.stdout, secret)
+		fmt.Fprintln(e.Stdout, secret)
 	}
 	return nil
 }
@@ -183,15 +184,15 @@ func (t *tokenFlags) newToken(ctx context.Context, tokens tokenStore) (*client.T
 	return tok, "", nil
 }
 
-func (t *tokenFlags) listTokens(ctx context.Context, e *env, tokens tokenStore) error {
+func (t *tokenFlags) listTokens(ctx context.Context, e *cli.Env, tokens tokenStore) error {
 	all, err := tokens.Tokens(ctx)
 	if err != nil {
 		return refusal(err)
 	}
 	if t.json {
-		return json.NewEncoder(e.stdout).Encode(all)
+		return json.NewEncoder(e.Stdout).Encode(all)
 	}
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tTENANT\tROLES\tSOURCES\tMADE")
 	for _, tok := range all {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", tok.ID, tok.Name, tok.Tenant,
@@ -218,12 +219,12 @@ func refusal(err error) error {
 		personality.ErrForbidden, personality.ErrNotFound,
 	} {
 		if errors.Is(err, no) {
-			return &exitError{exitRefused, err}
+			return cli.Refused(err)
 		}
 	}
 	var invalid *personality.InvalidError
 	if errors.As(err, &invalid) {
-		return &exitError{exitRefused, err}
+		return cli.Refused(err)
 	}
 	return err
 }

@@ -1,33 +1,30 @@
-package main
+package cli
 
 import (
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
-// flags is a command's flag set. Flags may stand before, between and after positional arguments.
-type flags struct {
+// Flags is a command's flag set. Flags may stand before, between and after positional arguments.
+type Flags struct {
 	*flag.FlagSet
 	help string
-	env  *env
+	env  *Env
 }
 
-// newFlags makes a flag set; help is what --help shows above the list of flags, its first line the
+// NewFlags makes a flag set; help is what --help shows above the list of flags, its first line the
 // usage.
-func newFlags(e *env, name, help string) *flags {
-	fs := &flags{flag.NewFlagSet(name, flag.ContinueOnError), help, e}
+func NewFlags(e *Env, name, help string) *Flags {
+	fs := &Flags{flag.NewFlagSet(name, flag.ContinueOnError), help, e}
 	fs.SetOutput(io.Discard)
 	return fs
 }
 
-// parse returns the positional arguments, at most max.
-func (fs *flags) parse(args []string, max int) (positional []string, err error) {
+// Positional parses, and returns the positional arguments, at most max.
+func (fs *Flags) Positional(args []string, max int) (positional []string, err error) {
 	for len(args) > 0 {
 		if err := fs.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
@@ -53,14 +50,14 @@ func (fs *flags) parse(args []string, max int) (positional []string, err error) 
 	return positional, nil
 }
 
-// noArgs is parse for commands that take flags only.
-func (fs *flags) noArgs(args []string) error {
-	_, err := fs.parse(args, 0)
+// NoArgs is Positional for commands that take flags only.
+func (fs *Flags) NoArgs(args []string) error {
+	_, err := fs.Positional(args, 0)
 	return err
 }
 
-func (fs *flags) showHelp() {
-	w := fs.env.stdout
+func (fs *Flags) showHelp() {
+	w := fs.env.Stdout
 	fmt.Fprintf(w, "%s\nFlags:\n", strings.TrimSpace(fs.help)+"\n")
 	fs.VisitAll(func(f *flag.Flag) {
 		kind, text := flag.UnquoteUsage(f)
@@ -76,8 +73,8 @@ func (fs *flags) showHelp() {
 	})
 }
 
-// needed fails when one of the flags is empty.
-func (fs *flags) needed(names ...string) error {
+// Needed fails when one of the flags is empty.
+func (fs *Flags) Needed(names ...string) error {
 	for _, n := range names {
 		if fs.Lookup(n).Value.String() == "" {
 			return fmt.Errorf("--%s is needed; see --help", n)
@@ -86,18 +83,7 @@ func (fs *flags) needed(names ...string) error {
 	return nil
 }
 
-// printable replaces what would do something to a terminal: texts of logs and peers are shown.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if r == ' ' || r != utf8.RuneError && unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-	}
-	return b.String()
+// Indent puts a text into a help page.
+func Indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") + "\n"
 }
