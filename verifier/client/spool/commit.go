@@ -39,6 +39,7 @@ type group struct {
 	kept []*entry // those in buf
 	// As things will be when it is on stable storage.
 	seq, place uint64
+	keptSeq    uint64 // of the last record in buf
 	report     bool
 	lost       Losses
 }
@@ -84,7 +85,7 @@ func (g *group) fill() {
 		if err != nil {
 			return stamp, err
 		}
-		g.seq, g.place = g.seq+1, g.place+1
+		g.seq, g.place, g.keptSeq = g.seq+1, g.place+1, g.seq+1
 		s.buf = appendRecord(s.buf, s.cur.id, &record{seq: g.seq, place: g.place, group: first, report: report, payload: payload})
 		return stamp, nil
 	}
@@ -224,7 +225,7 @@ func (g *group) finish() {
 	show := func() {
 		if g.place > s.last {
 			s.segments[len(s.segments)-1].size += int64(len(s.buf))
-			s.last = g.place
+			s.last, s.keptSeq = g.place, g.keptSeq
 			close(s.committed)
 			s.committed = make(chan struct{})
 		}

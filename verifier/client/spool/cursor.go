@@ -105,11 +105,11 @@ func parseCursor(b []byte) (cursor, error) {
 		return first, err
 	}
 	second, secondErr := parseSlot(b[slotStride:])
-	switch {
-	case err != nil && secondErr != nil:
+	if err != nil && secondErr != nil {
 		return cursor{}, fmt.Errorf("neither slot holds: %w; %w", err, secondErr)
-	case err != nil, secondErr == nil && second.version > first.version:
-		return second, nil
+	}
+	if err != nil || secondErr == nil && second.version > first.version {
+		first = second
 	}
 	return first, nil
 }

@@ -30,7 +30,7 @@ func (s *Spool) recover() error {
 	if err := s.loadCursor(names); err != nil {
 		return err
 	}
-	s.last, s.lastSeq = s.cur.ackedPlace, s.cur.next-1
+	s.last, s.lastSeq, s.keptSeq = s.cur.ackedPlace, s.cur.next-1, s.cur.acked
 	s.ackedAt = position{}
 	for i, first := range names {
 		if err := s.recoverSegment(first, i == len(names)-1); err != nil {
@@ -116,17 +116,17 @@ func (s *Spool) recoverSegment(first uint64, last bool) error {
 	if err != nil {
 		return err
 	}
-	_, headErr := parseHeader(b)
+	headed := hasHeader(b)
 	w := walk{s: s, segment: first, b: b, at: min(headerBytes, len(b))}
 	w.all(last)
-	if last && headErr != nil && w.records == 0 { // it was just being made
+	if last && !headed && w.records == 0 { // it was just being made
 		return os.Remove(s.path(first))
 	}
 	s.segments = append(s.segments, segment{first, int64(max(w.at, headerBytes))})
 	if w.damaged > 0 {
 		s.cfg.Logger.Error("the spool is damaged", "dir", s.cfg.Dir, "segment", segmentName(first), "places", w.damaged)
 	}
-	if !last || headErr != nil {
+	if !last || !headed {
 		return nil
 	}
 	if s.active, err = os.OpenFile(s.path(first), os.O_RDWR, 0); err != nil {
@@ -174,7 +174,7 @@ func (w *walk) take(r *record, size int) {
 	s := w.s
 	w.at += size
 	w.records++
-	s.last, s.lastSeq = max(s.last, r.place), max(s.lastSeq, r.seq)
+	s.last, s.lastSeq, s.keptSeq = max(s.last, r.place), max(s.lastSeq, r.seq), max(s.keptSeq, r.seq)
 	if uint64(r.report) > s.cur.reports { // it was written, and the cursor wasn't
 		s.cur.reports, s.cur.lost = uint64(r.report), Losses{}
 	}

@@ -112,6 +112,7 @@ type Spool struct {
 	segments  []segment // by place; the last one is active, if it is open
 	last      uint64    // place of the last record
 	lastSeq   uint64    // the last seq that was used
+	keptSeq   uint64    // that of the last record
 	ackedAt   position  // behind the last record that was acked
 	committed chan struct{}
 }
@@ -258,6 +259,7 @@ type Stats struct {
 	Events  uint64 // that wait in it
 	Bytes   int64  // of its segments
 	LastSeq uint64 // the last that was used
+	Kept    uint64 // the last that an event in the spool has, or one that was delivered
 	Acked   uint64 // the seq up to which all was delivered, or given up
 	Lost    Losses // since the last report of losses
 	Gone    uint64 // events that were taken and then lost, ever
@@ -267,7 +269,7 @@ type Stats struct {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Events: s.last - s.cur.ackedPlace, Bytes: s.bytes(), LastSeq: s.lastSeq, Acked: s.cur.acked, Lost: s.cur.lost, Gone: s.cur.gone}
+	return Stats{Events: s.last - s.cur.ackedPlace, Bytes: s.bytes(), LastSeq: s.lastSeq, Kept: s.keptSeq, Acked: s.cur.acked, Lost: s.cur.lost, Gone: s.cur.gone}
 }
 
 // bytes is what the segments take.
