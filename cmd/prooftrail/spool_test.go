@@ -428,7 +428,10 @@ func BenchmarkEnqueue(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	q := r.queue(b, func(c *client.QueueConfig) { c.MinBackoff, c.MaxBackoff, c.MaxBytes = time.Hour, time.Hour, 100<<30; c.MaxEvents = 1 << 30 })
+	q := r.queue(b, func(c *client.QueueConfig) {
+		c.MinBackoff, c.MaxBackoff, c.MaxBytes = time.Hour, time.Hour, 100<<30
+		c.MaxEvents = 1 << 30
+	})
 	b.ResetTimer()
 	took := fill(b, q, b.N)
 	b.StopTimer()

@@ -59,8 +59,12 @@ func (r *Reader) More() <-chan struct{} {
 	return s.committed
 }
 
-// slack is what is read beyond the bytes asked for: one record of any size.
-const slack = recordBytes + MaxPayload
+const (
+	// chunk is about how much is read at a time.
+	chunk = 512 << 10
+	// slack is what is read beyond that, so that there is a whole record whatever its size.
+	slack = recordBytes + MaxPayload
+)
 
 // Next returns the next events, together at most so many and so many bytes, but one at least; none if all
 // were read. What can't be read is a hole, not an error: the error is for what may go away.
@@ -77,7 +81,7 @@ func (r *Reader) Next(maxEvents, maxBytes int) ([]Record, error) {
 			r.at = position{next, int64(headerBytes)}
 			continue
 		}
-		b, err := r.read(int(min(part.size-r.at.offset, int64(maxBytes)+slack)))
+		b, err := r.read(int(min(part.size-r.at.offset, int64(min(maxBytes, chunk))+slack)))
 		if err != nil {
 			return nil, err
 		}

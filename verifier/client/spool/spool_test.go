@@ -283,8 +283,9 @@ func TestFaults(t *testing.T) {
 	for _, op := range []string{opCreate, opWrite, opSync, opTruncate} {
 		for _, apply := range []bool{false, true} {
 			for _, restart := range []bool{false, true} {
-				for at := range 12 {
+				for at := range 9 {
 					t.Run(fmt.Sprintf("%s %v %d %v", op, apply, at, restart), func(t *testing.T) {
+						t.Parallel()
 						testFault(t, op, apply, at, restart)
 					})
 				}
