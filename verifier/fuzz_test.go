@@ -138,7 +138,7 @@ func FuzzParseState(f *testing.F) {
 	for _, leaf := range l.leaves {
 		tree.Append(LeafHash(leaf))
 	}
-	m := &mark{&tree, testStart}
+	m := &mark{tree: &tree, lastTime: testStart}
 	b, err := (&auditState{head: l.files["checkpoint"], checked: m, opened: m}).bytes()
 	if err != nil {
 		f.Fatal(err)
