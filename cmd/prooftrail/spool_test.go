@@ -149,7 +149,7 @@ func TestSpoolKill(t *testing.T) {
 		t.Fatalf("the last one ended with %v\n%s", err, c.stderr)
 	}
 	r.check(server, true)
-	total := r.compareSpool(server)
+	total := r.compareSpool(server, uint64(len(r.log.leaves)))
 	t.Logf("%d kills of the client, %d of them before it had taken anything; %d servers; %d events were promised, %d are in the log", kills, early, servers, len(r.promised), total)
 	if kills >= 100 && len(r.promised) < 10*kills {
 		t.Errorf("only %d events were promised", len(r.promised))
@@ -236,9 +236,9 @@ func (p *process) wait() error {
 	return p.cmd.Wait()
 }
 
-// compareSpool holds what was promised against the log, whose order and completeness check has
-// checked, and returns how many events of the source there are.
-func (r *spoolRun) compareSpool(s *server) (total int) {
+// compareSpool holds what was promised against the log, of which so many entries are read, and returns how many
+// events of the source there are. Their numbers rise; an audit counts the gaps.
+func (r *spoolRun) compareSpool(s *server, size uint64) (total int) {
 	t := r.t
 	t.Helper()
 	c, err := client.New(client.Config{URL: s.url, Token: r.tokens["read"]})
@@ -247,7 +247,7 @@ func (r *spoolRun) compareSpool(s *server) (total int) {
 	}
 	defer c.Close()
 	logged := map[string]string{}
-	size := uint64(len(r.log.leaves))
+	last := uint64(0)
 	for next := uint64(0); next < size; {
 		err := c.Openings(t.Context(), next, int(min(size-next, 10_000)), func(line client.OpeningLine) error {
 			o, err := seal.ParseOpening(line.Opening)
@@ -261,7 +261,12 @@ func (r *spoolRun) compareSpool(s *server) (total int) {
 			}
 			total++
 			logged[e.Text("/seq")] = e.Text("/id")
-			if a, ok := event.ReadAccount(e); ok && (a.Action != event.ActionHeartbeat || a.Count != a.LastSeq || a.LastSeq != uint64(total)-1) {
+			seq, err := strconv.ParseUint(e.Text("/seq"), 10, 64)
+			if err != nil || seq <= last {
+				t.Errorf("entry %d has seq %s, after %d", line.Index, e.Text("/seq"), last)
+			}
+			last = seq
+			if a, ok := event.ReadAccount(e); ok && a.Action == event.ActionHeartbeat && a.Count != uint64(total)-1 {
 				t.Errorf("entry %d: %+v, after %d events", line.Index, a, total-1)
 			}
 			return nil
@@ -276,6 +281,24 @@ func (r *spoolRun) compareSpool(s *server) (total int) {
 		}
 	}
 	return total
+}
+
+// audit returns what an audit says of the source, and the log's size.
+func (r *spoolRun) audit(s *server) (verifier.SourceReport, uint64) {
+	r.t.Helper()
+	source, err := verifier.NewHTTPLog(verifier.HTTPConfig{URL: s.url + "/logs/audit", Token: r.tokens["read"]})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	report, err := verifier.Audit(r.t.Context(), verifier.AuditConfig{Source: source, Openings: source, Policy: r.policy})
+	if err != nil {
+		r.t.Fatalf("audit: %v\n%+v", err, report)
+	}
+	i := slices.IndexFunc(report.Sources, func(s verifier.SourceReport) bool { return s.Source == spoolSource })
+	if i < 0 {
+		r.t.Fatalf("the audit doesn't know the source: %+v", report.Sources)
+	}
+	return report.Sources[i], report.Size
 }
 
 // queue opens a queue in this process.
@@ -311,9 +334,10 @@ func TestSpoolLogDown(t *testing.T) {
 		}
 	}
 	r := newSpoolRun(t)
-	began := time.Now()
 	q := r.queue(t, nil)
-	fill(t, q, n)
+	events := usualEvents(t, n)
+	began := time.Now()
+	fill(t, q, events)
 	filled := time.Since(began)
 	if st := q.Stats(); st.Waiting != uint64(n) || st.Logged != 0 {
 		t.Fatalf("%+v", st)
@@ -332,47 +356,48 @@ func TestSpoolLogDown(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	r.check(server, true)
-	if got := r.compareSpool(server); got != n {
+	if got := r.compareSpool(server, uint64(len(r.log.leaves))); got != n {
 		t.Errorf("%d events in the log", got)
 	}
 }
 
-// fill enqueues so many events of usual size from 8 goroutines, and returns how long each took.
-func fill(tb testing.TB, q *client.Queue, n int) []time.Duration {
+// usualEvents are events of usual size for 8 goroutines, which the queue is to number.
+func usualEvents(tb testing.TB, n int) (all [8][]event.Event) {
+	for i := range all {
+		gen := load.NewGenerator(spoolSource, uint64(i)+1, time.Now)
+		for len(all[i]) < (n+7-i)/8 {
+			var e event.Event
+			if err := json.Unmarshal(gen.Append(nil), &e); err != nil {
+				tb.Fatal(err)
+			}
+			e.Seq = ""
+			all[i] = append(all[i], e)
+		}
+	}
+	return all
+}
+
+// fill enqueues events from 8 goroutines, and returns how long each took, in order.
+func fill(tb testing.TB, q *client.Queue, events [8][]event.Event) []time.Duration {
 	tb.Helper()
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var all []time.Duration
-	for i := range 8 {
+	var took [8][]time.Duration
+	for i, own := range events {
 		wg.Go(func() {
-			gen := load.NewGenerator(spoolSource, uint64(i)+1, time.Now)
-			var took []time.Duration
-			for range n/8 + min(1, max(0, n%8-i)) {
-				e := usualEvent(tb, gen)
+			for _, e := range own {
 				began := time.Now()
 				if _, err := q.Enqueue(tb.Context(), e, client.BestEffort); err != nil {
 					tb.Error(err)
 					return
 				}
-				took = append(took, time.Since(began))
+				took[i] = append(took[i], time.Since(began))
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, took...)
 		})
 	}
 	wg.Wait()
+	all := slices.Concat(took[:]...)
 	slices.Sort(all)
 	return all
-}
-
-// usualEvent is the next event of a generator, for the queue to number.
-func usualEvent(tb testing.TB, gen *load.Generator) (e event.Event) {
-	if err := json.Unmarshal(gen.Append(nil), &e); err != nil {
-		tb.Error(err)
-	}
-	e.Seq = ""
-	return e
 }
 
 // BenchmarkDrain empties a spool of usual events into a log of its own, on the same cores.
@@ -396,7 +421,7 @@ func BenchmarkDrain(b *testing.B) {
 	}
 	r := &spoolRun{killRun: &killRun{policy: policy, tokens: map[string]string{"submit": strings.TrimSpace(string(token))}}, url: "http://" + address, spool: filepath.Join(dir, "spool")}
 	q := r.queue(b, nil)
-	fill(b, q, b.N)
+	fill(b, q, usualEvents(b, b.N))
 	if err := q.Close(); err != nil {
 		b.Fatal(err)
 	}
@@ -432,8 +457,9 @@ func BenchmarkEnqueue(b *testing.B) {
 		c.MinBackoff, c.MaxBackoff, c.MaxBytes = time.Hour, time.Hour, 100<<30
 		c.MaxEvents = 1 << 30
 	})
+	events := usualEvents(b, b.N)
 	b.ResetTimer()
-	took := fill(b, q, b.N)
+	took := fill(b, q, events)
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")

@@ -51,7 +51,7 @@ func (q *Queue) Enqueue(ctx context.Context, e event.Event, mode Mode) (Enqueued
 		if mode == Required {
 			q.await(st.Seq, w)
 		}
-		return q.finishEvent(raw, st.Seq)
+		return withSeq(raw, st.Seq), nil
 	})
 	out := Enqueued{ID: id, Seq: stamp.Seq}
 	switch {
@@ -197,9 +197,6 @@ func newID(now time.Time) string {
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
-
-// finishEvent is an event as it is kept and sent.
-func (q *Queue) finishEvent(raw []byte, seq uint64) ([]byte, error) { return withSeq(raw, seq), nil }
 
 // own makes an event of the queue's.
 func (q *Queue) own(e event.Event, seq uint64) ([]byte, error) {

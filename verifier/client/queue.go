@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/prooftrail/prooftrail/verifier/client/spool"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
@@ -68,9 +66,6 @@ type QueueConfig struct {
 	MinBackoff, MaxBackoff time.Duration
 	// Actor is who heartbeats and reports of losses are by. Default: the service with the source's name.
 	Actor event.Actor
-	// Signer, if not nil, signs each event as its source (docs/spec/source-signature.md). The key
-	// is Ed25519 and does nothing else.
-	Signer note.Signer
 	// Receipt, if not nil, is called with each event that is logged, in order, and its result, before the event
 	// is removed from the spool: after a crash it may be called again. While it runs, nothing else
 	// is sent.

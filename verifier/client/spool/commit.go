@@ -1,10 +1,8 @@
 package spool
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
@@ -50,11 +48,16 @@ func (g *group) commit() {
 	defer s.committing.Unlock()
 	g.fill()
 	err := g.write()
+	if err != nil && !s.failing { // else it would be said for each event
+		s.cfg.Logger.Error("the spool can't be written", "dir", s.cfg.Dir, "error", err)
+	}
+	if err == nil && s.failing && len(g.kept) > 0 {
+		s.cfg.Logger.Info("the spool can be written again", "dir", s.cfg.Dir)
+	}
 	if err != nil {
-		s.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "the spool can't be written",
-			slog.String("dir", s.cfg.Dir), slog.Int("events", len(g.kept)), slog.Any("error", err))
 		g.fail(fmt.Errorf("%w: %w", ErrDisk, err))
 	}
+	s.failing = err != nil || s.failing && len(g.kept) == 0
 	for range g.overflow {
 		g.lose(Losses{Disk: 1})
 	}
@@ -197,6 +200,9 @@ func (s *Spool) rotate() (err error) {
 	}
 	err = s.disk.writeAt(f, appendHeader(nil, s.cur.id), 0)
 	if err == nil {
+		err = s.reserve(f)
+	}
+	if err == nil {
 		err = s.disk.sync(f)
 	}
 	if err == nil {
@@ -206,6 +212,7 @@ func (s *Spool) rotate() (err error) {
 		return errors.Join(err, f.Close(), os.Remove(s.path(first)))
 	}
 	if s.active != nil {
+		s.giveBack()
 		err = s.active.Close()
 	}
 	s.active = f
@@ -217,6 +224,29 @@ func (s *Spool) rotate() (err error) {
 	s.mu.Unlock()
 	s.sweep()
 	return err
+}
+
+var zeros [1 << 20]byte
+
+// reserve fills a segment with zeros, which are no record: a sync of what is written over them doesn't have
+// to wait for the file system to note where the file ends. On a full disk it goes without.
+func (s *Spool) reserve(f *os.File) error {
+	for at := int64(headerBytes); at < s.cfg.SegmentBytes; at += int64(len(zeros)) {
+		if err := s.disk.writeAt(f, zeros[:min(int64(len(zeros)), s.cfg.SegmentBytes-at)], at); err != nil {
+			return s.disk.truncate(f, int64(headerBytes))
+		}
+	}
+	return nil
+}
+
+// giveBack cuts off the zeros of the segment that was active. A crash before leaves them, and they are no harm.
+func (s *Spool) giveBack() {
+	s.mu.Lock()
+	size := s.segments[len(s.segments)-1].size
+	s.mu.Unlock()
+	if err := s.disk.truncate(s.active, size); err != nil {
+		s.cfg.Logger.Warn("a segment of the spool stays larger than it has to be", "dir", s.cfg.Dir, "error", err)
+	}
 }
 
 // finish makes the group visible.

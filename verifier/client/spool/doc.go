@@ -13,7 +13,8 @@
 //
 //	lock                      held by the process that has the spool (flock)
 //	cursor                    two slots, written in turn, in place: what was acked, and what was lost
-//	00000000000000000001.seg  segments of records, by the place of their first one; only the last one grows
+//	00000000000000000001.seg  segments of records, by the place of their first one; only the last one is
+//	                          written, over zeros that keep room for it
 //
 // Each record has a length and a CRC-32C, seq, place, and the place of its group's first record. The seq is
 // the source's number; the place counts only what the spool has taken. So what was never taken and what
@@ -38,7 +39,7 @@
 //	while a group is written or synced         any part of it, none of which     from the first record that doesn't hold on
 //	                                           was promised                      it is cut off (TestTornTail, TestTornGroup)
 //	after the sync, before Append returns      all of it                         the events are delivered
-//	while a segment is made                    a header, or less                 it is removed, or used (TestTornTail)
+//	while a segment is made                    a header and zeros, or less       it is removed, or used (TestTornTail)
 //	between a report and the cursor            the report; the cursor has its    the report's number tells that they were
 //	                                           losses still                      reported (TestReportBeforeCursor)
 //	after delivery, before Ack                 the event                         it is delivered again: whoever takes

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -132,7 +133,7 @@ func (s *Spool) recoverSegment(first uint64, last bool) error {
 	if s.active, err = os.OpenFile(s.path(first), os.O_RDWR, 0); err != nil {
 		return err
 	}
-	if w.at < len(b) {
+	if w.at < len(b) && !w.reserved() {
 		s.cfg.Logger.Warn("what was being written to the spool when it ended is cut off", "dir", s.cfg.Dir, "bytes", len(b)-w.at)
 		return errors.Join(s.active.Truncate(int64(w.at)), s.active.Sync())
 	}
@@ -157,6 +158,9 @@ func (w *walk) all(last bool) {
 			w.take(&r, size)
 			continue
 		}
+		if w.reserved() {
+			return
+		}
 		_, skip, _ := nextRecord(w.b[w.at+1:], w.s.cur.id)
 		if last && (skip < 0 || w.torn(w.at+1+skip)) {
 			return
@@ -168,6 +172,19 @@ func (w *walk) all(last bool) {
 		}
 		w.at += 1 + skip
 	}
+}
+
+// reserved reports whether only zeros follow, over which nothing was written yet.
+func (w *walk) reserved() bool {
+	rest := w.b[w.at:]
+	for len(rest) > 0 {
+		n := min(len(rest), len(zeros))
+		if !bytes.Equal(rest[:n], zeros[:n]) {
+			return false
+		}
+		rest = rest[n:]
+	}
+	return true
 }
 
 func (w *walk) take(r *record, size int) {

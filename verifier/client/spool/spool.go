@@ -36,7 +36,7 @@ type Config struct {
 	// MaxBytes bounds the files of events. Default 1 GiB. A file goes only when all its events
 	// have, so that up to SegmentBytes of it may be of no use, or come on top.
 	MaxBytes int64
-	// SegmentBytes is how large a file becomes. Default 8 MiB, or an eighth of MaxBytes if that is less.
+	// SegmentBytes is how large a file becomes; the last one takes as much from the beginning. Default 8 MiB, or an eighth of MaxBytes if that is less.
 	SegmentBytes int64
 	// MaxWaiting is how many events wait in memory for a disk that is slow. Default 4096, and
 	// 16 MiB.
@@ -92,6 +92,7 @@ type Spool struct {
 	// being written says just what the cursor says. It is taken before all others.
 	committing sync.Mutex
 	active     *os.File // the last segment; nil: a new one is to be made
+	failing    bool     // the last group couldn't be written
 	dirty      bool     // there may be something behind the last segment's end
 	buf        []byte
 

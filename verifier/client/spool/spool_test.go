@@ -26,7 +26,7 @@ func testSpool(t *testing.T, dir string, fault func(string) (bool, error), chang
 }
 
 func openTest(t *testing.T, dir string, fault func(string) (bool, error), change func(*Config)) (*Spool, error) {
-	cfg := Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	cfg := Config{Dir: dir, SegmentBytes: 4096, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Report: func(st Stamp, l Losses) ([]byte, error) {
 			return fmt.Appendf(nil, "lost %d-%d full %d disk %d damaged %d refused %d as %d", l.First, l.Last, l.Full, l.Disk, l.Damaged, l.Refused, st.Seq), nil
 		}}
@@ -364,7 +364,7 @@ func testFault(t *testing.T, op string, apply bool, at int, restart bool) {
 	}
 }
 
-// files returns what is in a directory, by name.
+// files returns what is in a directory, by name; of segments what was written.
 func files(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
 	all, err := os.ReadDir(dir)
@@ -375,6 +375,9 @@ func files(t *testing.T, dir string) map[string][]byte {
 	for _, e := range all {
 		if m[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
 			t.Fatal(err)
+		}
+		if strings.HasSuffix(e.Name(), ".seg") {
+			m[e.Name()] = bytes.TrimRight(m[e.Name()], "\x00")
 		}
 	}
 	return m
@@ -402,10 +405,13 @@ func TestTornTail(t *testing.T) {
 	name := segmentName(1)
 	whole := m[name]
 	size := (len(whole) - headerBytes) / 3
-	for n := range whole {
-		m[name] = whole[:n]
+	for n := range len(whole) * 2 {
+		m[name] = whole[:n/2]
+		if n%2 == 1 { // over the zeros that were there
+			m[name] = append(bytes.Clone(m[name]), make([]byte, 300)...)
+		}
 		s := testSpool(t, restore(t, m), nil, nil)
-		kept := max(0, n-headerBytes) / size
+		kept := max(0, n/2-headerBytes) / size
 		expect(t, rest(t, s), events(1, kept))
 		mustPut(t, s, 1)
 		expect(t, rest(t, s), events(1, kept+1))
@@ -557,4 +563,30 @@ func TestReportBeforeCursor(t *testing.T) {
 	mustPut(t, s, 1)
 	report := "lost 17-17 full 1 disk 0 damaged 0 refused 0 as 18"
 	expect(t, rest(t, s), events(6, 16), []string{report}, events(19, 19))
+}
+
+// TestReserved: the zeros of a segment that was left before they could be given back are no damage, and the next
+// event comes behind what was written.
+func TestReserved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	small := func(c *Config) { c.SegmentBytes = 300 }
+	s := testSpool(t, dir, nil, small)
+	mustPut(t, s, 12)
+	s.Close()
+	m := files(t, dir)
+	for name := range m {
+		if strings.HasSuffix(name, ".seg") {
+			m[name] = append(m[name], make([]byte, 500)...)
+		}
+	}
+	var log bytes.Buffer
+	s = testSpool(t, restore(t, m), nil, func(c *Config) {
+		small(c)
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	mustPut(t, s, 5)
+	expect(t, rest(t, s), events(1, 17))
+	if log.Len() > 0 {
+		t.Errorf("logged %s", &log)
+	}
 }
