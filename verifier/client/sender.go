@@ -10,9 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
@@ -164,15 +162,10 @@ func (q *Queue) post(ctx context.Context, f *flight) (pause time.Duration, err e
 	var body []byte
 	var open []int
 	for i, rec := range f.records {
-		if rec.Hole > 0 {
-			continue
+		if rec.Hole == 0 {
+			body = append(append(body, rec.Payload...), '\n')
+			open = append(open, i)
 		}
-		if f.sent[i], err = event.Parse(rec.Payload); err != nil {
-			f.results[i] = Result{Status: Rejected, Err: localProblem(err)}
-			continue
-		}
-		body = append(append(body, rec.Payload...), '\n')
-		open = append(open, i)
 	}
 	if len(open) == 0 {
 		return 0, nil
@@ -199,20 +192,21 @@ func (q *Queue) post(ctx context.Context, f *flight) (pause time.Duration, err e
 // check checks the receipts of a batch, on all cores, and acks the events up to the first one that has
 // to stay: that one's failure is the error.
 func (q *Queue) check(ctx context.Context, f *flight) error {
-	var wg sync.WaitGroup
-	workers := min(runtime.GOMAXPROCS(0), len(f.records))
-	for w := range workers {
-		wg.Go(func() {
-			for i := w; i < len(f.records); i += workers {
-				if r := &f.results[i]; f.records[i].Hole == 0 && r.Err == nil {
-					q.c.finish(ctx, r, f.sent[i])
-				}
-			}
-		})
-	}
-	wg.Wait()
+	inParallel(len(f.records), func(i int) {
+		r := &f.results[i]
+		if f.records[i].Hole > 0 {
+			return
+		}
+		sent, err := event.Parse(f.records[i].Payload)
+		if f.sent[i] = sent; err != nil && r.Err == nil {
+			r.Err = fmt.Errorf("in the spool is no valid event, and the log took it: %w", err)
+		}
+		if r.Err == nil {
+			q.c.finish(ctx, r, sent)
+		}
+	})
 	n, err := 0, error(nil)
-	for ; n < len(f.records) && err == nil; n++ {
+	for ; n < len(f.records); n++ {
 		if err = q.judge(f, n); err != nil {
 			break
 		}
