@@ -162,7 +162,7 @@ func (q *Queue) post(ctx context.Context, f *flight) (pause time.Duration, err e
 	var body []byte
 	var open []int
 	for i, rec := range f.records {
-		if rec.Hole == 0 {
+		if rec.Damaged == 0 {
 			body = append(append(body, rec.Payload...), '\n')
 			open = append(open, i)
 		}
@@ -194,7 +194,7 @@ func (q *Queue) post(ctx context.Context, f *flight) (pause time.Duration, err e
 func (q *Queue) check(ctx context.Context, f *flight) error {
 	inParallel(len(f.records), func(i int) {
 		r := &f.results[i]
-		if f.records[i].Hole > 0 {
+		if f.records[i].Damaged > 0 {
 			return
 		}
 		sent, err := event.Parse(f.records[i].Payload)
@@ -222,8 +222,8 @@ func (q *Queue) check(ctx context.Context, f *flight) error {
 func (q *Queue) judge(f *flight, i int) error {
 	rec, r := &f.records[i], &f.results[i]
 	switch {
-	case rec.Hole > 0:
-		q.cfg.Alarm(fmt.Errorf("client: the spool %s is damaged: %d events up to seq %d are lost", q.cfg.Dir, rec.Hole, rec.Seq))
+	case rec.Damaged > 0:
+		q.cfg.Alarm(fmt.Errorf("client: the spool %s is damaged: %d events up to seq %d are lost", q.cfg.Dir, rec.Damaged, rec.Seq))
 		return nil
 	case r.Err == nil && r.Verdict != nil:
 		if q.cfg.Receipt != nil {
@@ -260,7 +260,7 @@ func (q *Queue) tell(f *flight, n int) {
 	for i := range n {
 		rec, r := &f.records[i], &f.results[i]
 		switch {
-		case rec.Hole > 0:
+		case rec.Damaged > 0:
 			continue
 		case r.Err != nil:
 			if refused++; refused == 1 {

@@ -53,7 +53,7 @@
 //	is full, or fails, as a group is written   any part of it                    the group is cut off and not taken; seqs are given
 //	                                                                             anew, or used up by events lost (TestFaults)
 //	fails to cut it off                        any part of it                    nothing is taken until it is cut off
-//	has damaged something in the middle        the rest                          the reader gives a hole and goes on behind it;
+//	has damaged something in the middle        the rest                          the reader says Damaged and goes on behind it;
 //	                                                                             it is counted when it is acked (TestDamage)
 //	has damaged the last group                 the groups before                 can't be told from a group that was torn
 //	has damaged or lost the cursor             all that is in segments           all of it is delivered again; without any

@@ -7,18 +7,18 @@ import (
 	"os"
 )
 
-// Record is an event as it comes out of the spool, or a hole where events were.
+// Record is an event as it comes out of the spool, or what stands for events that are damaged.
 type Record struct {
 	Seq     uint64
 	Payload []byte
-	// Hole is how many events can't be read any more; then there is no Payload, and Seq is that of
+	// Damaged is how many events can't be read any more; then there is no Payload, and Seq is that of
 	// the last one that may be among them.
-	Hole uint64
+	Damaged uint64
 	// Refused, set by the reader, has Ack count the event as lost: nobody takes it.
 	Refused bool
 
-	place uint64   // of it, or of the last one in the hole
-	first uint64   // of a hole: the first seq that may be in it
+	place uint64   // of it, or of the last one that is damaged
+	first uint64   // if Damaged: the first seq that may be among them
 	end   position // behind it
 }
 
@@ -67,13 +67,13 @@ const (
 )
 
 // Next returns the next events, together at most so many and so many bytes, but one at least; none if all
-// were read. What can't be read is a hole, not an error: the error is for what may go away.
+// were read. What can't be read is Damaged, not an error: the error is for what may go away.
 func (r *Reader) Next(maxEvents, maxBytes int) ([]Record, error) {
 	for {
 		part, next, last := r.part()
 		if r.at.offset >= part.size {
-			if hole, ok := r.missing(next, 0); ok {
-				return []Record{hole}, nil
+			if lost, ok := r.missing(next, 0); ok {
+				return []Record{lost}, nil
 			}
 			if last {
 				return nil, nil
@@ -91,14 +91,14 @@ func (r *Reader) Next(maxEvents, maxBytes int) ([]Record, error) {
 		if b, err = r.read(int(part.size - r.at.offset)); err != nil { // all of it: it is damaged
 			return nil, err
 		}
-		if hole, ok := r.resync(b); ok {
-			return []Record{hole}, nil
+		if lost, ok := r.resync(b); ok {
+			return []Record{lost}, nil
 		}
 	}
 }
 
 // part returns the segment that the reader is in, the place that comes behind it, and whether that isn't
-// there yet. All of it is of one moment: what is committed later is no hole.
+// there yet. All of it is of one moment: what is committed later is not missing.
 func (r *Reader) part() (part segment, next uint64, last bool) {
 	s := r.s
 	s.mu.Lock()
@@ -154,8 +154,8 @@ func (r *Reader) parse(b []byte, maxEvents, maxBytes int) (records []Record) {
 			break
 		}
 		if rec.place > r.place {
-			if hole, ok := r.missing(rec.place, rec.seq); ok {
-				return append(records, hole)
+			if lost, ok := r.missing(rec.place, rec.seq); ok {
+				return append(records, lost)
 			}
 		}
 		b = b[size:]
@@ -170,20 +170,20 @@ func (r *Reader) parse(b []byte, maxEvents, maxBytes int) (records []Record) {
 	return records
 }
 
-// missing is the hole before the record that comes next, whose place and seq are given; a seq of 0 isn't
+// missing stands for what is lost before the record that comes next, whose place and seq are given; a seq of 0 isn't
 // known.
 func (r *Reader) missing(place, seq uint64) (Record, bool) {
 	if place <= r.place+1 {
 		return Record{}, false
 	}
 	n := place - r.place - 1
-	hole := Record{Seq: max(seq, r.seq+n+1) - 1, Hole: n, place: place - 1, first: r.seq + 1, end: r.at}
-	r.seq, r.place = hole.Seq, hole.place
-	return hole, true
+	lost := Record{Seq: max(seq, r.seq+n+1) - 1, Damaged: n, place: place - 1, first: r.seq + 1, end: r.at}
+	r.seq, r.place = lost.Seq, lost.place
+	return lost, true
 }
 
 // resync goes behind what is damaged at the beginning of b, which is all that is left of a segment. If
-// nothing of it holds, the hole ends with the segment.
+// nothing of it holds, all of the segment's rest is lost.
 func (r *Reader) resync(b []byte) (Record, bool) {
 	rec, at, _ := nextRecord(b[1:], r.s.cur.id)
 	if at < 0 {
@@ -195,7 +195,7 @@ func (r *Reader) resync(b []byte) (Record, bool) {
 }
 
 // Ack says that these events, the next ones in order, are delivered, or given up where they are
-// holes or Refused, which is counted as lost. They aren't read again, unless the error says that this
+// Damaged or Refused, which is counted as lost. They aren't read again, unless the error says that this
 // couldn't be written down.
 func (s *Spool) Ack(records ...Record) error {
 	if len(records) == 0 {
@@ -204,8 +204,8 @@ func (s *Spool) Ack(records ...Record) error {
 	var lost Losses
 	for _, r := range records {
 		switch {
-		case r.Hole > 0:
-			lost.add(Losses{First: r.first, Last: r.Seq, Damaged: r.Hole})
+		case r.Damaged > 0:
+			lost.add(Losses{First: r.first, Last: r.Seq, Damaged: r.Damaged})
 		case r.Refused:
 			lost.add(Losses{First: r.Seq, Last: r.Seq, Refused: 1})
 		}

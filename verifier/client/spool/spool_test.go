@@ -73,8 +73,8 @@ func rest(t *testing.T, s *Spool) (texts []string) {
 }
 
 func show(r Record) string {
-	if r.Hole > 0 {
-		return fmt.Sprintf("hole %d to %d", r.Hole, r.Seq)
+	if r.Damaged > 0 {
+		return fmt.Sprintf("lost %d to %d", r.Damaged, r.Seq)
 	}
 	text, _, _ := strings.Cut(string(r.Payload), " of ")
 	return strings.TrimRight(text, ".")
@@ -420,7 +420,7 @@ func TestTornTail(t *testing.T) {
 }
 
 // A machine that stops may leave any part of the last group: none of it was promised, and whole records
-// behind a torn one are cut off as well. The same damage in a group before is a hole.
+// behind a torn one are cut off as well. The same damage in a group before is damage.
 func TestTornGroup(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	s := testSpool(t, dir, nil, nil)
@@ -443,14 +443,14 @@ func TestTornGroup(t *testing.T) {
 
 	m[name] = appendRecord(torn, of, &record{seq: 6, place: 6, group: 6, payload: []byte("event 6")})
 	s = testSpool(t, restore(t, m), nil, nil)
-	expect(t, rest(t, s), events(1, 2), []string{"hole 1 to 3"}, events(4, 6))
+	expect(t, rest(t, s), events(1, 2), []string{"lost 1 to 3"}, events(4, 6))
 	ack(t, s, 6)
 	<-func() <-chan struct{} { r := s.Reader(); return r.More() }()
 	expect(t, rest(t, s), []string{"lost 3-3 full 0 disk 0 damaged 1 refused 0 as 7"})
 }
 
 // TestDamage changes every byte of a segment that isn't the last: all other events are still there, the
-// hole is counted once, however often the spool is opened, and nothing is ever given that wasn't put in.
+// damage is counted once, however often the spool is opened, and nothing is ever given that wasn't put in.
 func TestDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	small := func(c *Config) { c.SegmentBytes = 250 }
@@ -474,7 +474,7 @@ func TestDamage(t *testing.T) {
 				expect(t, rest(t, s), events(1, 12))
 			} else {
 				n := (i - headerBytes) / size
-				expect(t, rest(t, s), events(1, n), []string{fmt.Sprintf("hole 1 to %d", n+1)}, events(n+2, 12))
+				expect(t, rest(t, s), events(1, n), []string{fmt.Sprintf("lost 1 to %d", n+1)}, events(n+2, 12))
 			}
 			s.Close()
 		}
@@ -492,7 +492,7 @@ func TestDamage(t *testing.T) {
 	delete(m, name) // all of it
 	s = testSpool(t, restore(t, m), nil, small)
 	got := rest(t, s)
-	if !strings.HasPrefix(got[0], "hole ") || got[len(got)-1] != "event 12" {
+	if !strings.HasPrefix(got[0], "lost ") || got[len(got)-1] != "event 12" {
 		t.Errorf("%q", got)
 	}
 }
