@@ -211,10 +211,11 @@ func (q *Queue) check(ctx context.Context, f *flight) error {
 			break
 		}
 	}
-	if ackErr := q.spool.Ack(f.records[:n]...); ackErr != nil {
-		return fmt.Errorf("the spool's cursor: %w", ackErr)
-	}
+	ackErr := q.spool.Ack(f.records[:n]...)
 	q.tell(f, n)
+	if ackErr != nil { // after a restart they are sent again
+		return fmt.Errorf("the spool's cursor can't be written: %w", ackErr)
+	}
 	return err
 }
 

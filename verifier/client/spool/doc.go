@@ -56,6 +56,8 @@
 //	has damaged something in the middle        the rest                          the reader says Damaged and goes on behind it;
 //	                                                                             it is counted when it is acked (TestDamage)
 //	has damaged the last group                 the groups before                 can't be told from a group that was torn
+//	has damaged all of the last segment        the segments before               it is kept aside, loudly, under another name
+//	                                                                             (TestDamagedLast)
 //	has damaged or lost the cursor             all that is in segments           all of it is delivered again; without any
 //	                                                                             segment Open fails (TestDamagedCursor)
 package spool

@@ -120,8 +120,8 @@ func (s *Spool) recoverSegment(first uint64, last bool) error {
 	headed := hasHeader(b)
 	w := walk{s: s, segment: first, b: b, at: min(headerBytes, len(b))}
 	w.all(last)
-	if last && !headed && w.records == 0 { // it was just being made
-		return os.Remove(s.path(first))
+	if last && !headed && w.records == 0 {
+		return s.dropSegment(first, b)
 	}
 	s.segments = append(s.segments, segment{first, int64(max(w.at, headerBytes))})
 	if w.damaged > 0 {
@@ -138,6 +138,17 @@ func (s *Spool) recoverSegment(first uint64, last bool) error {
 		return errors.Join(s.active.Truncate(int64(w.at)), s.active.Sync())
 	}
 	return nil
+}
+
+// dropSegment takes away a last segment of which nothing holds. As a rule it was just being made; else it is kept
+// under another name, for how many events were in it is known to nobody.
+func (s *Spool) dropSegment(first uint64, b []byte) error {
+	if len(bytes.TrimRight(b[min(len(b), headerBytes):], "\x00")) == 0 {
+		return os.Remove(s.path(first))
+	}
+	s.cfg.Logger.Error("nothing of the spool's last segment can be read: it is kept aside, and what was in it is lost",
+		"dir", s.cfg.Dir, "segment", segmentName(first), "bytes", len(b))
+	return os.Rename(s.path(first), s.path(first)+".damaged")
 }
 
 // walk goes through the bytes of a segment.

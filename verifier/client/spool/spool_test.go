@@ -590,3 +590,31 @@ func TestReserved(t *testing.T) {
 		t.Errorf("logged %s", &log)
 	}
 }
+
+// TestDamagedLast: a last segment of which nothing holds isn't taken for one that was just being made.
+func TestDamagedLast(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	small := func(c *Config) { c.SegmentBytes = 300 }
+	s := testSpool(t, dir, nil, small)
+	mustPut(t, s, 12)
+	s.Close()
+	m := files(t, dir)
+	var last string
+	for name := range m {
+		if strings.HasSuffix(name, ".seg") {
+			last = max(last, name)
+		}
+	}
+	for i := range m[last] {
+		m[last][i] ^= 0x55
+	}
+	dir = restore(t, m)
+	s = testSpool(t, dir, nil, small)
+	mustPut(t, s, 1)
+	if got := rest(t, s); len(got) < 6 || got[0] != "event 1" {
+		t.Errorf("%q", got)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, last+".damaged")); err != nil || !bytes.Equal(b, m[last]) {
+		t.Error(err)
+	}
+}
