@@ -144,6 +144,15 @@ func FuzzParseState(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	m.sources = newSources()
+	for _, seq := range []uint64{1, 2, 9, 4, 1 << 63, 2} {
+		m.sources.add(&sourceEvent{tenant: "default", source: "cron://a/", seq: seq})
+	}
+	m.sources.by[sourceKey{"default", "cron://a/"}].beat(Heartbeat{3, testStart, testStart, 8, 7, 60})
+	if b, err = (&auditState{head: l.files["checkpoint"], checked: m, opened: m}).bytes(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	for _, at := range []string{"2026-01-31T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+01:00"} {
 		f.Add([]byte(`{"v":"prooftrail.audit-state/1","head":"","checked":{"size":0,"hashes":[],"last_time":"` + at + `"}}`))
 	}
