@@ -56,18 +56,33 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var buildProgram = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "build", "-o", programDir, "../cmd/prooftrail").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build prooftrail: %w\n%s", err, out)
-	}
-	return filepath.Join(programDir, "prooftrail"), nil
-})
+// build builds one of this repository's programs.
+func build(name string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		out, err := exec.Command("go", "build", "-o", programDir, "../cmd/"+name).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+		return filepath.Join(programDir, name), nil
+	})
+}
+
+var buildProgram, buildMonitor = build("prooftrail"), build("prooftrail-monitor")
 
 // program is this repository's prooftrail, built.
 func program(t *testing.T) string {
 	t.Helper()
 	p, err := buildProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// monitorProgram is this repository's prooftrail-monitor, built.
+func monitorProgram(t *testing.T) string {
+	t.Helper()
+	p, err := buildMonitor()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func TestImageBuild(t *testing.T) {
 	if b, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, b)
 	}
-	for name, arg := range map[string]string{"prooftrail": "version", "prooftrail-verify": "--help"} {
+	for name, arg := range map[string]string{"prooftrail": "version", "prooftrail-verify": "--help", "prooftrail-monitor": "version"} {
 		static(t, filepath.Join(out, name))
 		alone := exec.Command(filepath.Join(out, name), arg)
 		alone.Env, alone.Dir = []string{}, "/"

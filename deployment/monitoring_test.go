@@ -28,31 +28,51 @@ type alarm struct {
 	Annotations map[string]string `yaml:"annotations"`
 }
 
-func alarms(t *testing.T) (all []alarm) {
+// ruleFile is a file of alarms, with where they are tested and documented.
+type ruleFile struct {
+	rules, tests, page, heading string
+}
+
+var (
+	serverRules  = ruleFile{"prometheus/alerts.yml", "prometheus/alerts_test.yml", "docs/operate/alarms.md", "##"}
+	monitorRules = ruleFile{"prometheus/alerts.monitor.yml", "prometheus/alerts.monitor_test.yml", "docs/operate/monitor-metrics.md", "###"}
+	ruleFiles    = []ruleFile{serverRules, monitorRules}
+)
+
+func (f ruleFile) alarms(t *testing.T) (all []alarm) {
 	t.Helper()
 	var r rules
-	readYAML(t, "prometheus/alerts.yml", &r)
+	readYAML(t, f.rules, &r)
 	for _, g := range r.Groups {
 		all = append(all, g.Rules...)
 	}
-	if len(all) < 10 {
-		t.Fatalf("prometheus/alerts.yml has %d alarms", len(all))
+	if len(all) < 9 {
+		t.Fatalf("%s has %d alarms", f.rules, len(all))
 	}
 	return all
 }
 
 func TestAlarmRules(t *testing.T) {
 	promtool := tool(t, "promtool", "prometheus")
-	command(t, promtool, "check", "rules", "prometheus/alerts.yml")
-	command(t, promtool, "test", "rules", "prometheus/alerts_test.yml")
-	for _, c := range []string{"prometheus/prometheus.yml", "prometheus/prometheus.trillian.yml"} {
+	for _, f := range ruleFiles {
+		command(t, promtool, "check", "rules", f.rules)
+		command(t, promtool, "test", "rules", f.tests)
+	}
+	for _, c := range []string{"prometheus/prometheus.yml", "prometheus/prometheus.trillian.yml", "prometheus/prometheus.monitor.yml"} {
 		command(t, promtool, "check", "config", c)
 	}
 }
 
-// TestAlarmsAreTested: alerts_test.yml has a case in which each alarm fires, and one in
+// TestAlarmsAreTested: the tests have a case in which each alarm fires, and one in
 // which something like it doesn't.
 func TestAlarmsAreTested(t *testing.T) {
+	for _, f := range ruleFiles {
+		f.areTested(t)
+	}
+}
+
+func (f ruleFile) areTested(t *testing.T) {
+	t.Helper()
 	var cases struct {
 		Tests []struct {
 			Expr []struct {
@@ -62,7 +82,7 @@ func TestAlarmsAreTested(t *testing.T) {
 			} `yaml:"promql_expr_test"`
 		} `yaml:"tests"`
 	}
-	readYAML(t, "prometheus/alerts_test.yml", &cases)
+	readYAML(t, f.tests, &cases)
 	fires := map[string]bool{}
 	for _, c := range cases.Tests {
 		quiet, names := false, []string{}
@@ -76,26 +96,33 @@ func TestAlarmsAreTested(t *testing.T) {
 			fires[n] = fires[n] || quiet
 		}
 	}
-	for _, a := range alarms(t) {
+	for _, a := range f.alarms(t) {
 		if !fires[a.Alert] {
-			t.Errorf("%s isn't tested: alerts_test.yml must let it fire, and be quiet at another time of the same case", a.Alert)
+			t.Errorf("%s isn't tested: %s must let it fire, and be quiet at another time of the same case", a.Alert, f.tests)
 		}
 		delete(fires, a.Alert)
 	}
 	for n := range fires {
-		t.Errorf("alerts_test.yml tests %s, which isn't in alerts.yml", n)
+		t.Errorf("%s tests %s, which isn't in %s", f.tests, n, f.rules)
 	}
 }
 
 // TestAlarmsAreDocumented: each alarm says what it means, and has its section in
-// alarms.md; each section is about an alarm.
+// its page; each section is about an alarm.
 func TestAlarmsAreDocumented(t *testing.T) {
-	page := readFile(t, "../docs/operate/alarms.md")
+	for _, f := range ruleFiles {
+		f.areDocumented(t)
+	}
+}
+
+func (f ruleFile) areDocumented(t *testing.T) {
+	t.Helper()
+	page := readFile(t, "../"+f.page)
 	sections := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^`+f.heading+` (\w+)$`).FindAllStringSubmatch(page, -1) {
 		sections[m[1]] = true
 	}
-	for _, a := range alarms(t) {
+	for _, a := range f.alarms(t) {
 		for _, name := range []string{"summary", "description"} {
 			if len(a.Annotations[name]) < 15 {
 				t.Errorf("%s: no %s", a.Alert, name)
@@ -105,16 +132,16 @@ func TestAlarmsAreDocumented(t *testing.T) {
 			t.Errorf("%s: severity %q; there are critical and warning", a.Alert, s)
 		}
 		at, fragment, _ := strings.Cut(a.Annotations["runbook_url"], "#")
-		if !strings.HasSuffix(at, "/docs/operate/alarms.md") || fragment != strings.ToLower(a.Alert) {
+		if !strings.HasSuffix(at, "/"+f.page) || fragment != strings.ToLower(a.Alert) {
 			t.Errorf("%s: runbook_url %s doesn't lead to its section", a.Alert, a.Annotations["runbook_url"])
 		}
 		if !sections[a.Alert] {
-			t.Errorf("docs/operate/alarms.md has no section ## %s", a.Alert)
+			t.Errorf("%s has no section %s %s", f.page, f.heading, a.Alert)
 		}
 		delete(sections, a.Alert)
 	}
 	for s := range sections {
-		t.Errorf("docs/operate/alarms.md has a section %s, and there is no such alarm", s)
+		t.Errorf("%s has a section %s, and there is no such alarm", f.page, s)
 	}
 }
 
@@ -149,9 +176,21 @@ func queries(t *testing.T, d dashboard) (all []query) {
 	return all
 }
 
+// The dashboards, with the fewest panels that they may have.
+const (
+	serverDashboard  = "grafana/dashboards/prooftrail.json"
+	monitorDashboard = "grafana/dashboards/prooftrail-monitor.json"
+)
+
 func TestDashboard(t *testing.T) {
+	for file, least := range map[string]int{serverDashboard: 15, monitorDashboard: 10} {
+		t.Run(filepath.Base(file), func(t *testing.T) { checkPanels(t, file, least) })
+	}
+}
+
+func checkPanels(t *testing.T, file string, least int) {
 	var d dashboard
-	readJSON(t, "grafana/dashboards/prooftrail.json", &d)
+	readJSON(t, file, &d)
 	ids, cells := map[int]bool{}, map[[2]int]string{}
 	for _, p := range d.Panels {
 		if ids[p.ID] || p.Title == "" {
@@ -170,13 +209,17 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 	}
-	if d.UID == "" || len(ids) < 15 {
+	if d.UID == "" || len(ids) < least {
 		t.Errorf("a dashboard with uid %q and %d panels", d.UID, len(ids))
 	}
 }
 
 // A monitored server has had events, good and bad, and Prometheus scrapes it.
-type monitored struct{ server, prometheus string }
+type monitored struct {
+	server, prometheus string
+	rules              ruleFile
+	dashboard, page    string
+}
 
 func monitor(t *testing.T) monitored {
 	t.Helper()
@@ -188,7 +231,7 @@ func monitor(t *testing.T) monitored {
 	w := witnesstest.New(t, log, "w")
 	writeFile(t, policy, "log "+log+"\n"+w.Line()+"quorum w\n")
 	_, server := serve(t, "--data", data, "--policy", policy, "--listen", "127.0.0.1:0")
-	m := monitored{server, "http://" + freeAddress(t)}
+	m := monitored{server, "http://" + freeAddress(t), serverRules, serverDashboard, "docs/operate/metrics.md"}
 
 	u, err := url.Parse(server)
 	if err != nil {
@@ -311,15 +354,15 @@ func (m monitored) checkAlarms(t *testing.T) error {
 			seen++
 		}
 	}
-	if want := len(alarms(t)); seen != want {
-		return fmt.Errorf("Prometheus has %d alarms, alerts.yml %d", seen, want)
+	if want := len(m.rules.alarms(t)); seen != want {
+		return fmt.Errorf("Prometheus has %d alarms, %s %d", seen, m.rules.rules, want)
 	}
 	return nil
 }
 
 func (m monitored) checkDashboard(t *testing.T) {
 	var d dashboard
-	readJSON(t, "grafana/dashboards/prooftrail.json", &d)
+	readJSON(t, m.dashboard, &d)
 	for _, q := range queries(t, d) {
 		r, err := m.query(t, q.expr)
 		if err != nil {
@@ -342,9 +385,9 @@ func (m monitored) checkNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	var d dashboard
-	readJSON(t, "grafana/dashboards/prooftrail.json", &d)
+	readJSON(t, m.dashboard, &d)
 	all := queries(t, d)
-	for _, a := range alarms(t) {
+	for _, a := range m.rules.alarms(t) {
 		all = append(all, query{a.Alert, a.Expr})
 	}
 	for _, q := range all {
@@ -402,10 +445,10 @@ var row = regexp.MustCompile("(?m)^\\| `([a-z_]+)(?:\\{([a-z_, ]*)\\})?` \\| (\\
 
 func (m monitored) checkPage(t *testing.T) {
 	there := scrape(t, m.server)
-	for _, r := range row.FindAllStringSubmatch(readFile(t, "../docs/operate/metrics.md"), -1) {
+	for _, r := range row.FindAllStringSubmatch(readFile(t, "../"+m.page), -1) {
 		s := there[r[1]]
 		if s == nil {
-			t.Errorf("docs/operate/metrics.md lists %s, which the server hasn't", r[1])
+			t.Errorf("%s lists %s, which the server hasn't", m.page, r[1])
 			continue
 		}
 		var labels []string
@@ -415,19 +458,19 @@ func (m monitored) checkPage(t *testing.T) {
 		slices.Sort(labels)
 		slices.Sort(s.labels)
 		if !slices.Equal(labels, s.labels) {
-			t.Errorf("docs/operate/metrics.md: %s has the labels %v, not %v", r[1], s.labels, labels)
+			t.Errorf("%s: %s has the labels %v, not %v", m.page, r[1], s.labels, labels)
 		}
 		if r[3] != s.kind {
-			t.Errorf("docs/operate/metrics.md: %s is a %s, not a %s", r[1], s.kind, r[3])
+			t.Errorf("%s: %s is a %s, not a %s", m.page, r[1], s.kind, r[3])
 		}
 		if (r[4] == "seconds") != strings.Contains(r[1], "_seconds") || (r[4] == "bytes") != strings.HasSuffix(strings.TrimSuffix(r[1], "_total"), "_bytes") {
-			t.Errorf("docs/operate/metrics.md: the unit of %s isn't %s", r[1], r[4])
+			t.Errorf("%s: the unit of %s isn't %s", m.page, r[1], r[4])
 		}
 		delete(there, r[1])
 	}
 	for n := range there {
 		if strings.HasPrefix(n, "prooftrail_") {
-			t.Errorf("docs/operate/metrics.md doesn't list %s", n)
+			t.Errorf("%s doesn't list %s", m.page, n)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func TestUnits(t *testing.T) {
 	for _, u := range units {
 		t.Run(filepath.Base(u), func(t *testing.T) {
 			// verify wants the program to be there; the one of this repository stands for it.
-			text := regexp.MustCompile(`(?m)^ExecStart=/usr/local/bin/\w+`).ReplaceAllString(readFile(t, u), "ExecStart="+program(t))
+			text := regexp.MustCompile(`(?m)^ExecStart=/usr/local/bin/[\w-]+`).ReplaceAllString(readFile(t, u), "ExecStart="+program(t))
 			file := filepath.Join(t.TempDir(), filepath.Base(u))
 			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
@@ -50,6 +50,19 @@ func TestUnitGivesTime(t *testing.T) {
 		} `yaml:"limits"`
 	}
 	readYAML(t, "../cmd/prooftrail/manual.yaml", &manual)
+	monitor := readFile(t, "systemd/prooftrail-monitor.service")
+	for _, want := range []string{"\nTimeoutStopSec=45s\n", "\nStartLimitIntervalSec=0\n", "\nRestartSec=5s\n", "\nLimitNOFILE=16384\n"} {
+		if !strings.Contains(monitor, want) {
+			t.Errorf("prooftrail-monitor.service lacks %s", strings.TrimSpace(want))
+		}
+	}
+	var monitors struct {
+		Shutdown string `yaml:"shutdown_timeout"`
+	}
+	readYAML(t, "../cmd/prooftrail-monitor/manual.yaml", &monitors)
+	if monitors.Shutdown != "30s" {
+		t.Errorf("the monitor's unit was written for a shutdown_timeout of 30s; it is %s", monitors.Shutdown)
+	}
 	if manual.Shutdown != "30s" || manual.Limits.Connections+1000 > 16384 {
 		t.Errorf("the unit was written for a shutdown_timeout of 30s and max_connections well below 16384; they are %s and %d",
 			manual.Shutdown, manual.Limits.Connections)

@@ -18,9 +18,9 @@ import (
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
 )
 
-// address is where the pages let the service listen. Another port is put in
-// its place, so that pages can be tested beside a service that runs.
-const address = "127.0.0.1:8080"
+// addresses are where the pages let programs listen: a service, monitors. Other ports are put in
+// their places, so that pages can be tested beside a service that runs.
+var addresses = []string{"127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:8090", "127.0.0.1:8091", "127.0.0.1:8092", "127.0.0.1:8093"}
 
 // dsn is the database that pages use, and passwordFile has its password. Another is put in
 // its place, likewise.
@@ -134,10 +134,14 @@ func TestCommands(t *testing.T) {
 func run(t *testing.T, bin string, commands []command) {
 	dir, outputs := t.TempDir(), t.TempDir()
 	commands = withDatabase(t, dir, commands)
-	free := freeAddress(t)
+	var there, back []string // replacements
+	for i, free := range freeAddresses(t, len(addresses)) {
+		there = append(there, addresses[i], free)
+		back = append(back, free, addresses[i])
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
 	defer cancel()
-	bash := exec.CommandContext(ctx, "bash", "-c", script(commands, outputs, free))
+	bash := exec.CommandContext(ctx, "bash", "-c", script(commands, outputs, strings.NewReplacer(there...)))
 	bash.Dir = dir
 	bash.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	// The shell ends the services that the page started, given the time.
@@ -154,7 +158,7 @@ func run(t *testing.T, bin string, commands []command) {
 			t.Errorf("%s: %v\n%s\n%s", c.where, failed, c.text, printed)
 			continue
 		}
-		if line, ok := matches(strings.ReplaceAll(string(printed), free, address), c.shown); !ok {
+		if line, ok := matches(strings.NewReplacer(back...).Replace(string(printed)), c.shown); !ok {
 			t.Errorf("%s: the page shows the line\n\t%s\nbut the command\n%s\nprinted\n%s", c.where, line, c.text, printed)
 		}
 	}
@@ -174,12 +178,12 @@ var listen = regexp.MustCompile(`--listen[ =](\S+):(\d+)`)
 // script is the bash script of a page: each command's output goes to a file of
 // its own, and a second file says that it succeeded. A service in the
 // background has begun when something listens.
-func script(commands []command, outputs, free string) string {
+func script(commands []command, outputs string, free *strings.Replacer) string {
 	var b strings.Builder
 	b.WriteString("set -euo pipefail\n")
 	b.WriteString("trap 'kill $(jobs -p) 2>/dev/null || :; wait' EXIT\n")
 	for i, c := range commands {
-		text := strings.ReplaceAll(c.text, address, free)
+		text := free.Replace(c.text)
 		text = strings.ReplaceAll(text, "go run ./cmd/", "")
 		out := filepath.Join(outputs, strconv.Itoa(i))
 		fmt.Fprintf(&b, "{\n%s\n} >%s 2>&1 </dev/null\n", text, out)
@@ -227,13 +231,19 @@ func matches(printed string, shown []string) (line string, ok bool) {
 	return "", true
 }
 
-func freeAddress(t *testing.T) string {
+// freeAddresses are loopback addresses, all different, that nobody listens on.
+func freeAddresses(t *testing.T, n int) (free []string) {
 	t.Helper()
-	address, err := porttest.Address()
-	if err != nil {
-		t.Fatal(err)
+	for len(free) < n {
+		address, err := porttest.Address()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(free, address) {
+			free = append(free, address)
+		}
 	}
-	return address
+	return free
 }
 
 func TestMatches(t *testing.T) {

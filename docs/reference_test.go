@@ -52,16 +52,55 @@ func TestProblemsAreListed(t *testing.T) {
 	listed(t, "docs/errors.md", want)
 }
 
-func TestMetricsAreListed(t *testing.T) {
-	var want []string
-	for _, dir := range []string{"personality", "cmd"} {
+// metricsIn are the names of metrics in the sources below some directories.
+func metricsIn(t *testing.T, dirs ...string) (names []string) {
+	t.Helper()
+	for _, dir := range dirs {
 		for _, text := range sources(t, dir, false) {
 			for _, m := range regexp.MustCompile(`"(prooftrail_[a-z_]+)"`).FindAllStringSubmatch(text, -1) {
-				want = append(want, m[1])
+				names = append(names, m[1])
 			}
 		}
 	}
-	listed(t, "docs/operate/metrics.md", want)
+	return names
+}
+
+func TestMetricsAreListed(t *testing.T) {
+	listed(t, "docs/operate/metrics.md", metricsIn(t, "personality", "cmd/prooftrail", "cmd/prooftrail-verify"))
+	monitor := metricsIn(t, "cmd/prooftrail-monitor")
+	listed(t, "docs/operate/monitor-metrics.md", monitor)
+	for _, m := range regexp.MustCompile("\n\\| `(prooftrail_[a-z_]+)").FindAllStringSubmatch(strings.Join(pages(t)["docs/operate/monitor-metrics.md"].prose, "\n"), -1) {
+		if !slices.Contains(monitor, m[1]) {
+			t.Errorf("docs/operate/monitor-metrics.md lists %s, which isn't there", m[1])
+		}
+	}
+}
+
+// TestMonitorsAlarmsAreListed: each alarm of a monitor has its section.
+func TestMonitorsAlarmsAreListed(t *testing.T) {
+	text := strings.Join(pages(t)["docs/operate/monitor.md"].prose, "\n")
+	_, text, _ = strings.Cut(text, "\n## Alarms\n")
+	names := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\n\talarm[A-Z]\w+ += "([a-z-]+)"`).FindAllStringSubmatch(sources(t, "verifier/monitor", false)["verifier/monitor/watch.go"], -1) {
+		names[m[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`= "((?:alarm|witness)-[a-z-]+)" *(?://|\n)`).FindAllStringSubmatch(
+		sources(t, "verifier/monitor", false)["verifier/monitor/alarm/board.go"]+sources(t, "cmd", false)["cmd/prooftrail-monitor/meanings.go"], -1) {
+		names[m[1]] = true
+	}
+	if len(names) < 20 {
+		t.Fatalf("only %d alarms were found", len(names))
+	}
+	for n := range names {
+		if !strings.Contains(text, "\n### `"+n+"`\n") {
+			t.Errorf("docs/operate/monitor.md has no section on %s", n)
+		}
+	}
+	for _, m := range regexp.MustCompile("\n### `([a-z-]+)`\n").FindAllStringSubmatch(text, -1) {
+		if !names[m[1]] {
+			t.Errorf("docs/operate/monitor.md has a section %s, and there is no such alarm", m[1])
+		}
+	}
 }
 
 func TestEventCodesAreListed(t *testing.T) {
@@ -103,31 +142,34 @@ func TestActionsAreListed(t *testing.T) {
 	listed(t, "docs/operate/audit-events.md", want)
 }
 
-// TestConfigurationIsTheManual: the page shows what serve --help prints.
+// TestConfigurationIsTheManual: the pages show what serve --help and run --help print.
 func TestConfigurationIsTheManual(t *testing.T) {
-	manual, err := os.ReadFile(filepath.Join(root, "cmd/prooftrail/manual.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range pages(t)["docs/operate/config.md"].blocks {
-		if b.kind == "yaml" && strings.Join(b.text, "\n") == strings.TrimSpace(string(manual)) {
-			return
+	for path, file := range map[string]string{"docs/operate/config.md": "cmd/prooftrail/manual.yaml", "docs/operate/monitor.md": "cmd/prooftrail-monitor/manual.yaml"} {
+		manual, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(pages(t)[path].blocks, func(b block) bool {
+			return b.kind == "yaml" && strings.Join(b.text, "\n") == strings.TrimSpace(string(manual))
+		}) {
+			t.Errorf("%s doesn't have %s in a yaml block", path, file)
 		}
 	}
-	t.Error("docs/operate/config.md doesn't have cmd/prooftrail/manual.yaml in a yaml block")
 }
 
 // TestExitCodesAreListed: every command has a line in the operator's table.
 func TestExitCodesAreListed(t *testing.T) {
-	text := strings.Join(pages(t)["docs/operate/commands.md"].prose, "\n")
-	_, table, _ := strings.Cut(text, "## Exit codes")
-	names := regexp.MustCompile(`\n\t\{"([a-z]+)", "`).FindAllStringSubmatch(sources(t, "cmd/prooftrail", false)["cmd/prooftrail/run.go"], -1)
-	if len(names) == 0 {
-		t.Fatal("no commands found in cmd/prooftrail/run.go")
-	}
-	for _, m := range names {
-		if !strings.Contains(table, "`"+m[1]+"`") {
-			t.Errorf("docs/operate/commands.md has no exit codes of %s", m[1])
+	for path, file := range map[string]string{"docs/operate/commands.md": "cmd/prooftrail/run.go", "docs/operate/monitor.md": "cmd/prooftrail-monitor/run.go"} {
+		text := strings.Join(pages(t)[path].prose, "\n")
+		_, table, _ := strings.Cut(text, "## Exit codes")
+		names := regexp.MustCompile(`\n\t\{"([a-z]+)", "`).FindAllStringSubmatch(sources(t, "cmd", false)[file], -1)
+		if len(names) == 0 {
+			t.Fatalf("no commands found in %s", file)
+		}
+		for _, m := range names {
+			if !strings.Contains(table, "`"+m[1]+"`") {
+				t.Errorf("%s has no exit codes of %s", path, m[1])
+			}
 		}
 	}
 }

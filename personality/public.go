@@ -75,7 +75,7 @@ type public struct {
 type publicHead struct {
 	publishedHead
 	quorum   bool
-	cosigned time.Time // when the newest of its cosignatures was made; zero: it has none
+	cosigned time.Time // when the newest of its cosignatures was made, at the latest when it was seen here; zero: it has none
 	number   int       // of cosignatures
 	asked    time.Time // when the witnesses were, by this machine's clock, as far as that is known
 }
@@ -99,14 +99,17 @@ func newPublicHead(note []byte, c verifier.Checkpoint, who verifier.Witnesses) *
 		publishedHead: publishedHead{head: pubstore.Head{Size: c.Size, Root: c.Root}, note: note},
 		quorum:        who.Status == verifier.Quorum, number: len(who.Cosigned),
 	}
+	now := time.Now()
 	for _, sig := range who.Cosigned {
-		if sig.Time.After(h.cosigned) {
-			h.cosigned = sig.Time
+		at := sig.Time
+		if at.After(now) {
+			at = now // one witness that dates ahead would else keep the others' later ones from being shown
+		}
+		if at.After(h.cosigned) {
+			h.cosigned = at
 		}
 	}
-	if h.asked = h.cosigned; h.asked.After(time.Now()) {
-		h.asked = time.Now()
-	}
+	h.asked = h.cosigned
 	return h
 }
 
@@ -246,8 +249,21 @@ func (s *Service) showKept(ctx context.Context) error {
 	var err error
 	if s.public != nil && s.refusing() == nil {
 		_, err = s.syncPublic(ctx)
+		s.public.resume(s.published.Load())
 	}
 	return s.asRefusal(err)
+}
+
+// resume has a log that takes nothing without the quorum go on as it ended: if the quorum was missing
+// then it still is, until a witness has been asked. Else each restart would give it the patience anew.
+func (p *public) resume(at *publishedHead) {
+	h := p.cosigned.Load()
+	if !p.cfg.Closed || at == nil || h == nil || p.isFresh(at.head.Size) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.missing = h.asked
 }
 
 // keepPublic keeps a head in the store, for all processes, and shows it; unless a newer one is

@@ -192,8 +192,8 @@ type WebhookEntry struct {
 	URLFile string `yaml:"url_file"`
 	// Allow plain http to another machine: who is on the way can read alarms and token, and withhold.
 	AllowHTTP bool `yaml:"allow_http"`
-	// File with a secret of at least 16 bytes, which only its owner may be able to read, that signs
-	// each body. Empty: none is signed.
+	// File with a secret of at least 16 bytes, one line, which only its owner may be able to read.
+	// It signs each body. Empty: none is signed.
 	SecretFile string `yaml:"secret_file"`
 	// File with a bearer token, likewise. Empty: none.
 	TokenFile string `yaml:"token_file"`
@@ -224,7 +224,7 @@ type TLSSection struct {
 // LimitsSection is the limits section.
 type LimitsSection struct {
 	// How many requests a second one address may send, in the long run; four times as many at
-	// once. Past it the answer is 429.
+	// once. Past it the answer is 429. A log asks its witness up to once a second.
 	Rate float64 `yaml:"rate"`
 	// Open connections. Past it each new one takes the place of the one that has waited longest
 	// without a request under way; while all have one, it waits.

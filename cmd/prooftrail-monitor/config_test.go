@@ -243,6 +243,11 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%v, expected %q of\n%s", err, tt.want, strings.Join(tt.lines, "\n"))
 		}
 	}
+	// Of a webhook the URL may be the credential: no error shows more than scheme and host.
+	write("hook.url", "http://hooks.example/T0/very-secret\n", 0o600)
+	if err := check(with("alarms:", "  webhook:", "    - url_file: hook.url")...); err == nil || strings.Contains(err.Error(), "very-secret") {
+		t.Errorf("%v", err)
+	}
 	for _, fine := range [][]string{
 		with("listen: [0.0.0.0:8090]", "insecure: true"), with("listen: [0.0.0.0:8090]", "trusted_proxies: [10.0.0.0/8]"),
 		with("listen: [\"[::1]:8090\", localhost:1]", "admin: \"\""),

@@ -19,7 +19,8 @@ import (
 )
 
 const initHelp = `
-Usage: prooftrail-monitor init --data DIR [--policy FILE --url URL] [--witness-name NAME] [flags]
+Usage: prooftrail-monitor init --data DIR [--policy FILE --url URL] [--peer NAME=URL]
+           [--witness-name NAME] [flags]
 
 Makes a monitor. In DIR, which must not exist or be empty, it makes
 
@@ -54,6 +55,7 @@ type initFlags struct {
 
 	Name, Data, Policy, URL, Listen, Admin string
 	Mirror                                 bool
+	Peers                                  peerList
 	Keys                                   []string
 }
 
@@ -70,6 +72,7 @@ func runInit(_ context.Context, e *env, args []string) error {
 	f.StringVar(&in.policy, "policy", "", "policy `file` of a log to follow; more can be named in the configuration")
 	f.StringVar(&in.URL, "url", "", "that log's `URL` (default: as the policy says)")
 	f.BoolVar(&in.Mirror, "mirror", false, "keep a copy of that log, and serve it")
+	f.Var(&in.Peers, "peer", "another monitor to compare notes with, `NAME=URL`; may be given several times")
 	f.StringVar(&in.witnessName, "witness-name", "", "be a witness of this `name`, a URL without scheme, such as witness.example.org/w1")
 	f.BoolVar(&in.mldsa, "ml-dsa", false, "make a key for ML-DSA-44 too")
 	f.StringVar(&in.witness, "public-url", "", "the `URL` at which logs will reach this monitor, for the policy line")
@@ -95,6 +98,21 @@ func runInit(_ context.Context, e *env, args []string) error {
 		return fmt.Errorf("%w (remove what was made in %s before you try again)", err, in.dir)
 	}
 	return in.report(e, keys)
+}
+
+// peerList is a flag that may be given several times.
+type peerList []PeerEntry
+
+func (l *peerList) String() string { return "" }
+
+// Set implements flag.Value.
+func (l *peerList) Set(s string) error {
+	name, url, ok := strings.Cut(s, "=")
+	if !ok || name == "" || url == "" {
+		return errors.New("expected NAME=URL")
+	}
+	*l = append(*l, PeerEntry{Name: name, URL: url})
+	return nil
 }
 
 // newKey is a key that init makes.

@@ -92,7 +92,7 @@ var (
 	sinkDropped = newCounter("prooftrail_monitor_receiver_dropped_total", "Ends of alarms that a receiver could not be told of in time.", "receiver")
 	sinkPending = newGauge("prooftrail_monitor_receiver_pending", "Alarms of which a receiver isn't up to date.", "receiver")
 
-	witnessGauge = newGauge("prooftrail_monitor_witness_size", "Size of the head that this witness has cosigned last.", "log")
+	witnessGauge = newGauge("prooftrail_monitor_witness_size", "Size of the head that this witness has cosigned last, 0 if there is none.", "log")
 )
 
 // collector reads off a server's state.
@@ -130,9 +130,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if w := c.s.viewWitness(ctx); w != nil {
 		for _, l := range w.Cosigned {
+			size := uint64(0)
 			if l.Head != nil {
-				put(witnessGauge, float64(l.Head.Size), l.Origin)
+				size = l.Head.Size
 			}
+			put(witnessGauge, float64(size), l.Origin)
 		}
 	}
 }

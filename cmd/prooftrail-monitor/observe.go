@@ -30,14 +30,16 @@ type observe func(ctx context.Context, note []byte, from string) (gossip.Answer,
 // observer takes what the witness has refused, and what it has cosigned, to the monitor, in the
 // background: the witness's answer waits for nothing. Anybody can make a witness refuse old heads as
 // often as they like, so a note that was looked at isn't again, each log has a queue of its own, and
-// what doesn't fit is let go, for whoever sent it can do so again. Two heads of one size are proof by
-// themselves, and have a queue that such a flood can't fill, for only the log can sign them.
+// what doesn't fit is let go, for whoever sent it can do so again. What such a flood can't be made of
+// has queues of its own, which are looked at first.
 type observer struct {
 	observe observe
 	log     *slog.Logger
 	count   *prometheus.CounterVec // by result
 	queues  map[string]*queue      // by origin
 	workers sync.WaitGroup
+	looking context.Context // of the workers' calls
+	stop    context.CancelFunc
 
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]bool
@@ -45,16 +47,23 @@ type observer struct {
 	next  int
 }
 
-// queue is what waits of one log.
-type queue struct {
-	urgent, usual chan []byte
-}
+// queue is what waits of one log, by urgency.
+type queue [3]chan []byte
+
+const (
+	// proof: two heads of one size, which only the log can sign, and what our own witness has cosigned.
+	proof = iota
+	// larger heads than the one cosigned, of which a log has signed few; with a wrong proof, mostly.
+	larger
+	// older ones, of which there are as many as anybody cares to send.
+	older
+)
 
 // newObserver is for these logs; count has the label result.
 func newObserver(f observe, logs []*verifier.LogKey, log *slog.Logger, count *prometheus.CounterVec) *observer {
 	o := &observer{observe: f, log: log, count: count, queues: map[string]*queue{}, known: map[[sha256.Size]byte]bool{}}
 	for _, l := range logs {
-		o.queues[l.Origin()] = &queue{make(chan []byte, queueLength), make(chan []byte, queueLength)}
+		o.queues[l.Origin()] = &queue{make(chan []byte, queueLength), make(chan []byte, queueLength), make(chan []byte, queueLength)}
 	}
 	for _, result := range []string{"observed", "known", "dropped", "failed"} {
 		count.WithLabelValues(result)
@@ -68,12 +77,11 @@ func (o *observer) refused(origin string, known, refused []byte, _ []verifier.Ha
 	if q == nil {
 		return
 	}
-	if known != nil && contradict(known, refused) {
-		o.put(q.urgent, known)
-		o.put(q.urgent, refused)
-		return
+	urgency := urgencyOf(known, refused)
+	if urgency == proof {
+		o.put(q[proof], known)
 	}
-	o.put(q.usual, refused)
+	o.put(q[urgency], refused)
 }
 
 // put never waits.
@@ -95,14 +103,20 @@ func textOf(note []byte) string {
 	return text + "\n"
 }
 
-// contradict reports whether two notes are heads of one size and of two roots.
-func contradict(a, b []byte) bool {
-	x, err := verifier.ParseCheckpoint(textOf(a))
+// urgencyOf compares a refused head with the one that the witness has cosigned, nil if there is none.
+func urgencyOf(known, refused []byte) int {
+	x, err := verifier.ParseCheckpoint(textOf(known))
 	if err != nil {
-		return false
+		return older
 	}
-	y, err := verifier.ParseCheckpoint(textOf(b))
-	return err == nil && x.Size == y.Size && x.Root != y.Root
+	y, err := verifier.ParseCheckpoint(textOf(refused))
+	switch {
+	case err != nil || y.Size < x.Size || y == x:
+		return older
+	case y.Size == x.Size:
+		return proof
+	}
+	return larger
 }
 
 func (o *observer) isKnown(note []byte) bool {
@@ -125,30 +139,41 @@ func (o *observer) remember(note []byte) {
 	o.next = (o.next + 1) % rememberNotes
 }
 
-// start begins to look at what comes, until ctx ends.
+// start begins to look at what comes, until ctx ends. What is being looked at then is looked at to its
+// end: drain says when that is.
 func (o *observer) start(ctx context.Context) {
+	o.looking, o.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, q := range o.queues {
 		o.workers.Go(func() { o.work(ctx, q) })
 	}
 }
 
 func (o *observer) work(ctx context.Context, q *queue) {
-	for {
+	for ctx.Err() == nil {
+		note := q.next()
+		if note == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case note = <-q[proof]:
+			case note = <-q[larger]:
+			case note = <-q[older]:
+			}
+		}
+		o.look(o.looking, note)
+	}
+}
+
+// next is the most urgent one that waits, nil if there is none.
+func (q *queue) next() []byte {
+	for _, c := range q {
 		select {
-		case note := <-q.urgent: // first, if there is one
-			o.look(ctx, note)
-			continue
+		case note := <-c:
+			return note
 		default:
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case note := <-q.urgent:
-			o.look(ctx, note)
-		case note := <-q.usual:
-			o.look(ctx, note)
-		}
 	}
+	return nil
 }
 
 // look hands one note to the monitor. One that the monitor couldn't write down isn't known yet.
@@ -169,17 +194,14 @@ func (o *observer) look(ctx context.Context, note []byte) {
 
 // drain looks at what still waits, until ctx ends. The workers have been told to stop.
 func (o *observer) drain(ctx context.Context) {
+	if o.stop != nil {
+		defer o.stop()
+		defer context.AfterFunc(ctx, o.stop)()
+	}
 	o.workers.Wait()
 	for _, q := range o.queues {
-		for left := true; left && ctx.Err() == nil; {
-			select {
-			case note := <-q.urgent:
-				o.look(ctx, note)
-			case note := <-q.usual:
-				o.look(ctx, note)
-			default:
-				left = false
-			}
+		for note := q.next(); note != nil && ctx.Err() == nil; note = q.next() {
+			o.look(ctx, note)
 		}
 	}
 }
@@ -197,7 +219,7 @@ func (o *observer) follow(ctx context.Context, interval time.Duration, latest fu
 		}
 		for origin, q := range o.queues {
 			if note, err := latest(ctx, origin); err == nil && note != nil && !o.isKnown(note) {
-				o.put(q.usual, note)
+				o.put(q[proof], note)
 			}
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
-func note(size int, root byte) []byte {
+func headNote(size int, root byte) []byte {
 	return []byte(verifier.Checkpoint{Origin: "example.com/audit", Size: uint64(size), Root: verifier.Hash{root}}.Text() + "\n— sig\n")
 }
 
@@ -28,9 +28,12 @@ type observed struct {
 	err   error
 }
 
-func (o *observed) observe(_ context.Context, note []byte, _ string) (gossip.Answer, error) {
+func (o *observed) observe(ctx context.Context, note []byte, _ string) (gossip.Answer, error) {
 	if o.block != nil {
 		<-o.block
+	}
+	if err := ctx.Err(); err != nil {
+		return gossip.Answer{}, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -55,16 +58,17 @@ func TestFlood(t *testing.T) {
 	o, count := newTestObserver(t, to)
 	ctx, stop := context.WithCancel(t.Context())
 	o.start(ctx)
-	known := note(1_000_000, 1)
+	known := headNote(1_000_000, 1)
 	for i := range 100_000 {
-		o.refused("example.com/audit", known, note(i, 1), nil)
+		o.refused("example.com/audit", known, headNote(i, 1), nil)
 	}
-	o.refused("example.com/audit", known, note(1_000_000, 2), nil) // the fork
-	o.refused("example.com/other", known, note(1_000_000, 2), nil) // not followed
+	o.refused("example.com/audit", known, headNote(1_000_000, 2), nil) // the fork
+	o.refused("example.com/audit", known, headNote(1_000_001, 3), nil) // what may be one
+	o.refused("example.com/other", known, headNote(1_000_000, 2), nil) // not followed
 	close(to.block)
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		to.mu.Lock()
-		done := to.n[string(known)] == 1 && to.n[string(note(1_000_000, 2))] == 1
+		done := to.n[string(known)] == 1 && to.n[string(headNote(1_000_000, 2))] == 1 && to.n[string(headNote(1_000_001, 3))] == 1
 		to.mu.Unlock()
 		if done {
 			break
@@ -79,7 +83,7 @@ func TestFlood(t *testing.T) {
 	if n := testutil.ToFloat64(count.WithLabelValues("dropped")); n < 90_000 {
 		t.Errorf("%v dropped", n)
 	}
-	if len(to.n) > 2*queueLength {
+	if len(to.n) > 2*queueLength+3 {
 		t.Errorf("%d notes got through", len(to.n))
 	}
 }
@@ -88,32 +92,49 @@ func TestFlood(t *testing.T) {
 func TestKnown(t *testing.T) {
 	to := &observed{n: map[string]int{}, err: errors.New("disk full")}
 	o, count := newTestObserver(t, to)
-	o.refused("example.com/audit", nil, note(5, 1), nil)
+	o.refused("example.com/audit", nil, headNote(5, 1), nil)
 	o.drain(t.Context())
 	to.err = nil
 	for range 3 {
-		o.refused("example.com/audit", nil, note(5, 1), nil)
-		o.refused("example.com/audit", nil, note(5, 1), nil)
+		o.refused("example.com/audit", nil, headNote(5, 1), nil)
+		o.refused("example.com/audit", nil, headNote(5, 1), nil)
 		o.drain(t.Context())
 	}
-	if n := to.n[string(note(5, 1))]; n != 2 {
+	if n := to.n[string(headNote(5, 1))]; n != 2 {
 		t.Errorf("looked at %d times", n)
 	}
 	to.err = fmt.Errorf("nonsense: %w", verifier.ErrFailed) // signed and no head: an alarm, once
 	for range 2 {
-		o.refused("example.com/audit", note(9, 1), []byte("example.com/audit\nnonsense\n\n— sig\n"), nil)
+		o.refused("example.com/audit", headNote(9, 1), []byte("example.com/audit\nnonsense\n\n— sig\n"), nil)
 		o.drain(t.Context())
 	}
 	if n := to.n["example.com/audit\nnonsense\n\n— sig\n"]; n != 1 {
 		t.Errorf("looked at %d times", n)
 	}
 	for i := range 2 * rememberNotes {
-		o.remember(note(i, 1))
+		o.remember(headNote(i, 1))
 	}
 	if len(o.known) != rememberNotes {
 		t.Errorf("%d notes are remembered", len(o.known))
 	}
 	if n := testutil.ToFloat64(count.WithLabelValues("failed")); n != 1 {
 		t.Errorf("%v failed", n)
+	}
+}
+
+// TestDrain: what waits when the end comes, and what is being looked at, is looked at.
+func TestDrain(t *testing.T) {
+	to := &observed{n: map[string]int{}, block: make(chan struct{})}
+	o, count := newTestObserver(t, to)
+	ctx, stop := context.WithCancel(t.Context())
+	o.start(ctx)
+	for i := range 10 {
+		o.refused("example.com/audit", headNote(100, 1), headNote(i, 1), nil)
+	}
+	stop()
+	close(to.block)
+	o.drain(t.Context())
+	if len(to.n) != 10 || testutil.ToFloat64(count.WithLabelValues("observed")) != 10 {
+		t.Errorf("%d of 10 heads were looked at", len(to.n))
 	}
 }

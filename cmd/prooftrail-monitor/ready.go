@@ -34,25 +34,29 @@ func (r *readiness) probe(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		err := r.write(ctx)
-		if err != nil && ctx.Err() == nil {
-			if err = r.book.Reopen(); err == nil {
-				err = r.write(ctx)
-			}
-		}
-		r.mu.Lock()
-		if ctx.Err() == nil {
-			r.err = err
-		}
-		if err == nil {
-			r.probed = time.Now()
-		}
-		r.mu.Unlock()
+		r.once(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+func (r *readiness) once(ctx context.Context) {
+	err := r.write(ctx)
+	if err != nil && ctx.Err() == nil {
+		if err = r.book.Reopen(); err == nil {
+			err = r.write(ctx)
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err = err; err == nil {
+		r.probed = time.Now()
 	}
 }
 

@@ -1,17 +1,29 @@
 package main
 
 import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
 	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
+	"github.com/prooftrail/prooftrail/verifier/monitor/store"
+	"github.com/prooftrail/prooftrail/verifier/monitor/witness"
 )
 
 // openServer is a server that follows a log that isn't there, and doesn't run.
@@ -161,6 +173,167 @@ func TestWitnessFailing(t *testing.T) {
 	call(h, "POST", "/add-checkpoint", "", nil)
 	if rings() {
 		t.Error("it goes on")
+	}
+}
+
+// TestReadiness: it is about work: looks, and a book that can be written.
+func TestReadiness(t *testing.T) {
+	s := openServer(t)
+	why := func() string { return strings.Join(s.ready.reasons(s.monitor.Status(t.Context())), "\n") }
+	if w := why(); !strings.Contains(w, "the book hasn't been written lately") || !strings.Contains(w, "hasn't been looked at yet") {
+		t.Errorf("before anything: %s", w)
+	}
+	s.ready.once(t.Context())
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.monitor.Run(ctx) })
+	for deadline := time.Now().Add(20 * time.Second); why() != ""; { // the log isn't there: that is an alarm
+		if time.Now().After(deadline) {
+			t.Fatal(why())
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	stop()
+	running.Wait()
+	s.ready.lag = time.Nanosecond
+	if w := why(); !strings.Contains(w, "example.com/audit hasn't been looked at since ") {
+		t.Errorf("long after: %s", w)
+	}
+	if err := s.book.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.ready.once(t.Context())
+	if w := why(); !strings.Contains(w, "the book can't be written") {
+		t.Errorf("without a book: %s", w)
+	}
+	s.ready.drain()
+	if w := why(); !strings.Contains(w, "it is shutting down") {
+		t.Errorf("at the end: %s", w)
+	}
+}
+
+// TestConnections: who holds connections open keeps nobody out.
+func TestConnections(t *testing.T) {
+	s := openServer(t, "limits:", "  max_connections: 3")
+	if err := s.serve(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.stopServing(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	addr := strings.TrimPrefix(s.urls[0], "http://")
+	for range 10 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte("GET /healthz HTTP/1.1\r\nX-Slow: ")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resp, err := http.Get(s.urls[0] + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || testutil.ToFloat64(s.metrics.shed) < 7 {
+		t.Errorf("%d, %v closed", resp.StatusCode, testutil.ToFloat64(s.metrics.shed))
+	}
+	big, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.urls[0]+"/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	big.Header.Set("X-Big", strings.Repeat("x", 2*maxHeaderBytes))
+	resp, err = http.DefaultClient.Do(big)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("a header without end: %d", resp.StatusCode)
+	}
+}
+
+// TestAgent: a witness whose key is in an ssh-agent cosigns; without the agent it fails, and rings.
+func TestAgent(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := agent.NewKeyring()
+	if err := keys.Add(agent.AddedKey{PrivateKey: private}); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "agent")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _ = agent.ServeAgent(keys, c); c.Close() }()
+		}
+	}()
+	pub, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, signer := logOfOurOwn(t)
+	if err := store.Create(filepath.Join(dir, "m", storeFile)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "m.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := string(text) + fmt.Sprintf("witness:\n  agent:\n    name: w.example/agent\n    socket: %s\n    public_key: %q\n", socket, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub))))
+	f, err := parseConfig(filepath.Join(dir, "m.yaml"), []byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := f.settings(t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newServer(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.closeFiles(); err != nil {
+			t.Error(err)
+		}
+	}()
+	head, err := verifier.SignCheckpoint(verifier.Checkpoint{Origin: "example.com/audit", Size: 1, Root: verifier.Hash{1}}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(old uint64) *httptest.ResponseRecorder {
+		return call(s.public(), "POST", "/add-checkpoint", string(witness.Request{OldSize: old, Note: head}.Bytes()), nil)
+	}
+	if w := ask(0); w.Code != 200 || !strings.HasPrefix(w.Body.String(), "— w.example/agent ") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if err := keys.RemoveAll(); err != nil {
+		t.Fatal(err)
+	}
+	if w := ask(1); w.Code != 500 || len(s.board.Active()) != 1 || s.board.Active()[0].Name != witnessFailing {
+		t.Errorf("%d %s %+v", w.Code, w.Body, s.board.Active())
+	}
+	f, err = parseConfig(filepath.Join(dir, "m.yaml"), []byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.settings(t.Output()); err == nil || !strings.Contains(err.Error(), "witness.agent: ") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -82,7 +82,7 @@ func TestDockerfile(t *testing.T) {
 			t.Errorf("%s: user %q, entry point %q", s.Name, user, entry)
 		}
 	}
-	if !slices.Equal(run, []string{"trillian-log-server", "trillian-log-signer", "prooftrail"}) {
+	if !slices.Equal(run, []string{"trillian-log-server", "trillian-log-signer", "prooftrail-monitor", "prooftrail"}) {
 		t.Errorf("images: %v", run)
 	}
 }

@@ -22,7 +22,15 @@ import (
 	"k8s.io/pod-security-admission/policy"
 )
 
-var overlays = []string{"overlays/mysql", "overlays/trillian", "anchors/mysql", "anchors/trillian"}
+var overlays = []string{"overlays/mysql", "overlays/trillian", "anchors/mysql", "anchors/trillian", "monitor", "monitor-init"}
+
+// namespaceOf is where an overlay's objects are.
+func namespaceOf(overlay string) string {
+	if strings.HasPrefix(overlay, "monitor") {
+		return "prooftrail-monitor"
+	}
+	return "prooftrail"
+}
 
 // kinds are what may be in the manifests.
 var kinds = map[string]func() metav1.Object{
@@ -109,6 +117,7 @@ func eachOverlay(t *testing.T, check func(t *testing.T, all []metav1.Object)) {
 // TestNames: every object has a name that the API takes, is in the namespace, and is there once.
 func TestNames(t *testing.T) {
 	eachOverlay(t, func(t *testing.T, all []metav1.Object) {
+		_, overlay, _ := strings.Cut(t.Name(), "/")
 		seen := map[string]bool{}
 		for _, o := range all {
 			if errs := validation.IsDNS1123Subdomain(o.GetName()); len(errs) > 0 {
@@ -119,7 +128,7 @@ func TestNames(t *testing.T) {
 				t.Errorf("%s is there twice", id)
 			}
 			seen[id] = true
-			if _, isNamespace := o.(*corev1.Namespace); !isNamespace && o.GetNamespace() != "prooftrail" {
+			if _, isNamespace := o.(*corev1.Namespace); !isNamespace && o.GetNamespace() != namespaceOf(overlay) {
 				t.Errorf("%s is in the namespace %q", id, o.GetNamespace())
 			}
 		}
@@ -159,7 +168,7 @@ func TestPodSecurity(t *testing.T) {
 			checkHardening(t, w)
 		}
 	})
-	for _, o := range render(t, "overlays/mysql") {
+	for _, o := range slices.Concat(render(t, "overlays/mysql"), render(t, "monitor")) {
 		if ns, ok := o.(*corev1.Namespace); ok && ns.Labels[psa.EnforceLevelLabel] != string(psa.LevelRestricted) {
 			t.Errorf("the namespace enforces %q", ns.Labels[psa.EnforceLevelLabel])
 		}
@@ -198,6 +207,12 @@ func checkHardening(t *testing.T, w workload) {
 		if c.ReadinessProbe == nil || c.LivenessProbe == nil || c.StartupProbe == nil {
 			t.Errorf("%s, %s: it needs all three probes", w.name, c.Name)
 		}
+	}
+	if w.name == "prooftrail-monitor" {
+		if w.replicas != 1 {
+			t.Errorf("%s: %d replicas would cosign two histories", w.name, w.replicas)
+		}
+		return
 	}
 	if len(spec.TopologySpreadConstraints) == 0 || w.replicas < 2 {
 		t.Errorf("%s: %d replicas, and %d rules that keep them apart", w.name, w.replicas, len(spec.TopologySpreadConstraints))
@@ -245,7 +260,7 @@ func TestVolumes(t *testing.T) {
 						t.Errorf("%s, %s: no volume %s", w.name, c.Name, m.Name)
 					}
 					volumes[m.Name]++
-					if !m.ReadOnly && m.Name != "anchor" && (c.Name != "secrets" || m.Name != "run") {
+					if !m.ReadOnly && m.Name != "anchor" && m.Name != "data" && (c.Name != "secrets" || m.Name != "run") {
 						t.Errorf("%s, %s: %s can be written to", w.name, c.Name, m.MountPath)
 					}
 				}
@@ -279,7 +294,7 @@ func port(w workload, p intstr.IntOrString) bool {
 // TestSelectors: services, budgets and rules of the network select pods that are there, and ports that
 // they have; each workload with replicas has its budget.
 func TestSelectors(t *testing.T) {
-	for _, overlay := range overlays[:2] {
+	for _, overlay := range []string{"overlays/mysql", "overlays/trillian", "monitor"} {
 		t.Run(overlay, func(t *testing.T) {
 			all := render(t, overlay)
 			pods := workloads(all)
@@ -392,6 +407,45 @@ func TestAnchorVolumes(t *testing.T) {
 		}
 		if r := set.Spec.PersistentVolumeClaimRetentionPolicy; r == nil || r.WhenDeleted != appsv1.RetainPersistentVolumeClaimRetentionPolicyType || r.WhenScaled != r.WhenDeleted {
 			t.Errorf("%s: anchors go with the StatefulSet", storage)
+		}
+	}
+}
+
+// TestMonitorVolume: the StatefulSet's pod finds the volume in which the job has made the directory, made
+// alike, by the same image, and nothing deletes it.
+func TestMonitorVolume(t *testing.T) {
+	var set *appsv1.StatefulSet
+	for _, o := range render(t, "monitor") {
+		if s, ok := o.(*appsv1.StatefulSet); ok {
+			set = s
+		}
+	}
+	var pvc *corev1.PersistentVolumeClaim
+	var job *batchv1.Job
+	for _, o := range render(t, "monitor-init") {
+		switch o := o.(type) {
+		case *corev1.PersistentVolumeClaim:
+			pvc = o
+		case *batchv1.Job:
+			job = o
+		}
+	}
+	claim := set.Spec.VolumeClaimTemplates[0]
+	if want := fmt.Sprintf("%s-%s-0", claim.Name, set.Name); pvc.Name != want || fmt.Sprint(pvc.Spec) != fmt.Sprint(claim.Spec) {
+		t.Errorf("the volume %s isn't %s, or isn't what the StatefulSet asks for", pvc.Name, want)
+	}
+	if p := job.Spec.Template.Spec.Volumes[0].PersistentVolumeClaim; p == nil || p.ClaimName != pvc.Name {
+		t.Error("the job makes the directory elsewhere")
+	}
+	if a, b := image(job.Spec.Template), image(set.Spec.Template); a != b || *job.Spec.BackoffLimit != 0 {
+		t.Errorf("made by %s, and used by %s; tried again %d times", a, b, *job.Spec.BackoffLimit)
+	}
+	if r := set.Spec.PersistentVolumeClaimRetentionPolicy; r == nil || r.WhenDeleted != appsv1.RetainPersistentVolumeClaimRetentionPolicyType || r.WhenScaled != r.WhenDeleted {
+		t.Error("the volume goes with the StatefulSet")
+	}
+	for _, w := range []corev1.PodSpec{set.Spec.Template.Spec, job.Spec.Template.Spec} {
+		if c := w.SecurityContext.FSGroupChangePolicy; c == nil || *c != corev1.FSGroupChangeOnRootMismatch {
+			t.Error("the group would be let read the witness's key, at each start")
 		}
 	}
 }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes what compose.yaml takes from this directory and the repository doesn't have: .env with
-# the user that containers run as, secrets/ with random passwords and certificates for the
-# proxy and for Trillian's log servers, and state/ for the log's key and its anchor. It
-# touches nothing that is there: a certificate lasts a year; remove its files for a new one.
+# Makes what compose.yaml and compose.monitor.yaml take from this directory and the repository
+# doesn't have: .env with the user that containers run as, secrets/ with random passwords and
+# certificates for the proxy, for Trillian's log servers and for the monitor, and state/ for the
+# log's key and its anchor, and for what the monitor keeps. It touches nothing that is there: a
+# certificate lasts a year; remove its files for a new one.
 #
 # usage: prepare.sh [NAME...]      NAME: what clients call this machine (default localhost)
 set -euo pipefail
@@ -32,6 +33,8 @@ environment() {
 		PROOFTRAIL_GID=$gid
 		# Where the proxy listens: 0.0.0.0:443 for all the world.
 		PROOFTRAIL_LISTEN=127.0.0.1:8443
+		# Where the monitor listens, likewise.
+		PROOFTRAIL_MONITOR_LISTEN=127.0.0.1:8444
 	END
 }
 
@@ -55,13 +58,14 @@ proxy_pem() {
 	printf '%s\n' "$(<secrets/proxy.crt)" "$key"
 }
 
-mkdir -p secrets state/anchor
-for name in mariadb_root_password prooftrail_password trillian_password grafana_password; do
+mkdir -p secrets state/anchor state/monitor
+for name in mariadb_root_password prooftrail_password trillian_password grafana_password webhook_secret; do
 	keep "secrets/$name" password
 done
 keep secrets/trillian_flags trillian_flags
 keep secrets/proxy.pem proxy_pem "${@:-localhost}"
 keep secrets/trillian.key certificate secrets/trillian trillian-log-server-1 trillian-log-server-2
+keep secrets/monitor.key certificate secrets/monitor "${@:-localhost}"
 keep .env environment
 if [ "$(id -u)" -eq 0 ]; then
 	chown -R "$uid:$gid" secrets state

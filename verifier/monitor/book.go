@@ -54,8 +54,6 @@ type Book interface {
 	SameSize(ctx context.Context, c verifier.Checkpoint) ([]Head, error)
 	// Open returns at most limit open heads of a log, in order of size, from a size on.
 	Open(ctx context.Context, origin string, from uint64, limit int) ([]Head, error)
-	// Newest returns the largest head of a log that agrees, nil if there is none.
-	Newest(ctx context.Context, origin string) (*Head, error)
 	// Counts counts the heads of a log.
 	Counts(ctx context.Context, origin string) (Counts, error)
 	// State returns what PutState stored, nil if nothing.

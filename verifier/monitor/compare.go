@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ func (f *follower) compare(ctx context.Context, a, b *Head) (Standing, *verifier
 	case a.Checkpoint == b.Checkpoint:
 		return Agreed, nil, nil
 	case a.Size == b.Size:
-		return f.convict(&verifier.Evidence{First: a.Note, Second: b.Note})
+		return f.convict(ofOneSize(a, b))
 	}
 	var whys []error
 	for _, t := range f.tiles() {
@@ -35,6 +36,15 @@ func (f *follower) compare(ctx context.Context, a, b *Head) (Standing, *verifier
 		}
 	}
 	return Open, nil, fmt.Errorf("no proof between size %d and size %d: %w", a.Size, b.Size, errors.Join(whys...))
+}
+
+// ofOneSize is the evidence of two heads of one size: in the order of their roots, so that everybody who holds
+// the two makes the same file.
+func ofOneSize(a, b *Head) *verifier.Evidence {
+	if bytes.Compare(a.Root[:], b.Root[:]) > 0 {
+		a, b = b, a
+	}
+	return &verifier.Evidence{First: a.Note, Second: b.Note}
 }
 
 // convict is the only place where a log is found guilty: by what anybody else would check too.

@@ -67,7 +67,7 @@ type Expect struct {
 	// Reachable: for how long a log may give no answer. Default 5 min.
 	Reachable time.Duration
 	// Fresh: for how long it may serve a head that is smaller than one seen elsewhere, and for how
-	// long the entries of a head may stay unread. Default 5 min.
+	// long the entries of a head may stay unread without 65,536 more being read. Default 5 min.
 	Fresh time.Duration
 	// Explained: for how long a signed head may stay open. Default 2 min.
 	Explained time.Duration

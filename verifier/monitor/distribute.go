@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,16 +31,19 @@ func (f *follower) cosign(h *Head, signedNote []byte, w verifier.Witnesses) {
 		if ok && (h.Size < old.head.Size || h.Size == old.head.Size && !c.Time.After(old.at)) {
 			continue
 		}
-		f.cosigned[c.KeyName] = cosigned{*h, linesOf(signedNote, c.KeyName), c.Time}
+		f.cosigned[c.KeyName] = cosigned{*h, f.linesOf(h, signedNote, c.KeyName), c.Time}
 	}
 }
 
-// linesOf returns the signature lines with a key name.
-func linesOf(signedNote []byte, keyName string) string {
+// linesOf returns the good cosignatures of a key name alone: anybody can add lines under any name.
+func (f *follower) linesOf(h *Head, signedNote []byte, keyName string) string {
 	_, sigs, _ := strings.Cut(string(signedNote), "\n\n")
 	var lines strings.Builder
 	for line := range strings.Lines(sigs) {
-		if strings.HasPrefix(line, "— "+keyName+" ") {
+		if !strings.HasPrefix(line, "— "+keyName+" ") {
+			continue
+		}
+		if _, w, err := f.policy.Verify(slices.Concat(h.Note, []byte(line))); err == nil && len(w.Cosigned) == 1 {
 			lines.WriteString(line)
 		}
 	}
@@ -106,7 +110,7 @@ func (f *follower) distribute(ctx context.Context, keyName string, signedNote []
 	if !known {
 		return errUnknownWitness
 	}
-	o, err := f.observe(ctx, signedNote, from)
+	o, err := f.observe(ctx, signedNote, from, true)
 	if err != nil {
 		return err
 	}

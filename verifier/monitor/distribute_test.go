@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -160,5 +161,30 @@ func TestOtherPeers(t *testing.T) {
 		r := start(t, t.TempDir(), func(c *monitor.Config) { c.Peers = []monitor.PeerConfig{p} }, monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, a)})
 		wait(t, "evidence by "+p.Name, func() bool { return len(r.Status(t.Context()).Evidence) > 0 })
 		convicts(t, key.Policy(t), r.Status(t.Context()).Evidence[0].File)
+	}
+}
+
+// TestDistributeOnlyCosignatures: what somebody adds to a cosigned head under a witness's name isn't handed on:
+// two such heads put together would be a note that nobody reads.
+func TestDistributeOnlyCosignatures(t *testing.T) {
+	key := logtest.NewKey(t, testOrigin)
+	ws := []*logtest.Witness{logtest.NewWitness("w1"), logtest.NewWitness("w2")}
+	policy := key.Policy(t, "witness a "+ws[0].VKey, "witness b "+ws[1].VKey, "group g all a b", "quorum g")
+	h := logtest.New(t, key, "a", 500)
+	r := start(t, t.TempDir(), nil, monitor.LogConfig{Policy: policy, URL: serve(t, h)})
+	r.checked(500)
+	log := r.url + "/distributor/v0/logs/" + gossip.LogID(testOrigin)
+	for _, w := range ws {
+		note := w.Cosign(h.Note(500), time.Unix(1790000000, 0))
+		for i := range 60 {
+			note = append(note, "— "+w.Name+" "+base64.StdEncoding.EncodeToString([]byte{0, 0, 0, byte(i), 1, 2, 3})+"\n"...)
+		}
+		if code, b := call(t, "PUT", log+"/byWitness/"+w.Name+"/checkpoint", note); code != 200 {
+			t.Fatalf("%d %s", code, b)
+		}
+	}
+	_, b := call(t, "GET", log+"/checkpoint.2", nil)
+	if _, w, err := policy.Verify(b); err != nil || w.Status != verifier.Quorum || bytes.Count(b, []byte("— ")) != 3 {
+		t.Errorf("%+v %v\n%s", w, err, b)
 	}
 }

@@ -12,8 +12,15 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
 
-// compareTime bounds what one comparison may take, whoever asked for it.
-const compareTime = time.Minute
+const (
+	// compareTime bounds what one comparison may take, whoever asked for it, and what comparing open heads
+	// again may take in one look.
+	compareTime = time.Minute
+	// answerTime bounds the comparisons that somebody waits for: who has posted a head, and a round with a
+	// peer, all of its heads of a log together. It is shorter than the time that a client waits. What isn't
+	// known by then stays open, and is compared again.
+	answerTime = 10 * time.Second
+)
 
 // follower follows one log.
 type follower struct {
@@ -26,28 +33,31 @@ type follower struct {
 	expect Expect
 	source verifier.Source // the log itself
 	mirror *mirror         // nil: nothing is kept
+	gap    bool            // entries were read that may be missing from the mirror; the reader's
 
 	wake      chan struct{} // one token: there is something to read
-	comparing chan struct{} // a token for each comparison under way
+	comparing chan struct{} // a token for each comparison under way that somebody outside has asked for
 	storing   sync.Mutex    // held while the state is stored
 
-	mu         sync.Mutex
-	state      logState
-	checked    *Head // as in state; nil: none
-	seen       *Head // the newest that agrees; nil: none
-	served     served
-	reading    reading
-	cosigned   map[string]cosigned  // by the witness's key name
-	since      map[string]time.Time // by alarm: since when what it is about lasts
-	nextOpen   uint64               // where recheck goes on
-	lastLeaf   time.Time            // time of the newest leaf that was read
-	stored     time.Time            // when the state was stored last
-	bookErr    error                // of the last write to our own book or disk
-	readErr    error                // of the last reading of the book
-	looked     time.Time            // when the last look was over, whatever came of it
-	counts     Counts               // as of the last watch
-	oldestOpen *Head                // of those
-	full       bool                 // a head wasn't kept
+	mu            sync.Mutex
+	state         logState
+	checked, seen *Head // as in state; nil: none
+	served        served
+	reading       reading
+	cosigned      map[string]cosigned  // by the witness's key name
+	since         map[string]time.Time // by alarm: since when what it is about lasts
+	tried         map[verifier.Checkpoint]attempt
+	nextOpen      uint64    // where recheck goes on
+	nextShown     uint64    // where heads goes on
+	lastLeaf      time.Time // time of the newest leaf that was read
+	stored        time.Time // when the state was stored last
+	bookErr       error     // of the last write to our own book or disk
+	readErr       error     // of the last reading of the book
+	looked        time.Time // when the last look was over, whatever came of it
+	counts        Counts    // as of the last watch
+	oldestOpen    *Head     // of those
+	oldestSince   time.Time // since when it is the oldest in this process
+	full          bool      // a head wasn't kept
 }
 
 // served is what the log itself has answered.
@@ -76,7 +86,7 @@ func newFollower(ctx context.Context, m *Monitor, cfg LogConfig) (*follower, err
 	f := &follower{
 		m: m, policy: cfg.Policy, key: cfg.Policy.Log(), origin: cfg.Policy.Origin(), url: cfg.URL, expect: cfg.Expect,
 		id: gossip.LogID(cfg.Policy.Origin()), wake: make(chan struct{}, 1), comparing: make(chan struct{}, 4),
-		cosigned: map[string]cosigned{}, since: map[string]time.Time{},
+		cosigned: map[string]cosigned{}, since: map[string]time.Time{}, tried: map[verifier.Checkpoint]attempt{},
 	}
 	f.expect.defaults()
 	if f.url == "" {
@@ -108,13 +118,27 @@ func (f *follower) load(ctx context.Context) error {
 		return fmt.Errorf("remembered state: %w", err)
 	}
 	f.state = *s
-	if s.Checked != "" {
-		if f.checked, err = f.parse([]byte(s.Checked)); err != nil {
+	if f.mirror != nil {
+		read, err := s.read()
+		if err != nil {
 			return fmt.Errorf("remembered state: %w", err)
 		}
+		f.gap = f.mirror.size() < read
 	}
-	f.seen, err = f.m.cfg.Book.Newest(ctx, f.origin)
-	return err
+	for _, n := range []struct {
+		note string
+		to   **Head
+	}{{s.Checked, &f.checked}, {s.Seen, &f.seen}} {
+		if n.note == "" {
+			continue
+		}
+		h, err := f.parse([]byte(n.note))
+		if err != nil {
+			return fmt.Errorf("remembered state: %w", err)
+		}
+		*n.to = h
+	}
+	return nil
 }
 
 // parse makes a head of a signed note.
@@ -142,6 +166,11 @@ func (e *signedNonsense) Unwrap() error { return e.error }
 func (f *follower) remember(ctx context.Context, change func(*logState)) error {
 	f.storing.Lock()
 	defer f.storing.Unlock()
+	return f.store(ctx, change)
+}
+
+// store is remember with storing held.
+func (f *follower) store(ctx context.Context, change func(*logState)) error {
 	f.mu.Lock()
 	next := f.state
 	next.Sizes = slices.Clone(next.Sizes)
@@ -157,7 +186,7 @@ func (f *follower) remember(ctx context.Context, change func(*logState)) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change(&f.state) // again, and not next: seen may have moved on meanwhile
+	change(&f.state) // again, and not next: what isn't stored each time may have changed meanwhile
 	f.stored = time.Now()
 	return nil
 }
@@ -189,140 +218,6 @@ func (f *follower) stores() error {
 		return f.bookErr
 	}
 	return f.readErr
-}
-
-// outcome is what became of a head.
-type outcome struct {
-	head     Head
-	standing Standing
-	why      error // with Open
-	full     bool  // it isn't kept
-}
-
-// observe takes a signed note from anywhere: writes it down, and compares it.
-func (f *follower) observe(ctx context.Context, signedNote []byte, from string) (*outcome, error) {
-	h, err := f.parse(signedNote)
-	if err != nil {
-		var nonsense *signedNonsense
-		if errors.As(err, &nonsense) {
-			f.raiseNonsense(nonsense, from)
-		}
-		return nil, err
-	}
-	h.From = from
-	stored, isNew, err := f.m.cfg.Book.Add(ctx, *h)
-	if isNew || err != nil { // one that was there was only read
-		f.noteBook(ctx, err)
-	}
-	o := &outcome{head: stored, standing: stored.Standing}
-	switch {
-	case errors.Is(err, ErrFull):
-		o.head, o.standing, o.full = *h, Open, true // compared all the same
-		f.mu.Lock()
-		f.full = true
-		f.mu.Unlock()
-	case err != nil:
-		return nil, err
-	case stored.Standing != Open:
-		return o, nil // that was settled earlier
-	}
-	if isNew {
-		f.m.cfg.Log.DebugContext(ctx, "new head", "log", f.origin, "size", h.Size, "from", from)
-	}
-	f.judge(ctx, o)
-	return o, nil
-}
-
-// judge compares an open head with what is known, and writes down what comes of it.
-func (f *follower) judge(ctx context.Context, o *outcome) {
-	ctx, cancel := context.WithTimeout(ctx, compareTime)
-	defer cancel()
-	select {
-	case f.comparing <- struct{}{}:
-		defer func() { <-f.comparing }()
-	case <-ctx.Done():
-		o.why = ctx.Err()
-		return
-	}
-	standing, e, err := f.weigh(ctx, &o.head)
-	o.why = err
-	if standing == Forked {
-		if err := f.accuse(e); err != nil {
-			o.why = err // it stays open until the evidence is on the disk
-			return
-		}
-	}
-	if standing != Open && !o.full {
-		err := f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, standing)
-		f.noteBook(ctx, err)
-		if err != nil {
-			o.why = err // what isn't written down isn't said
-			return
-		}
-	}
-	o.standing, o.head.Standing = standing, standing
-}
-
-// weigh compares a head with those of the same size, which needs no proof, and with the newest one
-// of the history that is followed.
-func (f *follower) weigh(ctx context.Context, h *Head) (Standing, *verifier.Evidence, error) {
-	others, err := f.m.cfg.Book.SameSize(ctx, h.Checkpoint)
-	if err != nil {
-		f.noteRead(ctx, err)
-	}
-	for i := range others {
-		if standing, e, _ := f.convict(&verifier.Evidence{First: others[i].Note, Second: h.Note}); standing == Forked {
-			return standing, e, nil
-		}
-	}
-	f.mu.Lock()
-	seen := f.seen
-	f.mu.Unlock()
-	if seen == nil {
-		return Open, nil, errors.New("nothing of this log was read yet")
-	}
-	return f.compare(ctx, h, seen)
-}
-
-// accuse keeps evidence.
-func (f *follower) accuse(e *verifier.Evidence) error {
-	file, err := checkEvidence(e.Text(), func(string) *verifier.Policy { return f.policy })
-	if err != nil {
-		return err
-	}
-	return f.m.keepEvidence(f, file)
-}
-
-// keepEvidence writes down evidence that convicts, and rings.
-func (m *Monitor) keepEvidence(f *follower, file *evidenceFile) error {
-	isNew, err := m.evidence.add(file)
-	if err != nil {
-		f.mu.Lock()
-		f.bookErr = err
-		f.mu.Unlock()
-		return err
-	}
-	if isNew {
-		m.cfg.Log.Error("the log forked", "log", f.origin, "first", file.FirstSize, "second", file.SecondSize, "evidence", file.ID)
-	}
-	f.raiseFork(m.evidence.of(f.origin))
-	return nil
-}
-
-// advance makes a head that agrees the newest one seen.
-func (f *follower) advance(h *Head) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.seen != nil && h.Size <= f.seen.Size {
-		return
-	}
-	from := h.Size
-	if f.seen != nil {
-		from = f.seen.Size
-	}
-	f.seen = h
-	f.state.grow(from, f.m.cfg.Now()) // stored with the next that is remembered
-	f.rouse()
 }
 
 // rouse wakes the reader.
@@ -385,7 +280,7 @@ func (f *follower) answer(o *outcome) gossip.Answer {
 func (f *follower) heads(ctx context.Context) (gossip.Heads, error) {
 	h := gossip.Heads{Origin: f.origin, Open: []string{}}
 	f.mu.Lock()
-	checked, seen := f.checked, f.seen
+	checked, seen, from := f.checked, f.seen, f.nextShown
 	f.mu.Unlock()
 	if checked != nil {
 		h.Checked = string(checked.Note)
@@ -393,10 +288,18 @@ func (f *follower) heads(ctx context.Context) (gossip.Heads, error) {
 	if seen != nil && (checked == nil || seen.Checkpoint != checked.Checkpoint) {
 		h.Open = append(h.Open, string(seen.Note))
 	}
-	open, err := f.m.cfg.Book.Open(ctx, f.origin, 0, gossip.MaxOpen-len(h.Open))
+	most := gossip.MaxOpen - len(h.Open)
+	open, err := f.m.cfg.Book.Open(ctx, f.origin, from, most)
 	if err != nil {
 		return h, err
 	}
+	next := uint64(0)
+	if len(open) == most {
+		next = open[most-1].Size + 1 // a log that signs many can't keep the others from being shown
+	}
+	f.mu.Lock()
+	f.nextShown = next
+	f.mu.Unlock()
 	for i := range open {
 		if len(open[i].Note) <= gossip.MaxHeadsBytes/(2*gossip.MaxOpen) { // a head has some 300 bytes
 			h.Open = append(h.Open, string(open[i].Note))

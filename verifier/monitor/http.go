@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
@@ -26,8 +28,9 @@ import (
 //	     /distributor/v0/…
 //	GET  /mirror/{log}/checkpoint, /mirror/{log}/tile/…
 //
-// Everything is limited: how often an address may call, how much is read, how much is kept. A
-// server around it should limit how long a request may take to be read.
+// Everything is limited: how often an address may call and with how many bodies at once, how much is read and for
+// how long, how much is kept. A server around it should limit how long a header may take to be read, and an
+// answer to be written.
 func (m *Monitor) Handler() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
@@ -60,6 +63,14 @@ func (m *Monitor) Limit(h http.Handler) http.Handler {
 			w.Header().Set("Retry-After", strconv.Itoa(burst))
 			http.Error(w, "too many requests from this address", http.StatusTooManyRequests)
 			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			if !m.limits.enter(r.RemoteAddr) {
+				w.Header().Set("Retry-After", strconv.Itoa(burst))
+				http.Error(w, "too many requests with a body are under way", http.StatusTooManyRequests)
+				return
+			}
+			defer m.limits.leave(r.RemoteAddr)
 		}
 		h.ServeHTTP(w, r)
 	})
@@ -103,7 +114,10 @@ func (m *Monitor) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 // body reads what was posted.
 func body(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTime)) // where there is no connection, nobody drips
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
+	_ = rc.SetReadDeadline(time.Time{})
 	if errors.As(err, new(*http.MaxBytesError)) {
 		return nil, fmt.Errorf("the body has more than %d bytes: %w", limit, err)
 	}
@@ -158,7 +172,9 @@ func (m *Monitor) servePostHead(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a, err := m.Observe(r.Context(), b, r.RemoteAddr)
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	a, err := m.Observe(ctx, b, r.RemoteAddr)
 	if err != nil {
 		return err
 	}
@@ -261,7 +277,9 @@ func (m *Monitor) servePutByWitness(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	return f.distribute(r.Context(), r.PathValue("witness"), b, r.RemoteAddr)
+	ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+	defer cancel()
+	return f.distribute(ctx, r.PathValue("witness"), b, r.RemoteAddr)
 }
 
 func (m *Monitor) serveMirror(w http.ResponseWriter, r *http.Request) error {

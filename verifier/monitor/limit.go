@@ -7,11 +7,19 @@ import (
 	"time"
 )
 
-// maxAddresses bounds how many addresses the limiter remembers.
+// maxAddresses bounds how many addresses the limiter remembers, and then as many networks.
 const maxAddresses = 10000
 
 // burst is how many seconds' requests may come at once.
 const burst = 4
+
+const (
+	// maxBodies is how many requests with a body may be under way, maxBodiesEach how many of one address: what
+	// they hold in memory, a mebibyte each and as much again to check it, is bounded by that.
+	maxBodies, maxBodiesEach = 64, 8
+	// bodyTime is how long a body may take to be read.
+	bodyTime = 10 * time.Second
+)
 
 // limiter lets each address do so many requests a second: a token bucket each.
 type limiter struct {
@@ -20,6 +28,9 @@ type limiter struct {
 
 	mu      sync.Mutex
 	buckets map[netip.Prefix]*bucket
+	swept   time.Time
+	bodies  map[netip.Prefix]int // requests with a body that are under way
+	all     int                  // of all addresses
 }
 
 type bucket struct {
@@ -28,7 +39,7 @@ type bucket struct {
 }
 
 func newLimiter(rate float64, now func() time.Time) *limiter {
-	return &limiter{rate: rate, now: now, buckets: map[netip.Prefix]*bucket{}}
+	return &limiter{rate: rate, now: now, buckets: map[netip.Prefix]*bucket{}, bodies: map[netip.Prefix]int{}}
 }
 
 // allow takes a token of an address, host:port.
@@ -38,12 +49,16 @@ func (l *limiter) allow(remote string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.buckets[who]
-	if b == nil {
-		if len(l.buckets) >= maxAddresses {
-			l.sweep(now)
+	if b == nil && len(l.buckets) >= maxAddresses {
+		l.sweep(now)
+		if len(l.buckets) >= maxAddresses { // a flood: one network's addresses share a bucket
+			who = networkOf(who)
+			b = l.buckets[who]
 		}
-		if len(l.buckets) >= maxAddresses {
-			return false // a flood from everywhere
+	}
+	if b == nil {
+		if len(l.buckets) >= 2*maxAddresses {
+			return false // from everywhere
 		}
 		b = &bucket{tokens: burst * l.rate, at: now}
 		l.buckets[who] = b
@@ -57,13 +72,54 @@ func (l *limiter) allow(remote string) bool {
 	return true
 }
 
-// sweep forgets the addresses whose buckets are full again.
+// sweep forgets the addresses whose buckets are full again. It looks through all of them, at most once a
+// second.
 func (l *limiter) sweep(now time.Time) {
+	if since := now.Sub(l.swept); since >= 0 && since < time.Second {
+		return
+	}
+	l.swept = now
 	for who, b := range l.buckets {
-		if now.Sub(b.at) >= burst*time.Second {
+		if since := now.Sub(b.at); since >= burst*time.Second || since < 0 { // the clock was set back
 			delete(l.buckets, who)
 		}
 	}
+}
+
+// enter takes a place for a request with a body, and reports whether there was one.
+func (l *limiter) enter(remote string) bool {
+	who := prefixOf(remote)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all >= maxBodies || l.bodies[who] >= maxBodiesEach {
+		return false
+	}
+	l.all++
+	l.bodies[who]++
+	return true
+}
+
+// leave gives it back.
+func (l *limiter) leave(remote string) {
+	who := prefixOf(remote)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.bodies[who]--; l.bodies[who] == 0 {
+		delete(l.bodies, who)
+	}
+}
+
+// networkOf is a wider prefix: of those that one provider has.
+func networkOf(p netip.Prefix) netip.Prefix {
+	if !p.IsValid() {
+		return p
+	}
+	bits := 16
+	if p.Addr().Is6() {
+		bits = 32
+	}
+	return netip.PrefixFrom(p.Addr(), bits).Masked()
 }
 
 // prefixOf is an IPv4 address, or the /64 of an IPv6 one, which is what one household has.

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// recheckLimit is how many open heads are compared again in one look.
+	// recheckLimit is how many open heads are compared again in one interval.
 	recheckLimit = 16
 	// saveEvery is how many entries a crash makes a follower read again, at most.
 	saveEvery = 1 << 16
@@ -19,12 +19,14 @@ const (
 	// maxReadPause bounds the pause after reading has failed, which doubles each time: an audit that
 	// failed begins at the first entry.
 	maxReadPause = time.Hour
+	// maxAwayPause is the same, in intervals, if the log only couldn't be reached.
+	maxAwayPause = 8
 )
 
 // fromLog is where a head was seen that the log itself has served.
 const fromLog = "log"
 
-// look fetches the log's newest head, and compares it, and the open ones, with what is known.
+// look fetches the log's newest head, and compares it with what is known.
 func (f *follower) look(ctx context.Context) {
 	note, err := f.source.Get(ctx, "checkpoint", verifier.MaxNoteBytes)
 	if ctx.Err() != nil {
@@ -42,7 +44,6 @@ func (f *follower) look(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		f.m.cfg.Log.WarnContext(ctx, "look at the log", "log", f.origin, "error", err)
 	}
-	f.recheck(ctx)
 	f.mu.Lock()
 	f.looked = time.Now()
 	f.mu.Unlock()
@@ -51,7 +52,7 @@ func (f *follower) look(ctx context.Context) {
 
 // lookAt takes what the log has served as its head. An error means that no head was got.
 func (f *follower) lookAt(ctx context.Context, note []byte) error {
-	o, err := f.observe(ctx, note, fromLog)
+	o, err := f.observe(ctx, note, fromLog, false)
 	if err != nil {
 		if errors.Is(err, verifier.ErrFailed) {
 			f.mu.Lock()
@@ -69,35 +70,40 @@ func (f *follower) lookAt(ctx context.Context, note []byte) error {
 		f.mu.Unlock()
 		return err
 	}
+	if o.standing != Agreed && f.beyond(&o.head) {
+		if err := f.begin(ctx, o); err != nil {
+			return err
+		}
+	}
 	h := &o.head
 	f.mu.Lock()
-	if f.seen == nil {
-		// The first one ever: there is nothing to compare it with. If another one of its size was posted
-		// before, the log has forked, and this is the history that is followed all the same.
-		o.standing = Agreed
-	}
 	back := o.standing == Agreed && h.Size < f.state.Served
 	f.served = served{head: h, note: note, witnesses: witnesses, at: f.m.cfg.Now(), back: back}
 	if o.standing == Agreed && h.Size > f.state.Served {
 		f.state.Served = h.Size
 	}
 	f.mu.Unlock()
-	if o.standing != Agreed {
-		return nil // watch says so
+	if o.standing == Agreed { // else watch says so
+		f.cosign(h, note, witnesses)
 	}
-	if h.Standing != Agreed {
-		err := f.m.cfg.Book.Judge(ctx, h.Checkpoint, Agreed)
-		f.noteBook(ctx, err)
-		if err != nil {
-			return err
-		}
-	}
-	f.cosign(h, note, witnesses)
-	f.advance(h)
 	return nil
 }
 
-// recheck compares open heads again: some can be proven now that more is known.
+// begin takes the first head ever of a log: there is nothing to compare it with. If another one of its size
+// was posted before, the log has forked, and this is the history that is followed all the same.
+func (f *follower) begin(ctx context.Context, o *outcome) error {
+	first, err := f.settle(ctx, &o.head, nil)
+	if err != nil || !first {
+		return err
+	}
+	o.standing, o.head.Standing = Agreed, Agreed
+	err = f.m.cfg.Book.Judge(ctx, o.head.Checkpoint, Agreed)
+	f.noteBook(ctx, err)
+	return err
+}
+
+// recheck compares open heads again: some can be proven now that more is known. It isn't part of a look, which a log
+// that keeps tiles back would else keep back too.
 func (f *follower) recheck(ctx context.Context) {
 	f.mu.Lock()
 	from := f.nextOpen
@@ -109,21 +115,20 @@ func (f *follower) recheck(ctx context.Context) {
 	}
 	next := uint64(0)
 	if len(open) == recheckLimit {
-		next = open[len(open)-1].Size + 1 // the others have their turn in the next look
+		next = open[len(open)-1].Size + 1 // the others have their turn in the next round
+	}
+	budget, cancel := context.WithTimeout(ctx, compareTime) // the log's own head mustn't wait for all of them
+	defer cancel()
+	for i := range open {
+		if i > 0 && budget.Err() != nil {
+			next = open[i].Size
+			break
+		}
+		f.judge(budget, &outcome{head: open[i], standing: Open})
 	}
 	f.mu.Lock()
 	f.nextOpen = next
 	f.mu.Unlock()
-	for i := range open {
-		if ctx.Err() != nil {
-			return
-		}
-		o := &outcome{head: open[i], standing: Open}
-		f.judge(ctx, o)
-		if o.standing == Agreed {
-			f.advance(&o.head)
-		}
-	}
 }
 
 // readOn reads new entries whenever there are some.
@@ -139,10 +144,11 @@ func (f *follower) readOn(ctx context.Context) {
 		f.mu.Lock()
 		target, checked := f.seen, f.checked
 		f.mu.Unlock()
-		if target == nil || checked != nil && checked.Checkpoint == target.Checkpoint && !f.mirrorLags(checked) {
+		if target == nil || checked != nil && checked.Checkpoint == target.Checkpoint && !f.gap {
 			continue
 		}
-		if err := f.read(ctx, target); err == nil {
+		err := f.read(ctx, target)
+		if err == nil {
 			pause = f.m.cfg.Interval
 			continue
 		}
@@ -151,7 +157,11 @@ func (f *follower) readOn(ctx context.Context) {
 			return
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, max(maxReadPause, f.m.cfg.Interval))
+		most := maxReadPause
+		if !errors.Is(err, verifier.ErrFailed) {
+			most = maxAwayPause * f.m.cfg.Interval // it goes on where it stopped
+		}
+		pause = min(2*pause, max(most, f.m.cfg.Interval))
 		f.rouse()
 	}
 }
@@ -163,11 +173,12 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 		source = f.mirror.filledFrom(f.source)
 	}
 	f.mu.Lock()
-	lags := f.checked != nil && f.mirrorLags(f.checked)
+	// An audit that failed may have put what is false into the mirror, for entries that an earlier one has passed.
+	again := f.gap || f.mirror != nil && f.reading.failed
 	f.mu.Unlock()
 	report, err := verifier.Audit(ctx, verifier.AuditConfig{
 		Source: source, Policy: f.policy, Checkpoint: target.Note, State: auditState{ctx, f}, Workers: 4, SaveEvery: saveEvery,
-		Progress: f.progress, FromStart: lags,
+		Progress: f.progress, FromStart: again,
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -176,6 +187,7 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 		err = f.mirror.complete(target)
 	}
 	if err == nil {
+		f.gap = false
 		err = f.moveOn(ctx, target)
 	}
 	if err == nil {
@@ -200,11 +212,6 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 	return err
 }
 
-// mirrorLags reports whether entries were read before there was a mirror.
-func (f *follower) mirrorLags(checked *Head) bool {
-	return f.mirror != nil && f.mirror.size() < checked.Size
-}
-
 // moveOn makes a head the checked one, with all that is remembered on the way.
 func (f *follower) moveOn(ctx context.Context, h *Head) error {
 	err := f.remember(ctx, func(s *logState) { s.Checked = string(h.Note) })
@@ -214,11 +221,24 @@ func (f *follower) moveOn(ctx context.Context, h *Head) error {
 	f.mu.Lock()
 	f.checked = h
 	f.mu.Unlock()
+	f.moved()
 	return nil
+}
+
+// moved says that reading makes good progress. A log that sends just enough not to be silent doesn't.
+func (f *follower) moved() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.since, alarmUnread)
+	f.m.cfg.Alarms.Clear(alarmUnread, f.origin, "")
 }
 
 func (f *follower) progress(p verifier.Progress) {
 	f.mu.Lock()
+	good := p.Done/saveEvery > f.reading.done/saveEvery
 	f.reading.done = p.Done
 	f.mu.Unlock()
+	if good {
+		f.moved()
+	}
 }

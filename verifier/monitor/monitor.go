@@ -84,6 +84,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		// Spread over the interval, so that a hundred logs don't come all at once.
 		offset := m.cfg.Interval * time.Duration(i) / time.Duration(len(m.logs))
 		wg.Go(func() { m.every(ctx, offset, f.look) })
+		wg.Go(func() { m.every(ctx, offset, f.recheck) })
 		wg.Go(func() { f.readOn(ctx) })
 	}
 	for _, p := range m.peers {
@@ -121,7 +122,7 @@ func (m *Monitor) Observe(ctx context.Context, signedNote []byte, from string) (
 	if f == nil {
 		return gossip.Answer{}, fmt.Errorf("%w %q", ErrUnknownLog, clip(origin, 200))
 	}
-	o, err := f.observe(ctx, signedNote, from)
+	o, err := f.observe(ctx, signedNote, from, true)
 	if err != nil {
 		return gossip.Answer{}, err
 	}

@@ -62,6 +62,22 @@ func (a *alarms) names() []string {
 
 func (a *alarms) rings(name string) bool { return slices.Contains(a.names(), name) }
 
+// forget forgets what has rung until now.
+func (a *alarms) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.now)
+	clear(a.ever)
+}
+
+// ringed reports whether an alarm has ever rung.
+func (a *alarms) ringed(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.ever[name]
+	return ok
+}
+
 // rig is a running monitor with a server around it.
 type rig struct {
 	*monitor.Monitor
@@ -188,11 +204,9 @@ func TestFollow(t *testing.T) {
 // TestSplitView: each monitor is shown a history of its own. Both have evidence that convicts.
 func TestSplitView(t *testing.T) {
 	for _, tt := range []struct {
-		name       string
-		common     int
-		a, b       int // sizes
-		growA      int // afterwards
-		alsoUneven bool
+		name   string
+		common int
+		a, b   int // sizes
 	}{
 		{name: "same size", common: 100, a: 200, b: 200},
 		{name: "larger at the first", common: 100, a: 300, b: 200},
@@ -216,6 +230,9 @@ func TestSplitView(t *testing.T) {
 				wait(t, "evidence", func() bool { return len(r.Status(t.Context()).Evidence) > 0 })
 				convicts(t, policy, r.Status(t.Context()).Evidence[0].File)
 				wait(t, "alarm", func() bool { return r.alarms.rings("fork") })
+			}
+			if a, b := one.Status(t.Context()).Evidence[0].ID, two.Status(t.Context()).Evidence[0].ID; tt.a == tt.b && a != b {
+				t.Errorf("two files about the same two heads: %s, %s", a, b)
 			}
 		})
 	}

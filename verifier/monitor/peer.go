@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +12,9 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
 	"github.com/prooftrail/prooftrail/verifier/monitor/gossip"
 )
+
+// maxUseless is how many evidence files that prove nothing are fetched from a peer in one round.
+const maxUseless = 8
 
 // peer is somebody to compare notes with.
 type peer struct {
@@ -25,14 +27,14 @@ type peer struct {
 	ok      time.Time // of the last call that was answered as it should
 	err     error     // of the last round; nil if it was good
 	views   map[string]gossip.Verdict
-	offered map[string]string // by log: the head that the peer has taken last
+	offered map[string]map[string]bool // by log: gossip.EvidenceID of the notes that the peer listed last
 }
 
 func newPeer(m *Monitor, cfg PeerConfig) (*peer, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	p := &peer{m: m, cfg: cfg, views: map[string]gossip.Verdict{}, offered: map[string]string{}, mirrors: map[string]verifier.Source{}, ok: time.Now()}
+	p := &peer{m: m, cfg: cfg, views: map[string]gossip.Verdict{}, offered: map[string]map[string]bool{}, mirrors: map[string]verifier.Source{}, ok: time.Now()}
 	var err error
 	p.client, err = gossip.New(gossip.Config{
 		URL: cfg.URL, AllowHTTP: cfg.AllowHTTP, Timeout: cfg.Timeout, Transport: m.cfg.Transport, UserAgent: "prooftrail-monitor",
@@ -56,7 +58,7 @@ func newPeer(m *Monitor, cfg PeerConfig) (*peer, error) {
 
 // round compares notes about all logs: docs/spec/gossip.md, "A round".
 func (p *peer) round(ctx context.Context) {
-	err := p.each(ctx, func(ctx context.Context, f *follower) error {
+	err := p.each(ctx, false, func(ctx context.Context, f *follower) error {
 		if err := p.pull(ctx, f); err != nil {
 			return fmt.Errorf("heads of %s: %w", f.origin, err)
 		}
@@ -81,8 +83,8 @@ func (p *peer) round(ctx context.Context) {
 const parallel = 8
 
 // each calls f for every log, until one call finds that nobody is there: it needn't be asked a hundred
-// times.
-func (p *peer) each(ctx context.Context, f func(context.Context, *follower) error) error {
+// times. Of a peer that is known to be there, a call that takes too long says something about one log only.
+func (p *peer) each(ctx context.Context, there bool, f func(context.Context, *follower) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tokens := make(chan struct{}, parallel)
@@ -95,7 +97,8 @@ func (p *peer) each(ctx context.Context, f func(context.Context, *follower) erro
 		}
 		wg.Go(func() {
 			defer func() { <-tokens }()
-			if errs[i] = f(ctx, log); p.gone(ctx, errs[i]) {
+			errs[i] = f(ctx, log)
+			if p.gone(ctx, errs[i]) && !(there && errors.Is(errs[i], context.DeadlineExceeded)) {
 				cancel()
 			}
 		})
@@ -116,7 +119,8 @@ func (p *peer) answered() {
 	p.mu.Unlock()
 }
 
-// pull fetches the peer's heads of a log and takes them as if the log had served them.
+// pull fetches the peer's heads of a log and takes them as if the log had served them. Those that are open since
+// an earlier round are compared again in each look; the round doesn't wait for them.
 func (p *peer) pull(ctx context.Context, f *follower) error {
 	notes, err := p.fetch(ctx, f)
 	if errors.Is(err, fs.ErrNotExist) { // it doesn't follow this log, or has no head yet
@@ -130,8 +134,13 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 	p.answered()
 	worst := gossip.Agrees
 	var errs []error
+	budget, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	for _, note := range notes {
-		o, err := f.observe(ctx, note, p.cfg.Name)
+		o, isNew, err := f.take(ctx, note, p.cfg.Name)
+		if isNew && err == nil && o.standing == Open {
+			f.judge(budget, o)
+		}
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -140,32 +149,26 @@ func (p *peer) pull(ctx context.Context, f *follower) error {
 		case o.standing == Open && worst == gossip.Agrees:
 			worst = gossip.Unknown
 		case o.standing == Agreed:
-			f.agree(&o.head, note)
+			if _, w, err := f.policy.Verify(note); err == nil {
+				f.cosign(&o.head, note, w)
+			}
 		}
 	}
 	p.see(f, worst)
 	return errors.Join(errs...)
 }
 
-// agree takes what a head that agrees brings along: that it is the newest, and cosignatures.
-func (f *follower) agree(h *Head, note []byte) {
-	if _, w, err := f.policy.Verify(note); err == nil {
-		f.cosign(h, note, w)
-	}
-	f.advance(h)
-}
-
 // fetch asks for notes in the peer's protocol.
 func (p *peer) fetch(ctx context.Context, f *follower) ([][]byte, error) {
 	switch p.cfg.Kind {
 	case Distributor:
-		note, err := p.client.Checkpoint(ctx, f.origin, 1)
+		note, err := patiently(ctx, func() ([]byte, error) { return p.client.Checkpoint(ctx, f.origin, 1) })
 		return [][]byte{note}, err
 	case WitnessKind:
-		note, err := p.client.Cosigned(ctx, f.origin)
+		note, err := patiently(ctx, func() ([]byte, error) { return p.client.Cosigned(ctx, f.origin) })
 		return [][]byte{note}, err
 	}
-	h, err := p.client.Heads(ctx, f.origin)
+	h, err := patiently(ctx, func() (gossip.Heads, error) { return p.client.Heads(ctx, f.origin) })
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +179,12 @@ func (p *peer) fetch(ctx context.Context, f *follower) ([][]byte, error) {
 	for _, n := range h.Open {
 		notes = append(notes, []byte(n))
 	}
+	offered := map[string]bool{}
+	for _, note := range notes {
+		offered[gossip.EvidenceID(note)] = true // what it has needn't be posted
+	}
 	p.mu.Lock()
-	p.offered[f.id] = strings.Join(append(h.Open, h.Checked), "") // what it has needn't be posted
+	p.offered[f.id] = offered
 	p.mu.Unlock()
 	return notes, nil
 }
@@ -192,7 +199,7 @@ func (p *peer) see(f *follower, v gossip.Verdict) {
 // exchange fetches the evidence that this monitor lacks, and hands over the heads and the evidence
 // that the peer lacks.
 func (p *peer) exchange(ctx context.Context) error {
-	theirs, err := p.client.ListEvidence(ctx)
+	theirs, err := patiently(ctx, func() ([]gossip.Listed, error) { return p.client.ListEvidence(ctx) })
 	if err != nil {
 		return fmt.Errorf("list evidence: %w", err)
 	}
@@ -201,11 +208,14 @@ func (p *peer) exchange(ctx context.Context) error {
 	has := map[string]bool{}
 	for _, l := range theirs {
 		has[l.ID] = true
+		if len(errs) == maxUseless {
+			continue
+		}
 		if err := p.take(ctx, l); err != nil {
 			errs = append(errs, fmt.Errorf("evidence %s: %w", clip(l.ID, 64), err))
 		}
 	}
-	errs = append(errs, p.each(ctx, func(ctx context.Context, f *follower) error {
+	errs = append(errs, p.each(ctx, true, func(ctx context.Context, f *follower) error {
 		if err := p.push(ctx, f); err != nil {
 			return fmt.Errorf("post heads of %s: %w", f.origin, err)
 		}
@@ -215,7 +225,8 @@ func (p *peer) exchange(ctx context.Context) error {
 		if has[e.ID] {
 			continue
 		}
-		if _, err := p.client.PostEvidence(ctx, e.text); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		_, err := patiently(ctx, func() (string, error) { return p.client.PostEvidence(ctx, e.text) })
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("post evidence: %w", err))
 		}
 	}
@@ -228,7 +239,7 @@ func (p *peer) take(ctx context.Context, l gossip.Listed) error {
 	if f == nil || p.m.evidence.get(l.ID) != nil || len(p.m.evidence.of(f.origin)) >= maxEvidence {
 		return nil
 	}
-	file, err := p.client.Evidence(ctx, l.ID)
+	file, err := patiently(ctx, func() ([]byte, error) { return p.client.Evidence(ctx, l.ID) })
 	if err != nil {
 		return err
 	}
@@ -236,8 +247,7 @@ func (p *peer) take(ctx context.Context, l gossip.Listed) error {
 	return err
 }
 
-// takeEvidence keeps a file from outside if it convicts a log that is followed, and writes down the heads
-// in it.
+// takeEvidence keeps a file from outside if it convicts a log that is followed.
 func (m *Monitor) takeEvidence(file []byte) (*evidenceFile, error) {
 	e, err := checkEvidence(file, func(origin string) *verifier.Policy {
 		if f := m.byID[gossip.LogID(origin)]; f != nil {
@@ -265,10 +275,10 @@ func (p *peer) push(ctx context.Context, f *follower) error {
 		notes = append([]string{h.Checked}, notes...)
 	}
 	for _, note := range notes {
-		if strings.Contains(offered, note) {
+		if offered[gossip.EvidenceID([]byte(note))] {
 			continue
 		}
-		a, err := p.client.PostHead(ctx, []byte(note))
+		a, err := patiently(ctx, func() (gossip.Answer, error) { return p.client.PostHead(ctx, []byte(note)) })
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it doesn't follow this log
 		}

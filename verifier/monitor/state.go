@@ -19,18 +19,19 @@ const (
 	hours = 168
 )
 
-// logState is what a follower remembers of its log. The newest head is the largest in the book that
-// agrees.
+// logState is what a follower remembers of its log. Heads are signed notes, as they came.
 type logState struct {
-	// Checked is the newest head whose entries were all re-hashed, a signed note.
+	// Checked is the newest head whose entries were all re-hashed.
 	Checked string
+	// Seen is the newest head that is known to be of one history with Checked.
+	Seen string
 	// Audit is the state of [verifier.Audit].
 	Audit string
 	// Served is the size of the largest head that the log itself has served.
 	Served uint64
-	// Grown is when the newest head's size last changed.
+	// Grown is when Seen's size last changed.
 	Grown time.Time
-	// Sizes are those of the newest head at the beginning of the last hours, the newest, Hour, last.
+	// Sizes are those of Seen at the beginning of the last hours, the newest, Hour, last.
 	Sizes []uint64
 	Hour  time.Time
 }
@@ -39,6 +40,7 @@ type logState struct {
 type stateJSON struct {
 	Version string    `json:"v"`
 	Checked string    `json:"checked,omitempty"`
+	Seen    string    `json:"seen,omitempty"`
 	Audit   string    `json:"audit,omitempty"`
 	Served  uint64    `json:"served,omitempty"`
 	Grown   time.Time `json:"grown,omitzero"`
@@ -47,7 +49,7 @@ type stateJSON struct {
 }
 
 func (s *logState) bytes() ([]byte, error) {
-	return json.Marshal(stateJSON{stateVersion, s.Checked, s.Audit, s.Served, s.Grown, s.Sizes, s.Hour})
+	return json.Marshal(stateJSON{stateVersion, s.Checked, s.Seen, s.Audit, s.Served, s.Grown, s.Sizes, s.Hour})
 }
 
 // parseState reads it back; nil is the state of a log that was never seen.
@@ -73,7 +75,21 @@ func parseState(b []byte) (*logState, error) {
 	if len(j.Sizes) > hours {
 		return nil, fmt.Errorf("%d sizes, at most %d", len(j.Sizes), hours)
 	}
-	return &logState{j.Checked, j.Audit, j.Served, j.Grown, j.Sizes, j.Hour}, nil
+	return &logState{j.Checked, j.Seen, j.Audit, j.Served, j.Grown, j.Sizes, j.Hour}, nil
+}
+
+// read returns how many entries the audit has read, also of one that isn't over.
+func (s *logState) read() (uint64, error) {
+	var audit struct {
+		Checked struct {
+			Size uint64 `json:"size"`
+		} `json:"checked"`
+	}
+	if s.Audit == "" {
+		return 0, nil
+	}
+	err := json.Unmarshal([]byte(s.Audit), &audit)
+	return audit.Checked.Size, err
 }
 
 // auditState keeps the state of the audit in the follower's, which is stored at once.
@@ -96,11 +112,12 @@ func (a auditState) Load() ([]byte, error) {
 }
 
 // Save stores what was audited on the way now and then, and at the end with what moveOn remembers:
-// a log that brings a head a second would else be stored twice for each.
+// a log that brings a head a second would else be stored twice for each. With a mirror it is the end alone: what
+// was read and isn't complete in the mirror yet is read again after a crash.
 func (a auditState) Save(b []byte) error {
 	f := a.f
 	f.mu.Lock()
-	wait := time.Since(f.stored) < savePause
+	wait := f.mirror != nil || time.Since(f.stored) < savePause
 	if wait {
 		f.state.Audit = string(b)
 	}

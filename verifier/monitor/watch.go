@@ -63,11 +63,15 @@ func (f *follower) count(ctx context.Context) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	last := f.oldestOpen
 	f.counts, f.oldestOpen = n, nil
 	for i := range open {
 		if f.oldestOpen == nil || open[i].Seen.Before(f.oldestOpen.Seen) {
 			f.oldestOpen = &open[i]
 		}
+	}
+	if o := f.oldestOpen; o != nil && (last == nil || o.Checkpoint != last.Checkpoint) {
+		f.oldestSince = time.Now()
 	}
 	f.full = f.full && n.Open > 0
 }
@@ -133,7 +137,12 @@ func (f *follower) aboutHeads() []condition {
 // are settled in the next look; the age of the oldest counts.
 func (f *follower) unproven(seenSize uint64) condition {
 	c := condition{name: alarmUnproven, severity: alarm.Critical, patience: f.expect.off(f.expect.Explained)}
-	if o := f.oldestOpen; o != nil && f.m.cfg.Now().Sub(o.Seen) >= f.expect.Explained {
+	o := f.oldestOpen
+	if o == nil {
+		return c
+	}
+	// Not by Seen: a clock that is set back would silence it, and one that is set forward ring it.
+	if time.Since(f.oldestSince) >= f.expect.Explained {
 		c.wrong = true
 		c.summary = fmt.Sprintf("a signed head of size %d, first seen at %s from %s, can't be brought together with the head of size %d (open heads: %d): a fork that isn't proven yet, or tiles that the log keeps back",
 			o.Size, o.Seen.UTC().Format(time.RFC3339), o.From, seenSize, f.counts.Open)
@@ -151,7 +160,7 @@ func (f *follower) aboutReading() []condition {
 	}
 	return []condition{
 		{alarmBadEntries, r.err != nil && r.failed, 0, alarm.Critical, errText("what the log serves isn't what it has signed", r.err)},
-		{alarmUnread, unread && r.err != nil && !r.failed, f.expect.Fresh, alarm.Warning, errText(fmt.Sprintf("entries can't be read behind size %d", size), r.err)},
+		{alarmUnread, unread && !r.failed, f.expect.Fresh, alarm.Warning, errText(fmt.Sprintf("entries can't be read behind size %d", size), r.err)},
 	}
 }
 

@@ -97,6 +97,21 @@ func (h *History) Fork(name string, n int) *History {
 	return f
 }
 
+// Rewrite makes another history of the same key, in which one entry is another and all others are the same.
+func (h *History) Rewrite(name string, index int) *History {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := &History{t: h.t, Key: h.Key, name: name}
+	for i, leaf := range h.leaves {
+		if i == index {
+			f.Grow(1)
+		} else {
+			f.add(leaf)
+		}
+	}
+	return f
+}
+
 // begin is the time of the first leaf.
 var begin = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -47,11 +46,15 @@ type Book struct {
 	path   string
 	agreed uint64
 
-	file sync.RWMutex // held for writing while db is replaced
-	db   *bbolt.DB
+	file   sync.RWMutex // held for writing while db is replaced
+	db     *bbolt.DB
+	closed bool // by Close
 
-	mu     sync.Mutex
-	failed error // of a commit: what is on the disk isn't known any more
+	turn sync.Mutex // held while a transaction is written
+
+	mu     sync.Mutex // guards the rest
+	queue  []*change
+	failed error // of a write: what is on the disk isn't known any more
 }
 
 // refused is an error of a transaction's own: nothing is wrong with the file.
@@ -59,30 +62,82 @@ type refused struct{ error }
 
 func (r refused) Unwrap() error { return r.error }
 
-// update runs f in a transaction, possibly several times. F changes nothing outside but by
-// assignment.
+// change is an update that waits. Done and err are written under turn.
+type change struct {
+	origin string
+	f      func(*bbolt.Bucket) error
+	done   bool
+	err    error
+}
+
+// update runs f in a transaction, with those that have come meanwhile. F returns a refused error before it
+// changes anything, or the transaction is lost.
+//
+// It isn't bbolt's Batch, which commits in a goroutine of its own, where a damaged page would end the process.
 func (b *Book) update(ctx context.Context, origin string, f func(*bbolt.Bucket) error) error {
 	b.file.RLock()
 	defer b.file.RUnlock()
 	if err := b.usable(ctx); err != nil {
 		return err
 	}
-	err := guard(func() error {
-		return b.db.Batch(func(tx *bbolt.Tx) (err error) {
-			// A panic in a batch would end another goroutine.
-			return guard(func() error {
-				log, err := tx.Bucket(books).CreateBucketIfNotExists([]byte(origin))
-				if err != nil {
-					return refused{err} // of the key
+	c := &change{origin: origin, f: f}
+	b.mu.Lock()
+	b.queue = append(b.queue, c)
+	b.mu.Unlock()
+
+	b.turn.Lock()
+	defer b.turn.Unlock()
+	if !c.done { // nobody took it along
+		b.mu.Lock()
+		batch := b.queue
+		b.queue = nil
+		b.mu.Unlock()
+		b.write(batch)
+	}
+	return c.err
+}
+
+// write does a batch in one transaction: what is refused concerns one of them, an error all.
+func (b *Book) write(batch []*change) {
+	err := b.usable(context.Background())
+	if err == nil {
+		err = guard(func() error {
+			return b.db.Update(func(tx *bbolt.Tx) error {
+				for _, c := range batch {
+					if err := c.apply(tx); err != nil {
+						return err
+					}
 				}
-				return f(log)
+				return nil
 			})
 		})
-	})
-	if err != nil && !errors.As(err, new(refused)) {
-		b.mu.Lock()
-		b.failed = err
-		b.mu.Unlock()
+		if err != nil {
+			b.mu.Lock()
+			b.failed = err
+			b.mu.Unlock()
+		}
+	}
+	for _, c := range batch {
+		c.done = true
+		if err != nil {
+			c.err = err
+		}
+	}
+}
+
+func (c *change) apply(tx *bbolt.Tx) error {
+	all := tx.Bucket(books)
+	if all == nil {
+		return errors.New("damaged: no bucket")
+	}
+	log, err := all.CreateBucketIfNotExists([]byte(c.origin))
+	if err != nil {
+		err = refused{err} // of the key
+	} else {
+		err = c.f(log)
+	}
+	if errors.As(err, new(refused)) {
+		c.err, err = err, nil
 	}
 	return err
 }
@@ -95,7 +150,11 @@ func (b *Book) view(ctx context.Context, origin string, f func(*bbolt.Bucket) er
 	}
 	return guard(func() error {
 		return b.db.View(func(tx *bbolt.Tx) error {
-			if log := tx.Bucket(books).Bucket([]byte(origin)); log != nil {
+			all := tx.Bucket(books)
+			if all == nil {
+				return errors.New("damaged: no bucket")
+			}
+			if log := all.Bucket([]byte(origin)); log != nil {
 				return f(log)
 			}
 			return nil
@@ -221,9 +280,16 @@ func (b *Book) Judge(ctx context.Context, c verifier.Checkpoint, s monitor.Stand
 			return refused{fmt.Errorf("standing %q to %q", h.Standing, s)}
 		}
 		*from--
-		*to++
 		h.Standing = s
-		if err := heads.Put(key, encodeHead(h)); err != nil {
+		// Of forked heads, of which a log can sign any number, the evidence is somewhere else.
+		if s == monitor.Forked && *to >= maxDisagreeing {
+			n.Dropped++
+			err = heads.Delete(key)
+		} else {
+			*to++
+			err = heads.Put(key, encodeHead(h))
+		}
+		if err != nil {
 			return err
 		}
 		if s == monitor.Open {
@@ -299,32 +365,6 @@ func (b *Book) SameSize(ctx context.Context, c verifier.Checkpoint) (others []mo
 	return others, nil
 }
 
-// Newest implements [monitor.Book].
-func (b *Book) Newest(ctx context.Context, origin string) (newest *monitor.Head, err error) {
-	err = b.view(ctx, origin, func(log *bbolt.Bucket) error {
-		heads := log.Bucket(headsKey)
-		if heads == nil {
-			return nil
-		}
-		cur := heads.Cursor()
-		for k, _ := cur.Last(); k != nil; k, _ = cur.Prev() { // those that don't agree are bounded
-			h, _, err := getHead(heads, k, origin)
-			if err != nil {
-				return err
-			}
-			if h.Standing == monitor.Agreed {
-				newest = &h
-				return nil
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("newest head: %w", err)
-	}
-	return newest, nil
-}
-
 // Counts implements [monitor.Book].
 func (b *Book) Counts(ctx context.Context, origin string) (n monitor.Counts, err error) {
 	err = b.view(ctx, origin, func(log *bbolt.Bucket) error {
@@ -359,72 +399,4 @@ func (b *Book) PutState(ctx context.Context, origin string, state []byte) error 
 		return fmt.Errorf("store state: %w", err)
 	}
 	return nil
-}
-
-// counts are [monitor.Counts] as they are stored.
-type counts struct{ monitor.Counts }
-
-func (c *counts) of(s monitor.Standing) *uint64 {
-	switch s {
-	case monitor.Open:
-		return &c.Counts.Open
-	case monitor.Agreed:
-		return &c.Counts.Agreed
-	case monitor.Forked:
-		return &c.Counts.Forked
-	}
-	return nil
-}
-
-func getCounts(log *bbolt.Bucket) (*counts, error) {
-	v := log.Get(countsKey)
-	if v == nil {
-		return new(counts), nil
-	}
-	if len(v) != countsLen {
-		return nil, fmt.Errorf("damaged: counts of %d bytes", len(v))
-	}
-	n := func(i int) uint64 { return binary.BigEndian.Uint64(v[8*i:]) }
-	return &counts{monitor.Counts{Open: n(0), Agreed: n(1), Forked: n(2), Dropped: n(3)}}, nil
-}
-
-func (c *counts) put(log *bbolt.Bucket) error {
-	v := make([]byte, 0, countsLen)
-	for _, n := range []uint64{c.Counts.Open, c.Counts.Agreed, c.Counts.Forked, c.Dropped} {
-		v = binary.BigEndian.AppendUint64(v, n)
-	}
-	return log.Put(countsKey, v)
-}
-
-func headKey(c verifier.Checkpoint) []byte {
-	return append(binary.BigEndian.AppendUint64(make([]byte, 0, headKeyLen), c.Size), c.Root[:]...)
-}
-
-func encodeHead(h monitor.Head) []byte {
-	from := h.From[:min(len(h.From), 255)]
-	v := make([]byte, 0, 10+len(from)+len(h.Note))
-	v = append(v, byte(h.Standing))
-	v = binary.BigEndian.AppendUint64(v, uint64(h.Seen.UnixNano()))
-	v = append(v, byte(len(from)))
-	v = append(v, from...)
-	return append(v, h.Note...)
-}
-
-// getHead reads and copies a head.
-func getHead(heads *bbolt.Bucket, key []byte, origin string) (h monitor.Head, found bool, err error) {
-	v := heads.Get(key)
-	if v == nil {
-		return h, false, nil
-	}
-	if len(key) != headKeyLen || len(v) < 10 || len(v) < 10+int(v[9])+1 {
-		return h, false, fmt.Errorf("damaged: a head of %q", origin)
-	}
-	from := 10 + int(v[9])
-	return monitor.Head{
-		Checkpoint: verifier.Checkpoint{Origin: origin, Size: binary.BigEndian.Uint64(key), Root: verifier.Hash(key[8:])},
-		Note:       bytes.Clone(v[from:]),
-		Seen:       time.Unix(0, int64(binary.BigEndian.Uint64(v[1:]))).UTC(),
-		From:       string(v[10:from]),
-		Standing:   monitor.Standing(v[0]),
-	}, true, nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -45,6 +44,9 @@ func (b *Book) open() error {
 func (b *Book) Reopen() error {
 	b.file.Lock()
 	defer b.file.Unlock()
+	if b.closed {
+		return errors.New("reopen book: it is closed")
+	}
 	b.mu.Lock()
 	failed := b.failed
 	b.mu.Unlock()
@@ -78,8 +80,6 @@ func (b *Book) prepare(path string) error {
 	if err != nil {
 		return errors.Join(err, guard(b.db.Close))
 	}
-	// A transaction collects what comes while the one before it is written; it waits for no more.
-	b.db.MaxBatchDelay = time.Millisecond
 	return nil
 }
 
@@ -95,6 +95,7 @@ func (b *Book) mode(path string) error {
 func (b *Book) Close() error {
 	b.file.Lock()
 	defer b.file.Unlock()
+	b.closed = true
 	if b.db == nil {
 		return nil // it couldn't be opened again
 	}

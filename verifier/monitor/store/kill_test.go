@@ -18,9 +18,18 @@ import (
 // writes the number of each to its output once it is stored.
 const writerEnv = "PROOFTRAIL_TEST_STORE"
 
+// bookEnv makes it one that adds heads to the book it names.
+const bookEnv = "PROOFTRAIL_TEST_BOOK"
+
 func TestMain(m *testing.M) {
 	if path := os.Getenv(writerEnv); path != "" {
 		if err := writeOn(path); err != nil {
+			println(err.Error())
+			os.Exit(1)
+		}
+	}
+	if path := os.Getenv(bookEnv); path != "" {
+		if err := addOn(path); err != nil {
 			println(err.Error())
 			os.Exit(1)
 		}

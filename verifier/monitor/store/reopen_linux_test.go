@@ -19,7 +19,6 @@ func TestReopen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer book.Close()
 	note := []byte(strings.Repeat("n", 512<<10))
 	add := func(size uint64) error {
 		_, _, err := book.Add(t.Context(), monitor.Head{Checkpoint: verifier.Checkpoint{Origin: "o", Size: size}, Note: note, Standing: monitor.Open})
@@ -64,5 +63,11 @@ func TestReopen(t *testing.T) {
 	}
 	if err := book.Reopen(); err != nil { // nothing to do
 		t.Error(err)
+	}
+	if err := book.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := book.Reopen(); err == nil {
+		t.Error("a closed book was opened again")
 	}
 }
