@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // AuditConfig says what to audit.
@@ -34,6 +35,9 @@ type AuditConfig struct {
 	Workers int
 	// SaveEvery is after how many entries the state is saved on the way. Default 1,048,576.
 	SaveEvery uint64
+	// Now is the time at which a source's next heartbeat may be overdue. Default: that of the last
+	// leaf checked, so that nothing is said of a log that has fallen silent as a whole.
+	Now time.Time
 	// Progress, if not nil, is called from one goroutine each time some thousand entries
 	// were checked, and at the end.
 	Progress func(Progress)

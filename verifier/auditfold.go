@@ -27,6 +27,8 @@ type fold struct {
 	// opened, if set, is where the openings' mark stops: before the first entry that wasn't
 	// shown. Whoever says "not yours" today must not be believed for ever.
 	opened *mark
+	// sources is the tally of the entries up to the tree's size; nil without openings.
+	sources *sources
 }
 
 // waymark is a root that the tree must have when it has some size.
@@ -63,6 +65,11 @@ func (a *auditor) pass(ctx context.Context, start, opened *mark) (rootHeld bool,
 	defer func() { a.report.Entries = max(f.tree.Size(), f.from) - f.from }()
 	if a.cfg.Openings != nil {
 		a.report.OpeningsFrom, a.report.Openings = openFrom, new(OpeningCounts)
+		f.sources = newSources()
+		if opened != nil && opened.sources != nil {
+			f.sources = opened.sources.clone()
+		}
+		defer func() { a.report.Sources, a.report.MoreSources = f.sources.report(a.now()), f.sources.more }()
 	}
 	if err = f.loadRows(ctx); err == nil {
 		err = a.units(ctx, f.tree.Size(), openFrom, f.add)
@@ -199,6 +206,7 @@ func (f *fold) add(ctx context.Context, u *unit) error {
 		if err := f.addTile(ctx, &u.tiles[i]); err != nil {
 			return err
 		}
+		f.addEvents(u)
 	}
 	if f.tree.Size()-f.saved >= f.a.cfg.SaveEvery && f.tree.Size() < f.a.head.Size && !f.a.unproven {
 		f.saved = f.tree.Size()
@@ -208,6 +216,14 @@ func (f *fold) add(ctx context.Context, u *unit) error {
 	}
 	f.a.progress(f.tree.Size())
 	return nil
+}
+
+// addEvents tallies the events of the unit that are in the tree by now.
+func (f *fold) addEvents(u *unit) {
+	for len(u.events) > 0 && u.events[0].index < f.tree.Size() {
+		f.sources.add(&u.events[0])
+		u.events = u.events[1:]
+	}
 }
 
 // stopOpened stops the openings' mark before the next tile, if the first entry that wasn't
@@ -227,7 +243,21 @@ func (f *fold) save(complete bool) error {
 	return f.a.save(m, opened, complete)
 }
 
-func (f *fold) mark() *mark { return &mark{f.tree.Clone(), f.lastTime} }
+func (f *fold) mark() *mark {
+	m := &mark{tree: f.tree.Clone(), lastTime: f.lastTime}
+	if f.sources != nil {
+		m.sources = f.sources.clone()
+	}
+	return m
+}
+
+// now is what heartbeats are overdue at: the caller's clock, or else the last leaf's.
+func (a *auditor) now() time.Time {
+	if a.cfg.Now.IsZero() {
+		return a.report.LastTime
+	}
+	return a.cfg.Now
+}
 
 func (a *auditor) progress(done uint64) {
 	if a.cfg.Progress != nil {

@@ -25,6 +25,7 @@ type unit struct {
 	failures   []Failure
 	nfail      uint64 // all, also those not listed
 	warnings   []Failure
+	events     []sourceEvent // in order
 }
 
 // tileResult is what the fold needs of a level-0 tile.
@@ -81,8 +82,9 @@ func (u *unit) redacted(r Redaction) {
 type worker struct {
 	*auditor
 	parser seal.Parser
-	lines  []byte // buffer for lines of openings
-	leaves []Hash // of a unit
+	lines  []byte            // buffer for lines of openings
+	leaves []Hash            // of a unit
+	names  map[string]string // of tenants and sources
 }
 
 // check does all the work of a unit that needs no other unit.

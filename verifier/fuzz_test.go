@@ -138,9 +138,18 @@ func FuzzParseState(f *testing.F) {
 	for _, leaf := range l.leaves {
 		tree.Append(LeafHash(leaf))
 	}
-	m := &mark{&tree, testStart}
+	m := &mark{tree: &tree, lastTime: testStart}
 	b, err := (&auditState{head: l.files["checkpoint"], checked: m, opened: m}).bytes()
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	m.sources = newSources()
+	for _, seq := range []uint64{1, 2, 9, 4, 1 << 63, 2} {
+		m.sources.add(&sourceEvent{tenant: "default", source: "cron://a/", seq: seq})
+	}
+	m.sources.by[sourceKey{"default", "cron://a/"}].beat(Heartbeat{3, testStart, testStart, 8, 7, 60})
+	if b, err = (&auditState{head: l.files["checkpoint"], checked: m, opened: m}).bytes(); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)

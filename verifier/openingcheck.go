@@ -140,6 +140,9 @@ func (c *openingChecker) opening(index uint64, b []byte) {
 		c.reject(index, err.Error())
 		return
 	}
+	if e, ok := c.sourceEvent(o, index); ok {
+		c.unit.events = append(c.unit.events, e)
+	}
 	r, by := redactionOf(o, index)
 	switch {
 	case r == nil:

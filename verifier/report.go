@@ -92,6 +92,12 @@ type AuditReport struct {
 	// Redactions are the first MaxListedRedactions entries with fields that weren't shown.
 	Redactions []Redaction `json:"redactions,omitempty"`
 
+	// Sources says of each source that numbers its events whether any are missing, and whether it has
+	// fallen silent; those that are suspicious come first. No failure: the log can't tell who kept an event back. Nil without a
+	// read token. MoreSources counts events of sources that there was no room for.
+	Sources     []SourceReport `json:"sources,omitempty"`
+	MoreSources uint64         `json:"more_sources,omitempty"`
+
 	FirstTime time.Time `json:"first_time,omitzero"` // of the first leaf checked
 	LastTime  time.Time `json:"last_time,omitzero"`  // of the last leaf
 

@@ -36,6 +36,7 @@ type auditState struct {
 type mark struct {
 	tree     *CompactRange
 	lastTime time.Time // of the last leaf, zero if there is none
+	sources  *sources  // of the entries before it; kept of opened only
 }
 
 // stateJSON is the file's form.
@@ -50,6 +51,8 @@ type markJSON struct {
 	Size     uint64    `json:"size"`
 	Hashes   []string  `json:"hashes"`
 	LastTime time.Time `json:"last_time"`
+
+	Sources *sourcesJSON `json:"sources,omitempty"` // of opened
 }
 
 // parseState reads a state file; whether it fits the policy is for load to say.
@@ -98,18 +101,24 @@ func (j *markJSON) mark() (*mark, error) {
 	if !at.IsZero() && (at.Unix() < 0 || at.Unix() > lastSecond) {
 		return nil, errors.New("last_time: expected a time from 1970 to 9999") // as in leaves
 	}
-	return &mark{tree, at}, nil
+	s, err := j.Sources.sources()
+	if err != nil {
+		return nil, fmt.Errorf("sources: %w", err)
+	}
+	return &mark{tree, at, s}, nil
 }
 
 func (m *mark) json() *markJSON {
 	if m == nil {
 		return nil
 	}
-	return &markJSON{m.tree.Size(), encodeHashes(m.tree.hashes), m.lastTime}
+	return &markJSON{Size: m.tree.Size(), Hashes: encodeHashes(m.tree.hashes), LastTime: m.lastTime, Sources: m.sources.json()}
 }
 
 func (s *auditState) bytes() ([]byte, error) {
-	b, err := json.MarshalIndent(stateJSON{stateVersion, string(s.head), s.checked.json(), s.opened.json()}, "", " ")
+	checked := s.checked.json()
+	checked.Sources = nil
+	b, err := json.MarshalIndent(stateJSON{stateVersion, string(s.head), checked, s.opened.json()}, "", " ")
 	return append(b, '\n'), err
 }
 

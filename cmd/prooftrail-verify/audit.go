@@ -30,6 +30,11 @@ nothing: heads count if the log signed them, agreement and contradiction if the 
 tiles prove them. It is given the audited head. Exit status 1 if a fork is proven; 2 if nothing
 is: the monitor isn't there, has checked nothing yet, or the log keeps back the proof.
 
+Of each source whose events are numbered (seq) it says, from the openings, whether numbers
+are missing, and whether the source signs off with heartbeats (audit.heartbeat) or has
+fallen silent. ASK stands before one that has something to explain: that isn't the log's
+failure, and doesn't change the exit status.
+
 Entries whose content the server doesn't show are counted: that they are other tenants'
 is its word. Exit status 2 if it shows nothing at all to a token.
 
@@ -71,7 +76,7 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 	show := newProgress(e)
 	cfg := verifier.AuditConfig{
 		Source: log, Policy: policy, Openings: openings,
-		FromStart: *full, StrictTime: *strict, Progress: show.update,
+		FromStart: *full, StrictTime: *strict, Progress: show.update, Now: time.Now(),
 	}
 	if *state != "" {
 		cfg.State = verifier.FileState(*state)
@@ -132,6 +137,7 @@ func (e *env) textReport(r *verifier.AuditReport, compared []gossip.Comparison, 
 	fmt.Fprintf(w, "  history    %s\n", history(r.History))
 	e.textMonitors(compared)
 	e.textOpenings(r)
+	e.textSources(r)
 	fmt.Fprintf(w, "  witnesses  %s\n", witnesses(r.Witnesses))
 	if !r.LastTime.IsZero() {
 		fmt.Fprintf(w, "  times      %s to %s\n", r.FirstTime.Format(time.RFC3339), r.LastTime.Format(time.RFC3339))

@@ -19,6 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(withDatabase{m}, map[string]func(){
 		"prooftrail": func() { os.Exit(Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"scheduler":  func() { os.Exit(scheduler(os.Args[1:])) }, // of TestSpoolKill
 	})
 }
 

@@ -48,6 +48,22 @@
 // hold is a [*ReceiptError]; heads that contradict each other are an
 // [*EvidenceError]. Both carry the bytes that show it: keep them.
 //
+// # Without waiting
+//
+// A [Queue] ([Client.OpenQueue]) keeps events on disk, in a directory of its own, until they are in the log with
+// receipts that hold, and sends them in the background, in order:
+//
+//   - [Queue.Enqueue] in [BestEffort] returns when the event is on stable storage, whatever the log does; in
+//     [Required] when it is in the log, or with an error on which the action must not happen.
+//   - An event has its id and its seq before it is written. It is sent under these until the log has it, over
+//     restarts, so that it is in the log once.
+//   - It leaves the spool when its receipt has been checked as Submit does it. A log that is down, lies, or
+//     doesn't take the token keeps everything where it is. What it refuses for good is set aside in a file.
+//   - What doesn't fit or can't be read any more is counted, is a gap in seq, and is reported by an audit.dropped event
+//     when there is room. audit.heartbeat events say at intervals up to where all is said.
+//
+// Package spool has the files and what becomes of them in a crash.
+//
 // # Retries
 //
 // An event's (tenant, source, id) names it for ever, so sending the same bytes

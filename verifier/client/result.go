@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 
 	"github.com/prooftrail/prooftrail/verifier"
 )
@@ -124,23 +126,39 @@ func parseResult(body []byte) (Result, error) {
 	return w.result()
 }
 
-// parseResults reads n lines of NDJSON.
+// parseResults reads n lines of NDJSON, on all cores if there are many: receipts are long.
 func parseResults(body []byte, n int) ([]Result, error) {
-	results := make([]Result, 0, n)
+	lines := make([][]byte, 0, n)
 	for line := range bytes.Lines(body) {
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
+		if len(bytes.TrimSpace(line)) > 0 {
+			lines = append(lines, line)
 		}
-		r, err := parseResult(line)
+	}
+	results, errs := make([]Result, len(lines)), make([]error, len(lines))
+	inParallel(len(lines), func(i int) { results[i], errs[i] = parseResult(lines[i]) })
+	for i, err := range errs {
 		if err != nil {
-			return nil, fmt.Errorf("result %d: %w", len(results), err)
+			return nil, fmt.Errorf("result %d: %w", i, err)
 		}
-		results = append(results, r)
 	}
 	if len(results) != n {
 		return nil, fmt.Errorf("%w: %d results for %d events", errProtocol, len(results), n)
 	}
 	return results, nil
+}
+
+// inParallel calls do for 0 to n-1 on as many cores as there are, if it is worth it.
+func inParallel(n int, do func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), n/16+1)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n; i += workers {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // retryable reports whether a result's problem may pass.

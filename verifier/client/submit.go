@@ -121,10 +121,7 @@ func (c *Client) submitOpen(ctx context.Context, raws [][]byte, sent []event.Fie
 		body = append(body, oneLine(raws[i], sent[i])...)
 		body = append(body, '\n')
 	}
-	a, err := c.do(ctx, request{
-		method: http.MethodPost, path: "/v1/events", query: c.waitQuery(),
-		contentType: "application/x-ndjson", body: body, limit: limitBatch,
-	})
+	a, err := c.do(ctx, c.batchRequest(body))
 	if err != nil {
 		return err
 	}
@@ -139,6 +136,14 @@ func (c *Client) submitOpen(ctx context.Context, raws [][]byte, sent []event.Fie
 		}
 	}
 	return nil
+}
+
+// batchRequest is the request that submits lines of events.
+func (c *Client) batchRequest(lines []byte) request {
+	return request{
+		method: http.MethodPost, path: "/v1/events", query: c.waitQuery(),
+		contentType: "application/x-ndjson", body: lines, limit: limitBatch,
+	}
 }
 
 // oneLine is the event without line breaks, which NDJSON needs: as it was

@@ -210,14 +210,15 @@ func (c *checker) wholeTargets() *Error {
 
 // reserved keeps the service's own names for the service.
 func (c *checker) reserved() *Error {
-	own, audit := hasPrefix(c.source, "prooftrail:"), hasPrefix(c.action, "audit.")
+	own := hasPrefix(c.source, "prooftrail:")
+	audit := hasPrefix(c.action, "audit.") && !isAccount(c.action)
 	switch {
 	case c.stage == submitted && own:
 		return &Error{Pointer: "/source", Code: CodeReserved, Expected: "another scheme than prooftrail"}
 	case c.stage == submitted && audit:
-		return &Error{Pointer: "/action", Code: CodeReserved, Expected: "another action than audit.*"}
+		return &Error{Pointer: "/action", Code: CodeReserved, Expected: "another action than audit.*, but for audit.heartbeat and audit.dropped"}
 	case audit && c.source != nil && !own:
-		return &Error{Pointer: "/action", Code: CodeReserved, Expected: "audit.* only from a source with the scheme prooftrail"}
+		return &Error{Pointer: "/action", Code: CodeReserved, Expected: "audit.*, but for audit.heartbeat and audit.dropped, only from a source with the scheme prooftrail"}
 	}
 	return nil
 }

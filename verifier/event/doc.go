@@ -106,7 +106,11 @@
 // value where op is add, replace or test, from where it is move or copy, and
 // nothing else; path and from are JSON Pointers.
 //
-// Actions audit.* are the service's own, with its own sources.
+// Actions audit.* are the service's own, with its own sources, but for two by which a
+// source accounts for its own events, in details: audit.heartbeat (last_seq, count, interval_s) and
+// audit.dropped (first_seq, last_seq, count, and why: full, disk, damaged, refused), all of
+// them written like seq. They have a seq, the source as their one target, and nothing but
+// what is needed.
 //
 // # Whole events
 //

@@ -52,8 +52,8 @@ type Fields []Field
 
 // Parse reads an event as a source may submit it and checks all of it: text,
 // schema, and that it leaves alone what is the server's (tenant, received_at,
-// ingest, audit.* actions, sources with the scheme prooftrail). Any error is an
-// *Error. data is not kept.
+// ingest, audit.* actions but those of an Account, sources with the scheme
+// prooftrail). Any error is an *Error. data is not kept.
 func Parse(data []byte) (Fields, error) {
 	return parse(data, MaxBytes, MaxFields, submitted)
 }
@@ -71,6 +71,11 @@ func parse(data []byte, maxBytes, maxFields int, at stage) (Fields, error) {
 	f, err := split(data, maxFields, at)
 	if err != nil {
 		return nil, err
+	}
+	if at == submitted && isAccount([]byte(f.Text("/action"))) {
+		if _, err := parseAccount(f); err != nil {
+			return nil, err
+		}
 	}
 	return f, nil
 }
