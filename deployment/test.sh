@@ -20,7 +20,7 @@ readonly process_tests='/(cmd/[^/]+|docs|deployment)$'
 # Packages that have so many faults to inject that the race detector, which makes
 # each cost ten times as much, is given some of them (-short). All run without it. Of damaged
 # files it is given none: it dies where bbolt makes a pointer of their bytes.
-readonly many_faults='/(personality(/tree)?|verifier/monitor/store)$'
+readonly many_faults='/(personality(/tree)?|verifier/monitor(/store)?)$'
 
 # Tests that mostly wait for Trillian's and MariaDB's own processes: the race detector would
 # find nothing in them that it doesn't in others.
