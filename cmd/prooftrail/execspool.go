@@ -40,7 +40,7 @@ type lane struct {
 	closed bool
 }
 
-// openExec opens the first lane that nobody has. A disk that hangs keeps no command waiting that doesn't need
+// openExec opens the first lane that nobody has, and that can be opened. A disk that hangs keeps no command waiting that doesn't need
 // the log.
 func openExec(e *cli.Env, x *execFlags) (*lane, error) {
 	if x.required {
@@ -69,8 +69,13 @@ func (x *execFlags) open(e *cli.Env) (*lane, error) {
 		return nil, err
 	}
 	for n := 1; n <= maxLanes; n++ {
+		_, isNew := os.Stat(lanes.path(n))
 		l, err := lanes.open(n)
-		if !errors.Is(err, spool.ErrLocked) {
+		switch {
+		case errors.Is(err, spool.ErrLocked):
+		case err != nil && isNew == nil: // damaged, say: there are others
+			e.Say("prooftrail exec: lane %d: %s", n, err)
+		default:
 			return l, err
 		}
 	}
@@ -98,15 +103,16 @@ func (x *execFlags) lanes(e *cli.Env) (*lanes, error) {
 	return &lanes{dir, source, cfg, x.requiredWait}, err
 }
 
+func (s *lanes) path(n int) string { return filepath.Join(s.dir, strconv.Itoa(n)) }
+
 // open opens the nth lane; spool.ErrLocked if another process has it, or this one.
 func (s *lanes) open(n int) (_ *lane, err error) {
 	l := &lane{base: s.dir, failed: make(chan struct{}, 1)}
 	if l.client, err = client.New(s.cfg); err != nil {
 		return nil, err
 	}
-	name := strconv.Itoa(n)
 	l.queue, err = l.client.OpenQueue(client.QueueConfig{
-		Dir: filepath.Join(s.dir, name), Source: s.source + "/" + name,
+		Dir: s.path(n), Source: s.source + "/" + strconv.Itoa(n),
 		MaxBytes: laneBytes, SegmentBytes: laneSegment,
 		DiskWait: diskWait, RequiredWait: s.requiredWait, Heartbeat: -1, MaxBackoff: 5 * time.Second,
 		Observe: func(st client.QueueStats) {
@@ -194,7 +200,7 @@ func (x *execFlags) eachLane(ctx context.Context, e *cli.Env, do func(*lane) err
 		return err
 	}
 	for n := 1; n <= maxLanes && ctx.Err() == nil; n++ {
-		if _, statErr := os.Stat(filepath.Join(lanes.dir, strconv.Itoa(n))); statErr != nil {
+		if _, statErr := os.Stat(lanes.path(n)); statErr != nil {
 			break // lanes are made in order
 		}
 		l, laneErr := lanes.open(n)
