@@ -18,6 +18,7 @@ var commands = []cli.Command{
 	{Name: "init", Short: "make a log: key, data directory, tokens, policy", Run: runInit},
 	{Name: "serve", Short: "run the log's server", Run: runServe},
 	{Name: "submit", Short: "send events and check the receipts", Run: runSubmit},
+	{Name: "exec", Short: "run a command and log that it ran: for crontab lines", Run: runExec},
 	{Name: "get", Short: "read one event, checked", Run: runGet},
 	{Name: "receipt", Short: "fetch the receipt of an entry", Run: runReceipt},
 	{Name: "checkpoint", Short: "fetch the log's signed head", Run: runCheckpoint},
@@ -39,7 +40,8 @@ To see what it is for, run:  prooftrail demo
 To verify receipts and logs without trusting this program, use prooftrail-verify.
 
 Exit codes, of every command: 0 done, and what was checked holds; 1 refused, or FAILED
-to verify; 2 it could not be done, or not be checked.
+to verify; 2 it could not be done, or not be checked. exec has the one of the command that
+it runs.
 `
 
 // Run runs one command line, without the program's name, and returns the exit
@@ -53,7 +55,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func fail(e *cli.Env, command string, err error) int {
 	code, text := cli.ExitCode(err), err.Error()
 	if errors.Is(err, verifier.ErrFailed) {
-		code, text = cli.ExitRefused, "FAILED: "+text
+		text = "FAILED: " + text
+		if code == cli.ExitFailed { // exec has a code of its own
+			code = cli.ExitRefused
+		}
 	}
 	if text != "" {
 		e.Say("prooftrail %s: %s", command, text)

@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 	scripttest.Run(t, []string{"prooftrail-verify"}, map[string]scripttest.Command{
 		"ready": ready, "setfile": setFile, "tamper": tamper, "database": database(t),
 		"witnesses": witnesses.begin, "down": witnesses.down, "up": witnesses.up, "fetch": fetch, "post": post,
+		"openings": openings, "pairs": pairs,
 	})
 }
 

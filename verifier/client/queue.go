@@ -51,6 +51,9 @@ type QueueConfig struct {
 	// MaxEvents and MaxBytes bound the spool. Defaults 1,000,000 and 1 GiB.
 	MaxEvents uint64
 	MaxBytes  int64
+	// SegmentBytes is how large the spool's files are, and what it takes when it is empty. All of them are
+	// read when it is opened. Default 8 MiB, or an eighth of MaxBytes if that is less.
+	SegmentBytes int64
 	// DiskWait is how long Enqueue waits for the disk in best effort. Then the event may be
 	// kept or not. Default 1 s.
 	DiskWait time.Duration
@@ -131,7 +134,7 @@ func (c *Client) OpenQueue(cfg QueueConfig) (*Queue, error) {
 		return nil, err
 	}
 	var err error
-	q.spool, err = spool.Open(spool.Config{Dir: cfg.Dir, MaxEvents: cfg.MaxEvents, MaxBytes: cfg.MaxBytes, Logger: cfg.Logger, Report: q.dropped})
+	q.spool, err = spool.Open(spool.Config{Dir: cfg.Dir, MaxEvents: cfg.MaxEvents, MaxBytes: cfg.MaxBytes, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger, Report: q.dropped})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

@@ -122,8 +122,22 @@ func Refused(err error) error { return &refused{err} }
 // Refusedf makes an error that ends in ExitRefused.
 func Refusedf(format string, args ...any) error { return Refused(fmt.Errorf(format, args...)) }
 
-// ExitCode returns ExitRefused for what Refused made, and for all else ExitFailed.
+// exited is an error that ends in a code of its own.
+type exited struct {
+	refused
+	code int
+}
+
+// Exited makes err end the command in the code, which is another program's or has a meaning of its own. err
+// is nil if there is nothing to be said.
+func Exited(code int, err error) error { return &exited{refused{err}, code} }
+
+// ExitCode returns ExitRefused for what Refused made, the code of what Exited made, and for all else
+// ExitFailed.
 func ExitCode(err error) int {
+	if x := new(exited); errors.As(err, &x) {
+		return x.code
+	}
 	if r := new(refused); errors.As(err, &r) {
 		return ExitRefused
 	}

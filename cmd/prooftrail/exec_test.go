@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/prooftrail/prooftrail/deployment/porttest"
+	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/seal"
+)
+
+// openings ADDR TOKEN FILE writes all events of the log at ADDR that the token may see into the file, a line each
+// with all fields.
+func openings(ts *testscript.TestScript, _ bool, args []string) {
+	policy, err := readPolicy(ts.MkAbs("log/policy.txt"))
+	ts.Check(err)
+	c, err := client.New(client.Config{URL: "http://" + args[0], Token: strings.TrimSpace(ts.ReadFile(args[1])), Policy: policy})
+	ts.Check(err)
+	defer c.Close()
+	var b strings.Builder
+	ctx := context.Background()
+	_, cp, _, err := c.Checkpoint(ctx)
+	ts.Check(err)
+	for next := uint64(0); next < cp.Size; {
+		ts.Check(c.Openings(ctx, next, int(cp.Size-next), func(line client.OpeningLine) error {
+			next = line.Index + 1
+			o, err := seal.ParseOpening(line.Opening)
+			if err != nil {
+				return err
+			}
+			for _, f := range o.Event() {
+				b.WriteString(f.Pointer + "=" + string(f.Value) + " ")
+			}
+			b.WriteString("\n")
+			return nil
+		}))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(b.String()), 0o600))
+}
+
+var runOf = regexp.MustCompile(`/action="run\.(start|finish)" .*/job/id="([^"]*)" .*/job/run_id="([^"]*)"`)
+
+// pairs FILE JOB checks that in what openings wrote each run has one start and one finish, in this order, but for
+// the runs of the job, which have no finish.
+func pairs(ts *testscript.TestScript, _ bool, args []string) {
+	runs := map[string][]string{} // by run: the job and what was said of it
+	for _, m := range runOf.FindAllStringSubmatch(ts.ReadFile(args[0]), -1) {
+		runs[m[3]] = append(runs[m[3]], m[2], m[1])
+	}
+	if len(runs) < 5 {
+		ts.Fatalf("only %d runs", len(runs))
+	}
+	for id, r := range runs {
+		want := []string{r[0], "start", r[0], "finish"}
+		if r[0] == args[1] {
+			want = want[:2]
+		}
+		if !slices.Equal(r, want) {
+			ts.Fatalf("run %s: %q", id, r)
+		}
+	}
+}
+
+// TestMadeOnce: of many that make a file at once, all get the same.
+func TestMadeOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	var wg sync.WaitGroup
+	got := make([]string, 16)
+	for i := range got {
+		wg.Go(func() {
+			var err error
+			if got[i], err = madeOnce(file, func() string { return strings.Repeat("x", i+1) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got = slices.Compact(got); len(got) != 1 || got[0] == "" {
+		t.Errorf("%q", got)
+	}
+	if all, err := os.ReadDir(filepath.Dir(file)); err != nil || len(all) != 1 {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// BenchmarkExec measures what exec adds to a command, by running it with and without in turn, with the log up, with
+// nobody listening there, and with one who never answers.
+func BenchmarkExec(b *testing.B) {
+	bin := filepath.Join(b.TempDir(), "prooftrail")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		b.Fatalf("build: %v\n%s", err, out)
+	}
+	dir := b.TempDir()
+	logDir := filepath.Join(dir, "log")
+	if out, err := exec.Command(bin, "init", "--data", logDir, "--origin", "example.com/audit").CombinedOutput(); err != nil {
+		b.Fatalf("init: %v\n%s", err, out)
+	}
+	addresses := make([]string, 2)
+	for i := range addresses {
+		var err error
+		if addresses[i], err = porttest.Address(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	serve := exec.Command(bin, "serve", "--data", logDir, "--listen", addresses[0])
+	serve.SysProcAttr = endsWithParent()
+	if err := serve.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = serve.Process.Kill(); _ = serve.Wait() }()
+	if err := waitStatus(b.Context(), "http://"+addresses[0]+"/readyz", "200"); err != nil {
+		b.Fatal(err)
+	}
+	exec1 := func(name, url string, more ...string) {
+		args := append([]string{"exec", "--server", url, "--token-file", filepath.Join(logDir, "tokens", "submit.token"),
+			"--policy", filepath.Join(logDir, "policy.txt"), "--spool", filepath.Join(dir, name), "--source", "cron://bench/" + name, "--job", "bench"}, more...)
+		args = append(args, "--", "true")
+		b.Run(name, func(b *testing.B) { compareRuns(b, bin, args) })
+	}
+	if !b.Run("nothing", func(b *testing.B) { compareRuns(b, bin, []string{"version"}) }) {
+		return
+	}
+	exec1("up", "http://"+addresses[0])
+	exec1("required", "http://"+addresses[0], "--required")
+	exec1("down", "http://"+addresses[1])
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer silent.Close()
+	exec1("silent", "http://"+silent.Addr().String())
+}
+
+// compareRuns runs `true`, and the program, in turn.
+func compareRuns(b *testing.B, bin string, args []string) {
+	var plain, with []time.Duration
+	run := func(name string, args ...string) time.Duration {
+		began := time.Now()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+		return time.Since(began)
+	}
+	run(bin, args...) // makes the spool
+	for b.Loop() {
+		plain = append(plain, run("true"))
+		with = append(with, run(bin, args...))
+	}
+	slices.Sort(plain)
+	slices.Sort(with)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	b.ReportMetric(ms(with[len(with)/2]-plain[len(plain)/2]), "added-p50-ms")
+	b.ReportMetric(ms(with[len(with)*9/10]-plain[len(plain)*9/10]), "added-p90-ms")
+	b.ReportMetric(ms(plain[len(plain)/2]), "plain-p50-ms")
+	b.ReportMetric(0, "ns/op") // of two runs: says nothing
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
+)
+
+// child is the command while it runs. There is no Pdeathsig: the command outlives an exec that is killed.
+type child struct {
+	cmd     *exec.Cmd
+	began   time.Time
+	err     error // why it couldn't be started
+	signals chan os.Signal
+}
+
+// processEnd is how it ended.
+type processEnd struct {
+	err        error // it wasn't started
+	exit       int   // its exit code, unless a signal ended it
+	signal     int   // that signal; 0: none
+	signalName string
+	took       time.Duration
+}
+
+// startChild starts the command with exec's own descriptors. From now on, signals are caught.
+func startChild(e *cli.Env, command []string) *child {
+	p := &child{signals: make(chan os.Signal, 16), began: time.Now()}
+	for _, s := range forwarded {
+		if !signal.Ignored(s) { // nohup: the command is to ignore it too
+			signal.Notify(p.signals, s)
+		}
+	}
+	p.cmd = newCommand(e, command[0], command[1:])
+	p.err = p.cmd.Start()
+	if errors.Is(p.err, syscall.ENOEXEC) { // a script without #!: as execvp does
+		p.cmd = newCommand(e, "/bin/sh", append([]string{p.cmd.Path}, command[1:]...))
+		p.err = p.cmd.Start()
+	}
+	return p
+}
+
+func newCommand(e *cli.Env, name string, args []string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	if errors.Is(cmd.Err, exec.ErrDot) { // PATH has the directory: that is its owner's business
+		cmd.Err = nil
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Stdout, e.Stderr // files: handed on as they are
+	return cmd
+}
+
+// wait passes signals on until the command has ended.
+func (p *child) wait() processEnd {
+	if p.err != nil {
+		return processEnd{err: p.err, took: time.Since(p.began)}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = p.cmd.Wait() // the state says it
+	}()
+	for {
+		select {
+		case s := <-p.signals:
+			if !fromTerminal(s) {
+				_ = p.cmd.Process.Signal(s) // it may just have ended
+			}
+		case <-ended:
+			return newProcessEnd(p.cmd.ProcessState, time.Since(p.began))
+		}
+	}
+}
+
+// stop gives signals back their usual effect.
+func (p *child) stop() { signal.Stop(p.signals) }
+
+// code is exec's exit code.
+func (p processEnd) code() int {
+	switch {
+	case errors.Is(p.err, exec.ErrNotFound) || errors.Is(p.err, fs.ErrNotExist):
+		return exitNotFound
+	case p.err != nil:
+		return exitNotExecutable
+	case p.signal != 0:
+		return 128 + p.signal
+	}
+	return p.exit
+}
