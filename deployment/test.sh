@@ -22,9 +22,9 @@ readonly process_tests='/(cmd/[^/]+|docs|deployment)$'
 # files it is given none: it dies where bbolt makes a pointer of their bytes.
 readonly many_faults='/(personality(/tree)?|verifier/monitor(/store)?)$'
 
-# Tests that mostly wait for Trillian's and MariaDB's own processes: the race detector would
-# find nothing in them that it doesn't in others.
-readonly waiting_tests='^Test(Cluster(OlderDump|LongTail|Tampering.*|StoresNothing)|RemoteProgramsSuite)$'
+# Tests that mostly wait, for Trillian's and MariaDB's own processes or for a time limit: the race
+# detector would find nothing in them that it doesn't in others.
+readonly waiting_tests='^Test(Cluster(OlderDump|LongTail|Tampering.*|StoresNothing)|RemoteProgramsSuite|SlowLogAlone|Drip)$'
 
 # A module of its own, for what the programs don't need: deployment/check/doc.go.
 readonly check=deployment/check
