@@ -230,18 +230,24 @@ func (s *Service) adoptKept(ctx context.Context, kept []byte) error {
 	if cur := s.public.shown.Load(); kept == nil || cur != nil && bytes.Equal(cur.note, kept) {
 		return nil
 	}
-	c, who, err := s.public.cfg.Policy.Verify(kept)
-	if err != nil {
-		return nil //nolint:nilerr // nobody verifies it, so it is nothing to show: the next one takes its place
+	c, who, ok := s.public.verifies(kept)
+	if !ok {
+		return nil // it is nothing to show: the next one takes its place
 	}
-	if err := s.checkSigned(ctx, s.published.Load().head, c, kept, "by the checkpoint that is kept"); err != nil {
-		return err
+	err := s.checkSigned(ctx, s.published.Load().head, c, kept, "by the checkpoint that is kept")
+	if err == nil {
+		err = s.store.Sync(ctx) // keeping it may have failed after it was written
 	}
-	if err := s.store.Sync(ctx); err != nil { // keeping it may have failed after it was written
-		return err
+	if err == nil {
+		s.show(newPublicHead(kept, c, who), true)
 	}
-	s.show(newPublicHead(kept, c, who), true)
-	return nil
+	return err
+}
+
+// verifies reports whether anybody with the policy would take a checkpoint.
+func (p *public) verifies(note []byte) (verifier.Checkpoint, verifier.Witnesses, bool) {
+	c, who, err := p.cfg.Policy.Verify(note)
+	return c, who, err == nil
 }
 
 // showKept shows the checkpoint that is kept, at start.

@@ -12,11 +12,13 @@ const minimal = `{"schema":"prooftrail.event/1","id":"e-1","source":"cron://a.ex
 
 func with(members string) string { return strings.TrimSuffix(minimal, "}") + "," + members + "}" }
 
-func edit(old, new string) string {
-	if !strings.Contains(minimal, old) {
-		panic("no " + old + " in the minimal event")
+func edit(old, new string) string { return editIn(minimal, old, new) }
+
+func editIn(text, old, new string) string {
+	if !strings.Contains(text, old) {
+		panic("no " + old + " in " + text)
 	}
-	return strings.Replace(minimal, old, new, 1)
+	return strings.Replace(text, old, new, 1)
 }
 
 // stamp adds the server's members.

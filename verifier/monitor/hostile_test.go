@@ -24,6 +24,7 @@ import (
 
 // hostilePeer answers what it likes.
 type hostilePeer struct {
+	t       testing.TB
 	heads   func() any // of GET …/heads
 	list    func() any // of GET …/evidence
 	file    []byte     // of GET …/evidence/{id}
@@ -46,7 +47,7 @@ func (p *hostilePeer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		b, err := json.Marshal(f())
 		if err != nil {
-			panic(err)
+			p.t.Error(err)
 		}
 		_, _ = w.Write(b)
 	}
@@ -132,7 +133,8 @@ func TestHostilePeers(t *testing.T) {
 			h := logtest.New(t, key, "a", sceneSize)
 			fork := h.Fork("b", 100)
 			fork.Grow(200)
-			evil := httptest.NewServer(http.HandlerFunc(p.ServeHTTP))
+			p.t = t
+			evil := httptest.NewServer(p)
 			t.Cleanup(evil.Close)
 			good := start(t, t.TempDir(), nil, monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, h)})
 			good.checked(sceneSize)

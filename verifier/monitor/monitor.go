@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -149,8 +148,6 @@ func (m *Monitor) httpSource(url string, allowHTTP bool, timeout time.Duration) 
 	return verifier.NewHTTPLog(verifier.HTTPConfig{
 		// The next interval tries again.
 		URL: url, AllowHTTP: allowHTTP, Timeout: timeout, Attempts: 2, Backoff: 100 * time.Millisecond,
-		Transport: m.transport(),
+		Transport: m.cfg.Transport,
 	})
 }
-
-func (m *Monitor) transport() http.RoundTripper { return m.cfg.Transport }

@@ -66,9 +66,9 @@ func FuzzText(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, before, after string) {
-		const secret = "hunter2hunter2"
-		if strings.Contains(before+after, "hunter") {
-			t.Skip()
+		secret := "hunter2hunter2"
+		for strings.Contains(before+" --password= "+after, secret) { // it isn't one then
+			secret += "2"
 		}
 		if got := m.Text(before + " --password=" + secret + " " + after); strings.Contains(got, secret) {
 			t.Errorf("%q", got)
