@@ -111,7 +111,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(g.desc, g.kind, v, labels...)
 	}
-	status := c.s.monitor.Status(ctx)
+	status := c.s.monitor.Status()
 	put(readyGauge, oneIf(len(c.s.ready.reasons(status)) == 0))
 	for i := range status.Logs {
 		collectLog(put, &status, &status.Logs[i])

@@ -98,7 +98,7 @@ func (r *readiness) reasons(s monitor.Status) (why []string) {
 
 // ServeHTTP answers /readyz: 200, or 503 with the reasons, one a line.
 func (r *readiness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	why := r.reasons(r.monitor.Status(req.Context()))
+	why := r.reasons(r.monitor.Status())
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -211,7 +211,7 @@ func (s *server) closeFiles() error {
 
 // view is all that is known now.
 func (s *server) view(ctx context.Context) view {
-	status := s.monitor.Status(ctx)
+	status := s.monitor.Status()
 	v := makeView(s.settings.Name, time.Now(), status, s.board.Active())
 	v.NotReady = append(v.NotReady, s.ready.reasons(status)...)
 	v.Sinks = s.board.Health()

@@ -179,7 +179,7 @@ func TestWitnessFailing(t *testing.T) {
 // TestReadiness: it is about work: looks, and a book that can be written.
 func TestReadiness(t *testing.T) {
 	s := openServer(t)
-	why := func() string { return strings.Join(s.ready.reasons(s.monitor.Status(t.Context())), "\n") }
+	why := func() string { return strings.Join(s.ready.reasons(s.monitor.Status()), "\n") }
 	if w := why(); !strings.Contains(w, "the book hasn't been written lately") || !strings.Contains(w, "hasn't been looked at yet") {
 		t.Errorf("before anything: %s", w)
 	}

@@ -236,7 +236,7 @@ func (m *demoMonitor) evidence(ctx context.Context, p *verifier.Policy) error {
 
 func (m *demoMonitor) until(ctx context.Context, so func(*monitor.Status) bool) error {
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		if s := m.monitor.Status(ctx); so(&s) {
+		if s := m.monitor.Status(); so(&s) {
 			tick.Stop()
 			return nil
 		}

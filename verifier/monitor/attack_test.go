@@ -407,7 +407,7 @@ func (s *scene) witnessed() {
 func (s *scene) settled() {
 	s.t.Helper()
 	s.checked(sceneSize)
-	wait(s.t, "nothing is open", func() bool { return s.Status(s.t.Context()).Logs[0].Heads == monitor.Counts{Agreed: 1} })
+	wait(s.t, "nothing is open", func() bool { return s.Status().Logs[0].Heads == monitor.Counts{Agreed: 1} })
 	s.alarms.forget()
 }
 
@@ -461,7 +461,7 @@ func TestAttacks(t *testing.T) {
 				tt.then(s)
 			}
 			if tt.evidence {
-				wait(t, "evidence", func() bool { return len(s.Status(t.Context()).Evidence) > 0 })
+				wait(t, "evidence", func() bool { return len(s.Status().Evidence) > 0 })
 				wait(t, "fork", func() bool { return s.alarms.rings("fork") })
 			}
 			if tt.checked > sceneSize {
@@ -476,7 +476,7 @@ func TestAttacks(t *testing.T) {
 
 // after looks at what is left of an attack.
 func (s *scene) after(tt attack) {
-	st := s.Status(context.Background())
+	st := s.Status()
 	for _, e := range st.Evidence {
 		convictsApart(s.t, s.key, e.File)
 	}
@@ -497,7 +497,7 @@ func (s *scene) after(tt attack) {
 	}
 	// A monitor that starts again knows what this one did.
 	again := prepare(s.t, s.dir, nil, s.config)
-	if now := again.Status(context.Background()); len(now.Evidence) != len(st.Evidence) || again.alarms.rings("fork") != tt.evidence ||
+	if now := again.Status(); len(now.Evidence) != len(st.Evidence) || again.alarms.rings("fork") != tt.evidence ||
 		(now.Logs[0].Checked == nil) != (st.Logs[0].Checked == nil) || now.Logs[0].Checked != nil && *now.Logs[0].Checked != *st.Logs[0].Checked {
 		s.t.Errorf("after a restart: %+v", now)
 	}
@@ -580,7 +580,7 @@ func TestManyHeads(t *testing.T) {
 		s.log.answer(s.a)
 		s.checked(sceneSize)
 		wait(t, "alarm", func() bool { return s.alarms.rings("too-many-heads") && s.alarms.rings("unproven-head") })
-		n := s.Status(t.Context()).Logs[0].Heads
+		n := s.Status().Logs[0].Heads
 		if n.Open != 1024 || n.Forked != 0 {
 			t.Errorf("%+v", n)
 		}
@@ -602,9 +602,9 @@ func TestManyHeads(t *testing.T) {
 		s.checked(sceneSize)
 		const many = 300
 		s.observe(many, func(i int) []byte { return s.head(200, randomRoot(i)) })
-		st := s.Status(t.Context())
+		st := s.Status()
 		wait(t, "all are judged", func() bool {
-			st = s.Status(t.Context())
+			st = s.Status()
 			n := st.Logs[0].Heads
 			return n.Open == 0 && n.Forked+n.Dropped == many
 		})
@@ -687,11 +687,11 @@ func TestEquivocation(t *testing.T) {
 		c.Peers = []monitor.PeerConfig{{Name: "one", URL: one.url}}
 	}, log)
 	for i, r := range []*rig{one, two} {
-		wait(t, "evidence", func() bool { return len(r.Status(t.Context()).Evidence) > 0 })
-		convictsApart(t, key, r.Status(t.Context()).Evidence[0].File)
+		wait(t, "evidence", func() bool { return len(r.Status().Evidence) > 0 })
+		convictsApart(t, key, r.Status().Evidence[0].File)
 		want := []*logtest.History{a, b}[i]
 		r.checked(300)
-		if c := r.Status(t.Context()).Logs[0].Checked; *c != want.Head(300) {
+		if c := r.Status().Logs[0].Checked; *c != want.Head(300) {
 			t.Errorf("monitor %d: checked %v", i, c)
 		}
 	}

@@ -88,7 +88,7 @@ func BenchmarkHundredLogs(b *testing.B) {
 					pending[i], published[i] = uint64(hs[i].Size()), time.Now()
 				}
 			}
-			for i, l := range r.Status(b.Context()).Logs {
+			for i, l := range r.Status().Logs {
 				if pending[i] > 0 && l.Checked.Size >= pending[i] {
 					late = append(late, time.Since(published[i]))
 					pending[i] = 0
@@ -110,7 +110,7 @@ func BenchmarkHundredLogs(b *testing.B) {
 
 // caughtUp counts the logs that are read to the end.
 func caughtUp(b *testing.B, r *rig, hs []*logtest.History) (n int) {
-	for i, l := range r.Status(b.Context()).Logs {
+	for i, l := range r.Status().Logs {
 		if l.Checked != nil && l.Checked.Size == uint64(hs[i].Size()) {
 			n++
 		}
@@ -154,7 +154,7 @@ func BenchmarkDetect(b *testing.B) {
 		lie.Store(true)
 		signed := time.Now()
 		for _, r := range []*rig{one, two} {
-			wait(b, "evidence", func() bool { return len(r.Status(b.Context()).Evidence) > 0 })
+			wait(b, "evidence", func() bool { return len(r.Status().Evidence) > 0 })
 		}
 		found := time.Now()
 		sinceSigned += found.Sub(signed).Seconds() / interval.Seconds()

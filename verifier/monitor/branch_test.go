@@ -65,13 +65,13 @@ func TestBranches(t *testing.T) {
 			}
 			a.Grow(100)
 			wait(t, "the log's head", func() bool {
-				s := r.Status(t.Context()).Logs[0]
+				s := r.Status().Logs[0]
 				return s.Served != nil && s.Served.Size == 1124
 			})
 			release()
 			<-posted
-			wait(t, "evidence", func() bool { return len(r.Status(t.Context()).Evidence) > 0 })
-			convicts(t, policy, r.Status(t.Context()).Evidence[0].File)
+			wait(t, "evidence", func() bool { return len(r.Status().Evidence) > 0 })
+			convicts(t, policy, r.Status().Evidence[0].File)
 		})
 	}
 }

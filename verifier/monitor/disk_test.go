@@ -52,16 +52,16 @@ func TestFullDisk(t *testing.T) {
 	book.full.Store(true)
 	h.Grow(5)
 	wait(t, "the alarm", func() bool { return r.alarms.rings("cannot-store") })
-	looked := r.Status(t.Context()).Logs[0].LookedAt
+	looked := r.Status().Logs[0].LookedAt
 	for n := 0; n < 5; { // looks and watches go on
-		if at := r.Status(t.Context()).Logs[0].LookedAt; at.After(looked) {
+		if at := r.Status().Logs[0].LookedAt; at.After(looked) {
 			looked, n = at, n+1
 		}
 		if !r.alarms.rings("cannot-store") {
 			t.Fatal("the alarm went while nothing could be written")
 		}
 	}
-	if err := r.Status(t.Context()).Logs[0].BookErr; !errors.Is(err, errNoRoom) {
+	if err := r.Status().Logs[0].BookErr; !errors.Is(err, errNoRoom) {
 		t.Errorf("status: %v", err)
 	}
 	book.full.Store(false)

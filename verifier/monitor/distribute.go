@@ -22,8 +22,9 @@ type cosigned struct {
 // note puts the log's line and the witness's together.
 func (c *cosigned) note() []byte { return append(bytes.Clone(c.head.Note), c.lines...) }
 
-// cosign notes who has cosigned a head that agrees, for the distributor.
-func (f *follower) cosign(h *Head, signedNote []byte, w verifier.Witnesses) {
+// cosign notes who has cosigned a head that agrees, for the distributor, and reports whether any of it is new: a larger
+// head of a witness than the one held, or a newer cosignature of that one.
+func (f *follower) cosign(h *Head, signedNote []byte, w verifier.Witnesses) (news bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range w.Cosigned {
@@ -31,8 +32,9 @@ func (f *follower) cosign(h *Head, signedNote []byte, w verifier.Witnesses) {
 		if ok && (h.Size < old.head.Size || h.Size == old.head.Size && !c.Time.After(old.at)) {
 			continue
 		}
-		f.cosigned[c.KeyName] = cosigned{*h, f.linesOf(h, signedNote, c.KeyName), c.Time}
+		f.cosigned[c.KeyName], news = cosigned{*h, f.linesOf(h, signedNote, c.KeyName), c.Time}, true
 	}
+	return news
 }
 
 // linesOf returns the good cosignatures of a key name alone: anybody can add lines under any name.
@@ -133,13 +135,8 @@ func (f *follower) distribute(ctx context.Context, keyName string, signedNote []
 		}
 		return errNotAgreed
 	}
-	f.mu.Lock()
-	old, ok := f.cosigned[keyName]
-	f.mu.Unlock()
-	c := mine.Cosigned[len(mine.Cosigned)-1]
-	if ok && (o.head.Size < old.head.Size || o.head.Size == old.head.Size && !c.Time.After(old.at)) {
+	if !f.cosign(&o.head, signedNote, mine) {
 		return errNotNewer
 	}
-	f.cosign(&o.head, signedNote, mine)
 	return nil
 }

@@ -159,8 +159,8 @@ func TestOtherPeers(t *testing.T) {
 		{Name: "distributor", Kind: monitor.Distributor, URL: distributor.url},
 	} {
 		r := start(t, t.TempDir(), func(c *monitor.Config) { c.Peers = []monitor.PeerConfig{p} }, monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, a)})
-		wait(t, "evidence by "+p.Name, func() bool { return len(r.Status(t.Context()).Evidence) > 0 })
-		convicts(t, key.Policy(t), r.Status(t.Context()).Evidence[0].File)
+		wait(t, "evidence by "+p.Name, func() bool { return len(r.Status().Evidence) > 0 })
+		convicts(t, key.Policy(t), r.Status().Evidence[0].File)
 	}
 }
 

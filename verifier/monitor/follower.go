@@ -73,10 +73,9 @@ type served struct {
 
 // reading is how the reading of entries goes.
 type reading struct {
-	err      error
-	failed   bool   // err says that what was read doesn't hold
-	failures uint   // in a row
-	done     uint64 // entries read so far
+	err    error
+	failed bool   // err says that what was read doesn't hold
+	done   uint64 // entries read so far
 }
 
 func newFollower(ctx context.Context, m *Monitor, cfg LogConfig) (*follower, error) {

@@ -156,7 +156,7 @@ func TestHostilePeers(t *testing.T) {
 			}
 			h.Grow(200)
 			r.checked(sceneSize + 200)
-			if n := r.Status(t.Context()); len(n.Evidence) > 0 || n.Logs[0].Heads.Forked > 0 || n.Logs[0].Heads.Agreed > 2 || r.alarms.ringed("fork") {
+			if n := r.Status(); len(n.Evidence) > 0 || n.Logs[0].Heads.Forked > 0 || n.Logs[0].Heads.Agreed > 2 || r.alarms.ringed("fork") {
 				t.Errorf("%+v", n)
 			}
 			if size := diskUse(t, r.dir); size > 1<<20 {
@@ -165,9 +165,9 @@ func TestHostilePeers(t *testing.T) {
 			if _, err := good.Observe(t.Context(), fork.Note(300), "test"); err != nil {
 				t.Fatal(err)
 			}
-			wait(t, "evidence by the other peer", func() bool { return len(r.Status(t.Context()).Evidence) == 1 })
+			wait(t, "evidence by the other peer", func() bool { return len(r.Status().Evidence) == 1 })
 			r.stop()
-			convictsApart(t, key, r.Status(t.Context()).Evidence[0].File)
+			convictsApart(t, key, r.Status().Evidence[0].File)
 		})
 	}
 }
@@ -188,8 +188,8 @@ func TestOneBadNote(t *testing.T) {
 	r := start(t, t.TempDir(), func(c *monitor.Config) {
 		c.Peers = []monitor.PeerConfig{{Name: "witness", Kind: monitor.WitnessKind, URL: witness.URL}}
 	}, logs...)
-	wait(t, "evidence about both", func() bool { return len(r.Status(t.Context()).Evidence) == 2 })
-	for _, e := range r.Status(t.Context()).Evidence {
+	wait(t, "evidence about both", func() bool { return len(r.Status().Evidence) == 2 })
+	for _, e := range r.Status().Evidence {
 		if e.Origin == "example.com/0" {
 			t.Errorf("%+v", e)
 		}
@@ -248,7 +248,7 @@ func TestHostilePosts(t *testing.T) {
 			}
 		}
 	}
-	if n := r.Status(t.Context()); len(n.Evidence) > 0 || n.Logs[0].Heads.Forked > 0 || n.Logs[0].Heads.Open > 0 {
+	if n := r.Status(); len(n.Evidence) > 0 || n.Logs[0].Heads.Forked > 0 || n.Logs[0].Heads.Open > 0 {
 		t.Errorf("%+v", n)
 	}
 	if size := diskUse(t, r.dir); size != before {
@@ -393,14 +393,14 @@ func TestManyLogs(t *testing.T) {
 	}
 	one := start(t, t.TempDir(), func(c *monitor.Config) { c.Rate, c.Interval = 8, time.Second }, here...)
 	wait(t, "read", func() bool {
-		return !slices.ContainsFunc(one.Status(t.Context()).Logs, func(l monitor.LogStatus) bool { return l.Checked == nil })
+		return !slices.ContainsFunc(one.Status().Logs, func(l monitor.LogStatus) bool { return l.Checked == nil })
 	})
 	two := start(t, t.TempDir(), func(c *monitor.Config) {
 		c.Interval = time.Second
 		c.Peers = []monitor.PeerConfig{{Name: "one", URL: one.url}}
 	}, there...)
-	wait(t, "evidence", func() bool { return len(two.Status(t.Context()).Evidence) == logs })
-	if err := two.Status(t.Context()).Peers[0].Err; err != nil && !errors.As(err, new(*gossip.StatusError)) {
+	wait(t, "evidence", func() bool { return len(two.Status().Evidence) == logs })
+	if err := two.Status().Peers[0].Err; err != nil && !errors.As(err, new(*gossip.StatusError)) {
 		t.Error(err)
 	}
 }

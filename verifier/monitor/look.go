@@ -206,7 +206,6 @@ func (f *follower) read(ctx context.Context, target *Head) error {
 	}
 	f.mu.Lock()
 	f.reading.err, f.reading.failed = err, errors.Is(err, verifier.ErrFailed)
-	f.reading.failures++
 	f.mu.Unlock()
 	f.m.cfg.Log.WarnContext(ctx, "read entries", "log", f.origin, "size", target.Size, "error", err)
 	return err

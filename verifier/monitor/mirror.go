@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -51,13 +52,15 @@ func openMirror(dir string, parse func([]byte) (*Head, error)) (*mirror, error) 
 // complete says that an audit up to a head held: everything below it is there.
 func (m *mirror) complete(h *Head) error {
 	m.mu.Lock()
-	dirty := m.dirty
-	m.dirty = map[string]bool{}
+	dirty := maps.Clone(m.dirty)
 	m.mu.Unlock()
 	for dir := range dirty {
-		if err := atomicfile.SyncDir(dir); err != nil {
+		if err := atomicfile.SyncDir(dir); err != nil { // it stays dirty, and is synced the next time
 			return fmt.Errorf("mirror: %w", err)
 		}
+		m.mu.Lock()
+		delete(m.dirty, dir)
+		m.mu.Unlock()
 	}
 	if err := atomicfile.Write(filepath.Join(m.dir, "checkpoint"), h.Note); err != nil {
 		return fmt.Errorf("mirror: %w", err)

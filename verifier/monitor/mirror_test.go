@@ -16,7 +16,7 @@ import (
 // mirrored waits until a monitor's mirror is complete up to a size.
 func (r *rig) mirrored(size int) {
 	r.t.Helper()
-	wait(r.t, "mirrored", func() bool { return r.Status(r.t.Context()).Logs[0].Mirrored == uint64(size) })
+	wait(r.t, "mirrored", func() bool { return r.Status().Logs[0].Mirrored == uint64(size) })
 }
 
 // audit checks a log from what a URL serves.
@@ -102,13 +102,13 @@ func TestMirrorKeeps(t *testing.T) {
 	})
 	h.Grow(50)
 	wait(t, "alarm", func() bool {
-		return r.alarms.rings("unproven-head") || r.alarms.rings("bad-entries") || r.Status(t.Context()).Logs[0].Heads.Open > 0
+		return r.alarms.rings("unproven-head") || r.alarms.rings("bad-entries") || r.Status().Logs[0].Heads.Open > 0
 	})
 	audit(t, policy, r.url+"/mirror/"+gossip.LogID(testOrigin), 300)
 	h.Fault(nil)
 	r.mirrored(350)
 	audit(t, policy, r.url+"/mirror/"+gossip.LogID(testOrigin), 350)
-	if len(r.Status(t.Context()).Evidence) > 0 {
+	if len(r.Status().Evidence) > 0 {
 		t.Error("convicted for wrong tiles")
 	}
 }
@@ -134,5 +134,5 @@ func TestMirrorConvicts(t *testing.T) {
 	if a, err := c.PostHead(t.Context(), other.Note(270)); err != nil || a.Verdict != gossip.Contradicts {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	convicts(t, policy, r.Status(t.Context()).Evidence[0].File)
+	convicts(t, policy, r.Status().Evidence[0].File)
 }

@@ -28,12 +28,12 @@ func TestMirrorMidway(t *testing.T) {
 	log := monitor.LogConfig{Policy: key.Policy(t), URL: serve(t, h)}
 	dir := t.TempDir()
 	r := start(t, dir, nil, log)
-	wait(t, "reading stops on the way", func() bool { return r.Status(t.Context()).Logs[0].ReadErr != nil })
+	wait(t, "reading stops on the way", func() bool { return r.Status().Logs[0].ReadErr != nil })
 	r.stop()
 	gone.Store(false)
 	log.Mirror = t.TempDir()
 	r = start(t, dir, nil, log)
-	wait(t, "the mirror is complete", func() bool { return r.Status(t.Context()).Logs[0].Mirrored == 70000 })
+	wait(t, "the mirror is complete", func() bool { return r.Status().Logs[0].Mirrored == 70000 })
 	for _, file := range []string{"checkpoint", "tile/entries/000", "tile/0/000", "tile/entries/255", "tile/entries/272", "tile/1/000"} {
 		if code, b := call(t, "GET", r.url+"/mirror/"+gossip.LogID(testOrigin)+"/"+file, nil); code != 200 {
 			t.Errorf("%s: %d %s", file, code, b)

@@ -169,7 +169,7 @@ func wait(t testing.TB, what string, so func() bool) {
 func (r *rig) checked(size int) {
 	r.t.Helper()
 	wait(r.t, "checked", func() bool {
-		c := r.Status(r.t.Context()).Logs[0].Checked
+		c := r.Status().Logs[0].Checked
 		return c != nil && c.Size == uint64(size)
 	})
 }
@@ -185,7 +185,7 @@ func TestFollow(t *testing.T) {
 		h.Grow(n)
 		r.checked(h.Size())
 	}
-	s := r.Status(t.Context()).Logs[0]
+	s := r.Status().Logs[0]
 	if s.Checked.Root != h.Head(h.Size()).Root || s.Heads.Agreed < 5 || s.Heads.Open != 0 || s.Heads.Forked != 0 || s.Read != uint64(h.Size()) {
 		t.Errorf("%+v", s)
 	}
@@ -195,7 +195,7 @@ func TestFollow(t *testing.T) {
 	r.stop()
 	h.Grow(500)
 	r = start(t, dir, nil, log)
-	if c := r.Status(t.Context()).Logs[0].Checked; c == nil || c.Size != 71556 {
+	if c := r.Status().Logs[0].Checked; c == nil || c.Size != 71556 {
 		t.Errorf("after a restart: %v", c)
 	}
 	r.checked(h.Size())
@@ -227,11 +227,11 @@ func TestSplitView(t *testing.T) {
 				c.Peers = []monitor.PeerConfig{{Name: "one", URL: one.url}}
 			}, monitor.LogConfig{Policy: policy, URL: serve(t, b)})
 			for _, r := range []*rig{one, two} {
-				wait(t, "evidence", func() bool { return len(r.Status(t.Context()).Evidence) > 0 })
-				convicts(t, policy, r.Status(t.Context()).Evidence[0].File)
+				wait(t, "evidence", func() bool { return len(r.Status().Evidence) > 0 })
+				convicts(t, policy, r.Status().Evidence[0].File)
 				wait(t, "alarm", func() bool { return r.alarms.rings("fork") })
 			}
-			if a, b := one.Status(t.Context()).Evidence[0].ID, two.Status(t.Context()).Evidence[0].ID; tt.a == tt.b && a != b {
+			if a, b := one.Status().Evidence[0].ID, two.Status().Evidence[0].ID; tt.a == tt.b && a != b {
 				t.Errorf("two files about the same two heads: %s, %s", a, b)
 			}
 		})
@@ -285,7 +285,7 @@ func TestPost(t *testing.T) {
 			t.Errorf("%s: %+v, %v", tt.name, a, err)
 		}
 	}
-	for _, id := range []string{r.Status(t.Context()).Evidence[0].ID} {
+	for _, id := range []string{r.Status().Evidence[0].ID} {
 		file, err := c.Evidence(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
@@ -309,8 +309,8 @@ func TestPost(t *testing.T) {
 		}
 	}
 	h.Grow(1000) // past the size of the head ahead: now it is known what that was
-	wait(t, "the head ahead is judged", func() bool { return r.Status(t.Context()).Logs[0].Heads.Open == 0 })
-	if n := r.Status(t.Context()).Logs[0].Heads; n.Forked != 3 {
+	wait(t, "the head ahead is judged", func() bool { return r.Status().Logs[0].Heads.Open == 0 })
+	if n := r.Status().Logs[0].Heads; n.Forked != 3 {
 		t.Errorf("%+v", n)
 	}
 }

@@ -31,7 +31,7 @@ func TestSlowLogAlone(t *testing.T) {
 	two.run(t)
 	for _, r := range []*rig{one, two} {
 		wait(t, "both are read", func() bool {
-			s := r.Status(t.Context()).Logs
+			s := r.Status().Logs
 			return s[0].Checked != nil && s[1].Checked != nil
 		})
 	}
@@ -56,7 +56,7 @@ func TestSlowLogAlone(t *testing.T) {
 		}
 	}
 	wait(t, "open heads", func() bool {
-		return one.Status(t.Context()).Logs[0].Heads.Open == 20 && two.Status(t.Context()).Logs[0].Heads.Open >= 20
+		return one.Status().Logs[0].Heads.Open == 20 && two.Status().Logs[0].Heads.Open >= 20
 	})
 	// What only one of them is shown of the other log reaches the other in time.
 	forked := a.Fork("b", 50)
@@ -64,11 +64,11 @@ func TestSlowLogAlone(t *testing.T) {
 	if _, err := two.Observe(t.Context(), forked.Note(90), "a submitter"); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "evidence at the other", func() bool { return len(one.Status(t.Context()).Evidence) > 0 })
+	wait(t, "evidence at the other", func() bool { return len(one.Status().Evidence) > 0 })
 	began := time.Now()
 	a.Grow(10)
 	wait(t, "rounds go on", func() bool {
-		p := two.Status(t.Context()).Peers[0]
+		p := two.Status().Peers[0]
 		return p.OK.After(began.Add(3 * time.Second))
 	})
 }

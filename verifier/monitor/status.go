@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -69,7 +68,7 @@ type EvidenceStatus struct {
 }
 
 // Status says what the monitor knows now. Logs and peers are in the order of the configuration.
-func (m *Monitor) Status(context.Context) Status {
+func (m *Monitor) Status() Status {
 	s := Status{Started: m.started, Interval: m.cfg.Interval}
 	for _, f := range m.logs {
 		s.Logs = append(s.Logs, f.status())

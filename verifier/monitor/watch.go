@@ -186,7 +186,9 @@ func (f *follower) aboutTime() []condition {
 	most := uint64(max(f.expect.PerHour, 0))
 	if most == 0 {
 		most = max(explosion*mean, minPerHour)
-		n = map[bool]uint64{true: n}[known]
+		if !known {
+			n = 0
+		}
 	}
 	ahead := max(newest.Sub(now), f.lastLeaf.Sub(now))
 	since := "no witness of the policy has cosigned the log's head"
