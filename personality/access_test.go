@@ -130,7 +130,7 @@ func TestAdmitChecksTheCredential(t *testing.T) {
 		}
 	}
 	var bad *event.Error
-	if _, err := l.svc.Admit(t.Context(), submitter("default"), []byte(`{"schema":"prooftrail.event/1","tenant":"acme"}`)); !errors.As(err, &bad) || bad.Pointer != "/tenant" {
+	if _, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: []byte(`{"schema":"prooftrail.event/1","tenant":"acme"}`)}); !errors.As(err, &bad) || bad.Pointer != "/tenant" {
 		t.Errorf("an event that names its tenant: %v, want a refusal of /tenant", err)
 	}
 	if n := len(l.events()); n != 0 {
@@ -227,7 +227,7 @@ func TestCloseDrains(t *testing.T) {
 	const n = 500
 	pending := make([]*Pending, n)
 	for i := range pending {
-		p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("e", i), "x"))
+		p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(fmt.Sprint("e", i), "x")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +240,7 @@ func TestCloseDrains(t *testing.T) {
 			t.Fatalf("event %d: %+v", i, r)
 		}
 	}
-	if _, err := svc.Admit(t.Context(), submitter("default"), eventJSON("late", "x")); !errors.Is(err, ErrClosing) {
+	if _, err := svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("late", "x")}); !errors.Is(err, ErrClosing) {
 		t.Errorf("Admit after Close: %v, want ErrClosing", err)
 	}
 	l.open(nil)

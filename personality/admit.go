@@ -61,6 +61,16 @@ type Result struct {
 	Err           error
 }
 
+// Submission is one event on its way in.
+type Submission struct {
+	// Event is the event as JSON, without what the server stamps. It may be used again once Admit
+	// has returned.
+	Event []byte
+	// Adapter names what made the event of something else, such as "kubernetes", and RawSHA256 is the SHA-256
+	// of what that was given, 64 hexadecimal digits. Empty for events that came as such.
+	Adapter, RawSHA256 string
+}
+
 // Pending is an event that has been admitted: it is sealed and in the queue.
 type Pending struct {
 	s      *Service
@@ -88,16 +98,16 @@ type Pending struct {
 // Admit takes one event as its source sent it: checks the credential and the
 // event, stamps and seals it, and queues it. It returns *event.Error for a
 // malformed event, ErrForbidden, ErrBusy when ctx ends before there is room,
-// ErrFull, ErrUnwitnessed, ErrClosing, or ErrRefusing. raw may be used again when it returns.
-func (s *Service) Admit(ctx context.Context, from Caller, raw []byte) (*Pending, error) {
-	p, err := s.admit(ctx, from, raw)
+// ErrFull, ErrUnwitnessed, ErrClosing, or ErrRefusing.
+func (s *Service) Admit(ctx context.Context, from Caller, sub Submission) (*Pending, error) {
+	p, err := s.admit(ctx, from, sub)
 	if err != nil {
 		s.cfg.Metrics.refused.WithLabelValues(refusedReason(err)).Inc()
 	}
 	return p, err
 }
 
-func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending, error) {
+func (s *Service) admit(ctx context.Context, from Caller, sub Submission) (*Pending, error) {
 	if err := s.refusing(); err != nil {
 		return nil, err
 	}
@@ -110,14 +120,15 @@ func (s *Service) admit(ctx context.Context, from Caller, raw []byte) (*Pending,
 	if !from.Token.Has(RoleSubmit) {
 		return nil, fmt.Errorf("%w: it lacks the role %s", ErrForbidden, RoleSubmit)
 	}
-	submitted, err := event.Parse(raw)
+	submitted, err := event.Parse(sub.Event)
 	if err != nil {
 		return nil, err
 	}
 	if !from.Token.MaySpeakFor(submitted.Text("/source")) {
 		return nil, ErrForeignSource
 	}
-	stamp := event.Stamp{Tenant: from.Token.Tenant, ReceivedAt: s.cfg.Now(), Principal: from.Token.Principal()}
+	stamp := event.Stamp{Tenant: from.Token.Tenant, ReceivedAt: s.cfg.Now(), Principal: from.Token.Principal(),
+		Adapter: sub.Adapter, RawSHA256: sub.RawSHA256}
 	if from.PeerIP.IsValid() {
 		stamp.PeerIP = from.PeerIP.String()
 	}

@@ -194,7 +194,7 @@ func TestUnpublishedIsBounded(t *testing.T) {
 	accepted, busy := 0, 0
 	var last *Pending
 	for i := range 200 {
-		p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("e", i), "x"))
+		p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(fmt.Sprint("e", i), "x")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestQueueBytes(t *testing.T) {
 	for i := range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		p, err := l.svc.Admit(ctx, submitter("default"), eventJSON(fmt.Sprint("e", i), "x"))
+		p, err := l.svc.Admit(ctx, submitter("default"), Submission{Event: eventJSON(fmt.Sprint("e", i), "x")})
 		if errors.Is(err, ErrBusy) {
 			break
 		}
@@ -279,7 +279,7 @@ func TestReadiness(t *testing.T) {
 	if r := l.svc.Ready(t.Context()); !r.Ready {
 		t.Fatalf("idle: %+v", r)
 	}
-	p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON("a", "x"))
+	p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("a", "x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestWaitWithEndedContext(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 200 {
-		p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("e", i), "x"))
+		p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(fmt.Sprint("e", i), "x")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -322,7 +322,7 @@ func TestWaitAfterClose(t *testing.T) {
 	l.open(nil)
 	var pending []*Pending
 	for i := range 5000 {
-		p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("e", i), "x"))
+		p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(fmt.Sprint("e", i), "x")})
 		if err != nil {
 			t.Fatal(err)
 		}

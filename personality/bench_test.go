@@ -50,7 +50,7 @@ func BenchmarkAdmit(b *testing.B) {
 	}
 	s := &Service{cfg: cfg, queue: make(chan *Pending, 1), budget: semaphore.NewWeighted(cfg.QueueBytes)}
 	for b.Loop() {
-		if _, err := s.Admit(b.Context(), from, raw); err != nil {
+		if _, err := s.Admit(b.Context(), from, Submission{Event: raw}); err != nil {
 			b.Fatal(err)
 		}
 		(<-s.queue).sequenced()
@@ -70,7 +70,7 @@ func BenchmarkEvents(b *testing.B) {
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					p, err := s.Admit(context.Background(), from, benchEvent(n.Add(1)))
+					p, err := s.Admit(context.Background(), from, Submission{Event: benchEvent(n.Add(1))})
 					if err != nil {
 						b.Error(err)
 						return
@@ -92,7 +92,7 @@ func BenchmarkReceipt(b *testing.B) {
 	from := submitter("default")
 	var last *Pending
 	for n := range uint64(20000) {
-		p, err := s.Admit(b.Context(), from, benchEvent(n))
+		p, err := s.Admit(b.Context(), from, Submission{Event: benchEvent(n)})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -160,7 +160,7 @@ func TestClusterLongTail(t *testing.T) {
 		clients.Go(func() {
 			var sent []*Pending
 			for i := range events / 16 {
-				p, err := s.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprintf("e%d-%d", n, i), "x"))
+				p, err := s.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(fmt.Sprintf("e%d-%d", n, i), "x")})
 				if err != nil {
 					t.Error(err)
 					return

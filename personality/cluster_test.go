@@ -269,7 +269,7 @@ func TestSignersStall(t *testing.T) {
 	s := l.open(nil)
 	l.mustSubmit("a", "x")
 	c.signer.Pause(t)
-	p, err := s.Admit(t.Context(), submitter("default"), eventJSON("b", "x"))
+	p, err := s.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("b", "x")})
 	if err != nil {
 		t.Fatal(err)
 	}

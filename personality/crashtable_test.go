@@ -137,7 +137,7 @@ func testCrash(t *testing.T, op string, applied, syncFirst bool) {
 		}
 	})
 	for _, e := range during {
-		p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON(e.id, e.note))
+		p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(e.id, e.note)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -152,7 +152,7 @@ func eventJSON(id, note string) []byte {
 
 // submit sends an event and returns its result.
 func (l *testLog) submit(from Caller, id, note string, w Wait) Result {
-	p, err := l.svc.Admit(context.Background(), from, eventJSON(id, note))
+	p, err := l.svc.Admit(context.Background(), from, Submission{Event: eventJSON(id, note)})
 	if err != nil {
 		return Result{Err: err}
 	}

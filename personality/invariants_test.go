@@ -65,7 +65,7 @@ func TestNothingFalseIsSigned(t *testing.T) {
 			before, _ := l.svc.Checkpoint(t.Context())
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			p, err := l.svc.Admit(ctx, submitter("default"), eventJSON("c", "x"))
+			p, err := l.svc.Admit(ctx, submitter("default"), Submission{Event: eventJSON("c", "x")})
 			if err != nil {
 				t.Fatal(err)
 			}

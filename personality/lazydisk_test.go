@@ -71,7 +71,7 @@ func TestNothingUnsyncedIsAnswered(t *testing.T) {
 	f.next("sync", repeat(failed, 1000)...)
 	f.next("integrate", repeat(failed, 1000)...)
 	for _, note := range []string{"x", "x", "other", "other"} {
-		p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON("a", note))
+		p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("a", note)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestDuplicateInFlightIsDurable(t *testing.T) {
 // submitUntil sends an event, and once it has been sequenced waits for its receipt until
 // ctx ends.
 func (l *testLog) submitUntil(ctx context.Context, id, note string) Result {
-	p, err := l.svc.Admit(context.Background(), submitter("default"), eventJSON(id, note))
+	p, err := l.svc.Admit(context.Background(), submitter("default"), Submission{Event: eventJSON(id, note)})
 	if err != nil {
 		return Result{Err: err}
 	}

@@ -318,7 +318,7 @@ func TestMigrateFence(t *testing.T) {
 		m := newMove(t, "mysql", "embedded", 5)
 		release := make(chan struct{})
 		m.open(turnless(release))
-		late := must(m.svc.Admit(t.Context(), submitter("default"), eventJSON("late", "x")))
+		late := must(m.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("late", "x")}))
 		var r Result
 		_, err := m.migrateWith(t.Context(), func(run *migration) {
 			run.change = func(old bool, p *parts) {
@@ -345,7 +345,7 @@ func TestMigrateFence(t *testing.T) {
 		m := newMove(t, "mysql", "embedded", 5)
 		release := make(chan struct{})
 		m.open(turnless(release))
-		late := must(m.svc.Admit(t.Context(), submitter("default"), eventJSON("late", "x")))
+		late := must(m.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("late", "x")}))
 		m.migrate()
 		close(release)
 		if r := late.Wait(t.Context(), Durable); !errors.Is(r.Err, ErrUnavailable) && !errors.Is(r.Err, ErrRefusing) {

@@ -157,7 +157,7 @@ func TestHeadMovesDuringStart(t *testing.T) {
 	l := openSeveral(t, 1, true, func(_ int, p *parts) { p.store = heldPublisher{p.store, &holds, goOn} })
 	l.submitTo(0, "a", "x")
 	holds.Store(true)
-	p := must(l.svcs[0].Admit(t.Context(), submitter("default"), eventJSON("b", "x")))
+	p := must(l.svcs[0].Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("b", "x")}))
 	if r := p.Wait(t.Context(), Durable); r.Err != nil {
 		t.Fatal(r.Err)
 	}
@@ -190,7 +190,7 @@ func TestHeadMovesWhileTailIsRead(t *testing.T) {
 		}
 	})
 	holds.Store(true)
-	p := must(l.svcs[0].Admit(t.Context(), submitter("default"), eventJSON("a", "x")))
+	p := must(l.svcs[0].Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("a", "x")}))
 	if r := p.Wait(t.Context(), Durable); r.Err != nil {
 		t.Fatal(r.Err)
 	}
@@ -201,7 +201,7 @@ func TestHeadMovesWhileTailIsRead(t *testing.T) {
 		}
 		l.svcs[1].head(context.Background()) // as any reader has it look
 	}
-	again := must(l.svcs[1].Admit(t.Context(), submitter("default"), eventJSON("a", "x")))
+	again := must(l.svcs[1].Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("a", "x")}))
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
 	if r := again.Wait(ctx, Integrated); r.Err != nil || r.Receipt == nil || r.Status != StatusDuplicate {

@@ -97,7 +97,7 @@ func (l *testLog) load(told *answered, round int) (stop func()) {
 		wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				id := fmt.Sprintf("r%d-c%d-%d", round, client, n)
-				p, err := l.svc.Admit(ctx, submitter("default"), eventJSON(id, "x"))
+				p, err := l.svc.Admit(ctx, submitter("default"), Submission{Event: eventJSON(id, "x")})
 				if err != nil {
 					continue
 				}

@@ -55,7 +55,7 @@ func TestReserve(t *testing.T) {
 
 	// The service hasn't looked yet; the sequencer does.
 	free.Store(160*mib - 1)
-	p, err := s.Admit(t.Context(), submitter("default"), eventJSON("queued", "x"))
+	p, err := s.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("queued", "x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestCloseStalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	disk.SetFull(full)
-	p, err := s.Admit(t.Context(), submitter("default"), eventJSON("stuck", "x"))
+	p, err := s.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("stuck", "x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestAnchorFull(t *testing.T) {
 		}
 		return fullFor(l.cfg.Anchor)(op)
 	})
-	p, err := s.Admit(t.Context(), submitter("default"), eventJSON("unsigned", "x"))
+	p, err := s.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("unsigned", "x")})
 	if err != nil {
 		t.Fatal(err)
 	}

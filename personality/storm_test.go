@@ -92,7 +92,7 @@ func (l *testLog) stormOne(ctx context.Context, told, conflicts *answered, id st
 		note = "other"
 	}
 	for ctx.Err() == nil {
-		p, err := l.svc.Admit(ctx, submitter("default"), eventJSON(id, note))
+		p, err := l.svc.Admit(ctx, submitter("default"), Submission{Event: eventJSON(id, note)})
 		if err != nil {
 			if ctx.Err() == nil {
 				l.t.Errorf("admit %s: %v", id, err)

@@ -211,7 +211,7 @@ func TestCloseWithHungStorage(t *testing.T) {
 	done := make(chan error)
 	for range 4 {
 		go func() {
-			_, err := svc.Admit(context.Background(), submitter("default"), eventJSON(time.Now().String(), "x"))
+			_, err := svc.Admit(context.Background(), submitter("default"), Submission{Event: eventJSON(time.Now().String(), "x")})
 			done <- err
 		}()
 	}

@@ -171,7 +171,7 @@ func (v *victims) admit(t *testing.T, svc *personality.Service, prefix string, f
 	}
 	caller := personality.Caller{Token: token, PeerIP: netip.MustParseAddr("127.0.0.1")}
 	for i := from; i < to; i++ {
-		p, err := svc.Admit(t.Context(), caller, tamperEvent(fmt.Sprint(prefix, i), "x"))
+		p, err := svc.Admit(t.Context(), caller, personality.Submission{Event: tamperEvent(fmt.Sprint(prefix, i), "x")})
 		check(t, err)
 		all = append(all, p)
 	}

@@ -157,7 +157,7 @@ func (l *several) at(i int) *testLog {
 // submitTo sends an event to the i-th service, again as long as that is what it asks for.
 func (l *several) submitTo(i int, id, note string) Result {
 	for began := time.Now(); ; {
-		p, err := l.svcs[i].Admit(context.Background(), submitter("default"), eventJSON(id, note))
+		p, err := l.svcs[i].Admit(context.Background(), submitter("default"), Submission{Event: eventJSON(id, note)})
 		r := Result{Err: err}
 		if err == nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -307,7 +307,7 @@ func TestTailIsTakenOver(t *testing.T) {
 	})
 	l.submitTo(0, "a", "x")
 	dead.Store(true)
-	p, err := l.svcs[0].Admit(t.Context(), submitter("default"), eventJSON("b", "x"))
+	p, err := l.svcs[0].Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("b", "x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func TestSequencesWhileAnotherPublishes(t *testing.T) {
 			holds.Store(true)
 			send := func(i int, id string) *Pending {
 				t.Helper()
-				p, err := l.svcs[i].Admit(t.Context(), submitter("default"), eventJSON(id, "x"))
+				p, err := l.svcs[i].Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(id, "x")})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -435,7 +435,7 @@ func TestWaitingEventsAreOneBatch(t *testing.T) {
 	l.sequencing.mu.Lock()
 	var sent []*Pending
 	for i := range 20 {
-		p, err := l.svcs[1].Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("e", i), "x"))
+		p, err := l.svcs[1].Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(fmt.Sprint("e", i), "x")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -482,7 +482,7 @@ func TestClockFarOff(t *testing.T) {
 	l.at(0)
 	l.turns[0].ahead.Store(int64(10 * time.Minute))
 	l.submitTo(1, "a", "x") // the turn goes from the one to the other
-	p, err := l.svc.Admit(t.Context(), submitter("default"), eventJSON("b", "x"))
+	p, err := l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("b", "x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -512,7 +512,7 @@ func TestOlderStoreWhileRunning(t *testing.T) {
 	old.Store(&before)
 	l.svcs[0].headMu.unlock()
 	for i, s := range l.svcs {
-		p, err := s.Admit(t.Context(), submitter("default"), eventJSON(fmt.Sprint("later", i), "x"))
+		p, err := s.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(fmt.Sprint("later", i), "x")})
 		if err == nil {
 			err = p.Wait(t.Context(), Integrated).Err
 		}

@@ -250,7 +250,7 @@ func TestQuorumLostOpen(t *testing.T) {
 	l.becomes(1)
 	ws[1].Down()
 	l.mustSubmit("b", "x")
-	p := must(l.svc.Admit(t.Context(), submitter("default"), eventJSON("c", "x")))
+	p := must(l.svc.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON("c", "x")}))
 	if r := p.Wait(t.Context(), Integrated); r.Receipt == nil {
 		t.Fatalf("%+v", r)
 	}
@@ -632,7 +632,7 @@ func (l *several) useWitnessed(events int) {
 		submitting.Go(func() {
 			for j := range events {
 				id := fmt.Sprintf("e%d-%d", i, j)
-				p, err := s.Admit(t.Context(), submitter("default"), eventJSON(id, "x"))
+				p, err := s.Admit(t.Context(), submitter("default"), Submission{Event: eventJSON(id, "x")})
 				if err != nil {
 					t.Error(err)
 					return

@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prooftrail/prooftrail/cmd/internal/cli"
@@ -69,20 +66,19 @@ const flushWait = 30 * time.Second
 
 // execFlags are the flags of exec.
 type execFlags struct {
-	serverFlags
-	spool, source        string
-	wait, requiredWait   time.Duration
-	required, flush      bool
-	logCommand           bool
-	maskNames, maskLooks list
-	job                  event.Job
-	scheduledFor         string
-	actor                event.Actor
-	command              []string
+	queueFlags
+	wait, requiredWait time.Duration
+	required, flush    bool
+	logCommand         bool
+	maskFlags
+	job          event.Job
+	scheduledFor string
+	actor        event.Actor
+	command      []string
 }
 
 func (x *execFlags) add(fs *cli.Flags) {
-	x.serverFlags.add(fs)
+	x.queueFlags.add(fs)
 	fs.StringVar(&x.spool, "spool", "", "`directory` where events wait until they are in the log, this user's alone; default\n/var/lib/prooftrail/exec for root, else prooftrail/exec in XDG_STATE_HOME or ~/.local/state")
 	fs.StringVar(&x.source, "source", "", "what the events' sources begin with, a `URI`; a spool keeps the one it was made with;\ndefault cron://HOST/USER")
 	fs.DurationVar(&x.wait, "wait", time.Second, "`time` to wait for the log after the command's end; with --flush, for each lane, and then\nby default 30s")
@@ -97,24 +93,7 @@ func (x *execFlags) add(fs *cli.Flags) {
 	fs.StringVar(&x.actor.ID, "actor", "", "`id` of who started it (default the job's)")
 	fs.StringVar(&x.actor.Type, "actor-type", "schedule", "schedule, user or service; a `word`")
 	fs.BoolVar(&x.logCommand, "log-command", false, "log the command line, masked")
-	fs.Var(&x.maskNames, "mask-name", "also mask values under names with this `text` in them; may be repeated")
-	fs.Var(&x.maskLooks, "mask", "also mask what this regular `expression` finds, or its first group; may be repeated")
-}
-
-// execEnv are the flags that the environment can stand in for.
-var execEnv = []string{"server", "token-file", "policy", "log", "ca", "spool", "source"}
-
-func fromEnv(fs *cli.Flags, given map[string]bool) error {
-	for _, name := range execEnv {
-		v := os.Getenv("PROOFTRAIL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
-		if v == "" || given[name] {
-			continue
-		}
-		if err := fs.Set(name, v); err != nil {
-			return err
-		}
-	}
-	return nil
+	x.maskFlags.add(fs)
 }
 
 // parse reads the command line: the command is what stands behind the first "--".
@@ -128,9 +107,8 @@ func (x *execFlags) parse(e *cli.Env, args []string) error {
 	if err := fs.NoArgs(args); err != nil {
 		return err
 	}
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if err := fromEnv(fs, given); err != nil {
+	given, err := fromEnv(fs)
+	if err != nil {
 		return err
 	}
 	if x.flush && !given["wait"] {

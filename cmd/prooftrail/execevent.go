@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/mask"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -30,7 +29,7 @@ type execEvents struct {
 // newExecEvents makes the events, and checks that they are valid: what is wrong with a flag is the same in
 // each run, and is better said before the first one.
 func newExecEvents(x *execFlags) (*execEvents, error) {
-	m, err := mask.New(x.maskNames, x.maskLooks)
+	m, err := x.masker()
 	if err != nil {
 		return nil, err
 	}

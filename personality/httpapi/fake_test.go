@@ -83,15 +83,15 @@ type fakeEvent struct {
 	err       error
 }
 
-func (f *fakeLog) Admit(ctx context.Context, from personality.Caller, raw []byte) (Pending, error) {
+func (f *fakeLog) Admit(ctx context.Context, from personality.Caller, sub personality.Submission) (Pending, error) {
 	apply, fault := f.enter(ctx, "Admit", &from)
 	if fault != nil && !apply {
 		return nil, fault
 	}
-	if len(raw) > event.MaxBytes {
-		f.t.Errorf("Admit: %d bytes", len(raw))
+	if len(sub.Event) > event.MaxBytes {
+		f.t.Errorf("Admit: %d bytes", len(sub.Event))
 	}
-	fields, err := event.Parse(raw)
+	fields, err := event.Parse(sub.Event)
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +278,7 @@ func (*instantLog) Authenticate(context.Context, string) (*personality.Token, er
 	return fakeToken, nil
 }
 
-func (l *instantLog) Admit(context.Context, personality.Caller, []byte) (Pending, error) {
+func (l *instantLog) Admit(context.Context, personality.Caller, personality.Submission) (Pending, error) {
 	return l, nil
 }
 

@@ -22,7 +22,7 @@ type Log interface {
 	Authenticate(ctx context.Context, bearer string) (*personality.Token, error)
 
 	// Admit takes one event. The caller may use raw again once it returned.
-	Admit(ctx context.Context, from personality.Caller, raw []byte) (Pending, error)
+	Admit(ctx context.Context, from personality.Caller, sub personality.Submission) (Pending, error)
 
 	// Entry, EventByID, Receipt and Openings read, within what the caller may see.
 	Entry(ctx context.Context, from personality.Caller, index uint64) (*personality.Entry, error)
@@ -58,8 +58,8 @@ func Of(s *personality.Service) Log { return service{s} }
 // service differs from what it embeds in the static type of one result.
 type service struct{ *personality.Service }
 
-func (s service) Admit(ctx context.Context, from personality.Caller, raw []byte) (Pending, error) {
-	p, err := s.Service.Admit(ctx, from, raw)
+func (s service) Admit(ctx context.Context, from personality.Caller, sub personality.Submission) (Pending, error) {
+	p, err := s.Service.Admit(ctx, from, sub)
 	if err != nil {
 		return nil, err // not p: a nil *Pending in the interface wouldn't be nil
 	}

@@ -87,7 +87,7 @@ func (a *API) submitOne(ctx context.Context, x *exchange, wait personality.Wait,
 	if len(raw) > event.MaxBytes {
 		return errEventSize
 	}
-	p, err := a.cfg.Log.Admit(ctx, x.caller(), raw)
+	p, err := a.cfg.Log.Admit(ctx, x.caller(), personality.Submission{Event: raw})
 	if err != nil {
 		return err
 	}
@@ -206,6 +206,6 @@ func (a *API) admit(ctx context.Context, caller personality.Caller, raw []byte) 
 	if len(raw) > event.MaxBytes {
 		return item{err: errEventSize}
 	}
-	p, err := a.cfg.Log.Admit(ctx, caller, raw)
+	p, err := a.cfg.Log.Admit(ctx, caller, personality.Submission{Event: raw})
 	return item{p, err}
 }

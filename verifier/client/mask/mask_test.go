@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/mask"
+	"github.com/prooftrail/prooftrail/verifier/client/mask"
 )
 
 func TestText(t *testing.T) {
