@@ -26,6 +26,11 @@ readonly many_faults='/(personality(/tree)?|verifier/monitor(/store)?)$'
 # detector would find nothing in them that it doesn't in others.
 readonly waiting_tests='^Test(Cluster(OlderDump|LongTail|Tampering.*|StoresNothing)|RemoteProgramsSuite|SlowLogAlone|Drip)$'
 
+# The package whose tests take the longest, and half of them by name: run beside each other and
+# beside the rest, the halves leave no processor waiting for the last package.
+readonly longest=./personality
+readonly first_half='^(Test|Fuzz|Example)[A-M]'
+
 # A module of its own, for what the programs don't need: deployment/check/doc.go.
 readonly check=deployment/check
 
@@ -166,6 +171,12 @@ tool() {
 	return 1
 }
 
+# mariadb_server sees to a MariaDB that tests can start: of Debian's two packages, the one without the server
+# has the program that reads its defaults, without which mariadb-install-db makes no data directory.
+mariadb_server() {
+	need mariadbd mariadb-server-core && need my_print_defaults mariadb-client-core
+}
+
 # trillian_servers builds Trillian's log server and signer, of the version in go.mod, where
 # tests look for them: building takes minutes, which a test's time doesn't have.
 trillian_servers() {
@@ -222,12 +233,17 @@ step_check() {
 # step_test runs the tests under the race detector, which needs a C compiler.
 step_test() {
 	local race=(-race) packages missing
-	need mariadbd mariadb-server-core || return "$not_run"
+	mariadb_server || return "$not_run"
 	trillian_servers || return "$not_run"
 	need gcc gcc libc6-dev || race=()
 	missing=$why why=
-	mapfile -t packages < <(go list ./... | grep -vE "$process_tests")
-	go_test test -short -skip "$waiting_tests" "${race[@]}" "${packages[@]}" || return 1
+	mapfile -t packages < <(go list ./... | grep -vE "$process_tests|/personality$")
+	go build "${race[@]}" ./... || return 1 # once, not in each of what follows
+	local jobs=()
+	go_test test -short -skip "$waiting_tests" "${race[@]}" "${packages[@]}" & jobs+=($!)
+	go_test test-1 -short -run "$first_half" -skip "$waiting_tests" "${race[@]}" "$longest" & jobs+=($!)
+	go_test test-2 -short -skip "$first_half|$waiting_tests" "${race[@]}" "$longest" & jobs+=($!)
+	all "${jobs[@]}" || return 1
 	[ -z "$missing" ] || why="without the race detector: $missing"
 }
 
@@ -236,8 +252,7 @@ step_test() {
 step_process() {
 	need openssl openssl || return "$not_run"
 	need curl curl ca-certificates || return "$not_run"
-	need mariadbd mariadb-server-core || return "$not_run"
-	need mariadb mariadb-client-core || return "$not_run"
+	mariadb_server || return "$not_run"
 	need etcd etcd-server || return "$not_run"
 	need haproxy haproxy || return "$not_run"
 	need prometheus prometheus || return "$not_run" # promtool is in it
@@ -245,9 +260,13 @@ step_process() {
 	need systemd-analyze systemd || return "$not_run"
 	trillian_servers || return "$not_run"
 	local packages
-	mapfile -t packages < <(go list ./... | grep -E "$process_tests|$many_faults")
+	mapfile -t packages < <(go list ./... | grep -E "$process_tests|$many_faults" | grep -v '/personality$')
 	[ "${#packages[@]}" -gt 0 ] || return 1 # the pattern no longer fits the tree
-	go_test process -p 3 "${packages[@]}" # most of them wait for their programs
+	local jobs=()
+	go_test process -p 3 "${packages[@]}" & jobs+=($!) # most of them wait for their programs
+	go_test process-1 -run "$first_half" "$longest" & jobs+=($!)
+	go_test process-2 -skip "$first_half" "$longest" & jobs+=($!)
+	all "${jobs[@]}"
 }
 
 step_lint() {
@@ -263,6 +282,13 @@ step_vuln() {
 	grep -q 'vuln\.go\.dev' "$work/vuln.log" && [ "$code" -eq 1 ] || return "$code"
 	why=$no_vuln_data
 	return "$not_run"
+}
+
+# all PID... waits for each of the background jobs and fails if one of them did.
+all() {
+	local pid code=0
+	for pid in "$@"; do wait "$pid" || code=1; done
+	return "$code"
 }
 
 # go_test NAME ARGUMENT... runs go test, prints a line a package and all that a
