@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
@@ -69,6 +70,9 @@ func (s *Spool) names() (firsts []uint64, err error) {
 // loadCursor reads the cursor. A spool has one from its first moment on.
 func (s *Spool) loadCursor(segments []uint64) error {
 	b, err := os.ReadFile(s.cursorPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EIO) {
+		return err // that says nothing about what is in it
+	}
 	if err == nil {
 		s.cur, err = parseCursor(b)
 	}
@@ -117,7 +121,8 @@ func (s *Spool) recoverSegment(first uint64, last bool) error {
 	if err != nil {
 		return err
 	}
-	headed := hasHeader(b)
+	of, err := parseHeader(b)
+	headed := err == nil && of == s.cur.id // another spool's segment isn't one of ours that was torn
 	w := walk{s: s, segment: first, b: b, at: min(headerBytes, len(b))}
 	w.all(last)
 	if last && !headed && w.records == 0 {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
@@ -100,6 +101,7 @@ type Spool struct {
 
 	saving sync.Mutex // taken before mu: the cursor file is written in the order of versions
 	cursor *os.File
+	mute   atomic.Bool // it was said that the cursor can't be written
 
 	mu           sync.Mutex // never held while the disk is waited for
 	wake         sync.Cond  // something is waiting, or due
