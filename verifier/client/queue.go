@@ -61,6 +61,9 @@ type QueueConfig struct {
 	// RequiredWait is how long Enqueue waits for a required event to be logged, unless the context
 	// ends before. Default 30 s.
 	RequiredWait time.Duration
+	// SendAfter is how long after it was opened the queue begins to send, unless a required event has to be logged before: for a
+	// process that lives for a moment, and knows that the log is down. Default 0: at once.
+	SendAfter time.Duration
 	// Heartbeat is how often the queue says in the log up to which seq it has used (audit.heartbeat), the
 	// first time when it is opened. Default 1 minute; negative: never, and then silence doesn't
 	// show in the log.

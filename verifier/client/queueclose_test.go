@@ -42,6 +42,25 @@ func TestQueueCloseRequired(t *testing.T) {
 	}
 }
 
+// TestQueueSendAfter: a queue that is told that the log is down keeps it alone until somebody needs it.
+func TestQueueSendAfter(t *testing.T) {
+	f := newFakeLog(t)
+	q := f.queue(queueDir(t), func(_ *Config, qc *QueueConfig) { qc.SendAfter = time.Hour })
+	enqueue(t, q, 1, 5)
+	if st := q.Stats(); st.Waiting != 5 || st.Failures != 0 {
+		t.Errorf("%+v", st)
+	}
+	if got, err := q.Enqueue(t.Context(), queueEvent("e6"), Required); err != nil || !got.Result.Verified() {
+		t.Fatalf("required: %+v, %v", got, err)
+	}
+	f.expectLogged(6)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.asked) != 1 {
+		t.Errorf("asked %q, expected all at once", f.asked)
+	}
+}
+
 // TestQueueTooLarge: where something before the log takes small requests only, they become small, and grow again later. An event
 // that is too large by itself is told, and so is who waits.
 func TestQueueTooLarge(t *testing.T) {

@@ -21,6 +21,9 @@ import (
 
 // send sends what is in the spool, for as long as the queue is open.
 func (q *Queue) send(ctx context.Context) {
+	if q.cfg.SendAfter > 0 && !q.pause(ctx, q.cfg.SendAfter) {
+		return
+	}
 	var last string // the kind of trouble that was told last
 	for n := 0; ; n++ {
 		before := q.spool.Stats().Acked
@@ -82,16 +85,21 @@ func (q *Queue) hold(ctx context.Context, n int, pause time.Duration) {
 	}
 	d = max(d/2+rand.N(d/2+1), min(pause, q.cfg.MaxBackoff))
 	least := min(d, q.cfg.MinBackoff)
-	if sleep(ctx, least) != nil {
-		return
+	if sleep(ctx, least) == nil {
+		q.pause(ctx, d-least)
 	}
-	t := time.NewTimer(d - least)
+}
+
+// pause waits until somebody waits for the log, d at most; false if the context has ended.
+func (q *Queue) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-q.kick:
 	case <-ctx.Done():
 	}
+	return ctx.Err() == nil
 }
 
 // flight is a batch that the log has answered.
