@@ -148,7 +148,7 @@ func FuzzParseState(f *testing.F) {
 	for _, seq := range []uint64{1, 2, 9, 4, 1 << 63, 2} {
 		m.sources.add(&sourceEvent{tenant: "default", source: "cron://a/", seq: seq})
 	}
-	m.sources.by[sourceKey{"default", "cron://a/"}].beat(Heartbeat{3, testStart, testStart, 8, 7, 60})
+	m.sources.by[sourceKey{"default", "cron://a/"}].beat(Heartbeat{3, testStart, testStart, 8, 7, 60, held(4), 1})
 	if b, err = (&auditState{head: l.files["checkpoint"], checked: m, opened: m}).bytes(); err != nil {
 		f.Fatal(err)
 	}

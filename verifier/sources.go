@@ -20,8 +20,8 @@ const (
 	maxSourceBytes = 512 << 10
 )
 
-// SourceReport says what the entries show of one source: whether its numbers (seq) have gaps, and
-// whether it signs off with heartbeats (audit.heartbeat). An event that was never submitted can't be shown
+// SourceReport says what the entries show of one source: whether its numbers (seq) have gaps,
+// whether it signs off with heartbeats (audit.heartbeat), and whether the log holds as many events as these count. An event that was never submitted can't be shown
 // to be missing in any other way.
 //
 // It is about all entries whose openings were checked, by this audit and by those before it with the same state.
@@ -45,6 +45,11 @@ type SourceReport struct {
 
 	// Heartbeat is its last one; nil if it never sent one.
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
+	// Short is how many of the events that the last heartbeat counts are not in the log, nor said to be lost
+	// since, nor possibly from before FirstSeq, which may be in a log before this one. Surplus is how many the log holds
+	// that it doesn't count: somebody else writes under its name, or the source has lost its count.
+	Short   uint64 `json:"short"`
+	Surplus uint64 `json:"surplus"`
 	// Silences is how often no heartbeat came for more than twice as long as the source had said, by its own
 	// clock, and Longest the longest of them in seconds.
 	Silences uint64 `json:"silences"`
@@ -67,6 +72,11 @@ type Heartbeat struct {
 	LastSeq  uint64    `json:"last_seq"`   // the last number used before it
 	Count    uint64    `json:"count"`      // how many events that were
 	Interval uint64    `json:"interval_s"` // in how many seconds the next one is due; 0 if it doesn't say
+
+	// Held is how many events with numbers up to LastSeq the log holds; nil if that can't be told. LostSince is
+	// how many of them the source has said since to be lost.
+	Held      *uint64 `json:"held,omitempty"`
+	LostSince uint64  `json:"lost_since,omitempty"`
 }
 
 // Unaccounted is how many events are missing beyond those that the source says it has dropped itself.
@@ -74,7 +84,7 @@ func (r *SourceReport) Unaccounted() uint64 { return r.Missing - min(r.Missing, 
 
 // Suspicious reports whether somebody should ask the source's owner.
 func (r *SourceReport) Suspicious() bool {
-	return r.Unaccounted() > 0 || r.Repeated > 0 || r.Silences > 0 || r.Silent
+	return r.Unaccounted() > 0 || r.Repeated > 0 || r.Short > 0 || r.Surplus > 0 || r.Silences > 0 || r.Silent
 }
 
 // sourceEvent is what a source's tally needs of an entry.
@@ -163,8 +173,14 @@ func (s *sources) add(e *sourceEvent) {
 	case a == nil:
 	case a.Action == event.ActionDropped:
 		r.Dropped += a.Dropped
+		if h := r.Heartbeat; h != nil && a.FirstDropped <= h.LastSeq {
+			own := *h
+			own.LostSince += a.Dropped
+			r.Heartbeat = &own
+		}
 	default:
-		r.beat(Heartbeat{e.index, a.time, a.logged, a.LastSeq, a.Count, a.Interval})
+		r.beat(Heartbeat{Index: e.index, Time: a.time, Logged: a.logged, LastSeq: a.LastSeq, Count: a.Count, Interval: a.Interval,
+			Held: r.held(a.LastSeq)})
 	}
 }
 
@@ -181,9 +197,65 @@ func (r *SourceReport) number(seq uint64) {
 	case seq < r.FirstSeq:
 		r.miss(seq+1, r.FirstSeq-1)
 		r.FirstSeq = seq
+		r.late(seq)
 	default:
-		r.fill(seq)
+		if r.fill(seq) {
+			r.late(seq)
+		} else {
+			r.Repeated++
+		}
 	}
+}
+
+// late counts an event that came after a heartbeat with a larger number.
+func (r *SourceReport) late(seq uint64) {
+	if h := r.Heartbeat; h != nil && h.Held != nil && seq <= h.LastSeq {
+		own, held := *h, *h.Held+1
+		own.Held = &held
+		r.Heartbeat = &own
+	}
+}
+
+// held is how many events there are with numbers up to last; nil if the gaps that aren't listed may be on either side of
+// it.
+func (r *SourceReport) held(last uint64) *uint64 {
+	var n, listed, end uint64
+	if last >= r.FirstSeq {
+		n = min(last, r.LastSeq) - r.FirstSeq + 1
+	}
+	for _, g := range r.Gaps {
+		listed, end = listed+g.Last-g.First+1, g.Last
+		if g.First <= last {
+			n -= min(g.Last, last) - g.First + 1
+		}
+	}
+	if more := r.Missing - listed; more > 0 && last > end {
+		if r.LastSeq-1 > last {
+			return nil
+		}
+		n -= more // nothing is missing behind the last one
+	}
+	return &n
+}
+
+// compare says how what the last heartbeat counts differs from what the log holds.
+func (r *SourceReport) compare() (short, surplus uint64) {
+	h := r.Heartbeat
+	if h == nil || h.Held == nil {
+		return 0, 0
+	}
+	zeroth := uint64(0) // numbers begin at 1, but for a source that has an event 0: its count is at most LastSeq
+	if r.FirstSeq == 0 {
+		zeroth = 1
+	}
+	if held := *h.Held - min(*h.Held, zeroth); held > h.Count {
+		return 0, held - h.Count
+	}
+	known := *h.Held
+	for _, n := range []uint64{r.FirstSeq - min(r.FirstSeq, 1), h.LostSince} {
+		known += min(n, ^uint64(0)-known)
+	}
+	return h.Count - min(h.Count, known), 0
 }
 
 // miss notes a gap, if it is one.
@@ -202,9 +274,9 @@ func (r *SourceReport) miss(first, last uint64) {
 	r.Gaps = r.Gaps[:min(len(r.Gaps), MaxListedGaps)]
 }
 
-// fill takes a number out of the gaps. One that is in none of them is a repetition, unless it may be in a
-// gap that isn't listed.
-func (r *SourceReport) fill(seq uint64) {
+// fill takes a number out of the gaps, and reports whether it was missing. One that is in none of them is a repetition,
+// unless it may be in a gap that isn't listed.
+func (r *SourceReport) fill(seq uint64) bool {
 	var listed uint64
 	for i, g := range r.Gaps {
 		listed += g.Last - g.First + 1
@@ -221,7 +293,7 @@ func (r *SourceReport) fill(seq uint64) {
 			r.miss(behind.First, behind.Last)
 		}
 		r.Missing = before // what is left of it was counted
-		return
+		return true
 	}
 	last := uint64(0)
 	if n := len(r.Gaps); n > 0 {
@@ -229,9 +301,9 @@ func (r *SourceReport) fill(seq uint64) {
 	}
 	if r.Missing > listed && seq > last {
 		r.Missing--
-		return
+		return true
 	}
-	r.Repeated++
+	return false
 }
 
 // beat takes a heartbeat.
@@ -242,7 +314,7 @@ func (r *SourceReport) beat(h Heartbeat) {
 			r.Longest = max(r.Longest, uint64(d/time.Second))
 		}
 	}
-	if r.Heartbeat == nil || h.Time.After(r.Heartbeat.Time) {
+	if r.Heartbeat == nil || h.LastSeq > r.Heartbeat.LastSeq || h.Time.After(r.Heartbeat.Time) { // a clock may have been ahead
 		r.Heartbeat = &h
 	}
 }
@@ -257,6 +329,7 @@ func (s *sources) report(now time.Time) (list []SourceReport) {
 	for _, r := range s.by {
 		own := *r
 		own.Gaps = slices.Clone(r.Gaps)
+		own.Short, own.Surplus = r.compare()
 		own.Silent = r.Heartbeat != nil && overdue(r.Heartbeat.Interval, now.Sub(r.Heartbeat.Logged))
 		list = append(list, own)
 	}

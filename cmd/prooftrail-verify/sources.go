@@ -63,7 +63,27 @@ func sourceParts(s *verifier.SourceReport) []string {
 	default:
 		parts = append(parts, "last heartbeat logged at "+h.Logged.Format(time.RFC3339))
 	}
-	return parts
+	return append(parts, countParts(s)...)
+}
+
+// countParts says whether the log holds what the last heartbeat counts.
+func countParts(s *verifier.SourceReport) []string {
+	h := s.Heartbeat
+	if h == nil || h.Held == nil {
+		return nil
+	}
+	says := fmt.Sprintf("it counts %d events up to seq %d, and the log holds %d", h.Count, h.LastSeq, *h.Held)
+	switch {
+	case s.Short > 0:
+		return []string{fmt.Sprintf("%s: %d are MISSING", says, s.Short)}
+	case s.Surplus > 0:
+		return []string{fmt.Sprintf("%s: %d are not of its count", says, s.Surplus)}
+	case h.Count > *h.Held && h.LostSince > 0:
+		return []string{says + ", others are said to be lost since"}
+	case h.Count > *h.Held:
+		return []string{says + ", others come before its first one here"}
+	}
+	return []string{fmt.Sprintf("the log holds all %d events that it counts", h.Count)}
 }
 
 // gaps names the first ones.

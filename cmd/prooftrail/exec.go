@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -169,16 +170,7 @@ func (r *execRun) run(ctx context.Context, unlogged error) error {
 	if r.lane != nil {
 		defer r.lane.close()
 	}
-	mode := client.BestEffort
-	if r.required {
-		mode = client.Required
-	}
-	err := unlogged
-	if r.lane != nil && (err == nil || !r.required) {
-		if _, startErr := r.lane.queue.Enqueue(ctx, r.events.start(), mode); startErr != nil {
-			err = errors.Join(err, startErr)
-		}
-	}
+	signals, err := r.begin(ctx, unlogged)
 	if err != nil && r.required {
 		r.log(ctx, r.events.notStarted())
 		return cli.Exited(exitNotLogged, fmt.Errorf("not started: %w", err))
@@ -187,7 +179,7 @@ func (r *execRun) run(ctx context.Context, unlogged error) error {
 		r.env.Say("prooftrail exec: the command runs, and run.start may not be logged: %s", err)
 	}
 	stopSweep := r.sweepLater(ctx)
-	p := startChild(r.env, r.command)
+	p := startChild(r.env, r.command, signals)
 	ended := p.wait()
 	stopSweep()
 	r.log(ctx, r.events.finish(ended))
@@ -195,12 +187,34 @@ func (r *execRun) run(ctx context.Context, unlogged error) error {
 		r.lane.deliver(ctx, r.wait, p.signals)
 		r.lane.close()
 	}
-	p.stop()
 	if ended.err != nil {
 		r.env.Say("prooftrail exec: %s", ended.err)
 	}
 	ended.dieLikewise()
 	return cli.Exited(ended.code(), nil)
+}
+
+// begin logs the start, and has signals caught: where that doesn't wait for the log, at the same time, for it takes as long. A
+// signal that comes meanwhile is the command's first one. With --required signals have their usual effect until there is a
+// command.
+func (r *execRun) begin(ctx context.Context, unlogged error) (<-chan os.Signal, error) {
+	if r.required {
+		if unlogged == nil {
+			_, unlogged = r.lane.queue.Enqueue(ctx, r.events.start(), client.Required)
+		}
+		if unlogged != nil {
+			return nil, unlogged
+		}
+		return catchSignals(), nil
+	}
+	c := make(chan (<-chan os.Signal), 1)
+	go func() { c <- catchSignals() }()
+	if r.lane != nil {
+		if _, err := r.lane.queue.Enqueue(ctx, r.events.start(), client.BestEffort); err != nil {
+			unlogged = errors.Join(unlogged, err)
+		}
+	}
+	return <-c, unlogged
 }
 
 // log enqueues an event whose loss changes nothing any more.

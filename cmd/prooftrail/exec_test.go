@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,9 +17,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/mod/sumdb/note"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/deployment/porttest"
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/event"
 	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
@@ -91,6 +97,105 @@ func TestMadeOnce(t *testing.T) {
 	}
 	if all, err := os.ReadDir(filepath.Dir(file)); err != nil || len(all) != 1 {
 		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// stuck is a standard error that nobody reads.
+type stuck struct{ reached chan struct{} }
+
+func (s stuck) Write([]byte) (int, error) {
+	s.reached <- struct{}{}
+	select {}
+}
+
+// TestLaneClose: a command's end isn't kept back by what exec itself is stuck at.
+func TestLaneClose(t *testing.T) {
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	defer refuses.Close()
+	_, vkey, err := note.GenerateKey(nil, "example.com/audit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	policy, token := filepath.Join(dir, "policy.txt"), filepath.Join(dir, "token")
+	for file, text := range map[string]string{policy: "log " + vkey + "\nquorum none\n", token: "pt_a_b\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reached := make(chan struct{})
+	x := execFlags{requiredWait: time.Second}
+	x.server, x.timeout, x.policy, x.tokenFile = refuses.URL, time.Minute, policy, token
+	x.spool, x.source = filepath.Join(dir, "spool"), "cron://host"
+	l, err := x.open(&cli.Env{Stderr: stuck{reached}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := event.Event{Action: "auth.login", Outcome: "success", Actor: event.Actor{Type: "user", ID: "ada"}, Target: []event.Target{{Type: "service", ID: "cron"}}}
+	if _, err := l.queue.Enqueue(t.Context(), e, client.BestEffort); err != nil {
+		t.Fatal(err)
+	}
+	<-reached
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		l.close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * diskWait):
+		t.Error("it waits")
+	}
+}
+
+// TestDownFor: the log isn't asked for a minute, by a clock that may be put back.
+func TestDownFor(t *testing.T) {
+	dir := t.TempDir()
+	l := &lane{base: dir}
+	l.markDown(&client.Problem{Status: http.StatusUnauthorized})
+	if isDown(dir) {
+		t.Error("a log that answers is taken for one that is down")
+	}
+	l.markDown(errors.New("no route to host"))
+	for age, want := range map[time.Duration]bool{0: true, downFor / 2: true, downFor + time.Second: false, -time.Hour: false} {
+		at := time.Now().Add(-age)
+		if err := os.Chtimes(downFile(dir), at, at); err != nil {
+			t.Fatal(err)
+		}
+		if got := isDown(dir); got != want {
+			t.Errorf("after %s: %v", age, got)
+		}
+	}
+	l.markUp()
+	l.markUp()
+	if isDown(dir) {
+		t.Error("it is up")
+	}
+}
+
+// TestClientBuild: what is built for machines that run no log links nothing of one, and says so.
+func TestClientBuild(t *testing.T) {
+	out, err := exec.Command("go", "list", "-tags", "client", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dep := range strings.FieldsSeq(string(out)) {
+		own, isOwn := strings.CutPrefix(dep, "github.com/prooftrail/prooftrail/")
+		if isOwn && !strings.HasPrefix(own, "verifier") && !strings.HasPrefix(own, "cmd/") ||
+			strings.Contains(dep, "trillian") || strings.Contains(dep, "grpc") || strings.Contains(dep, "protobuf") || strings.Contains(dep, "pebble") {
+			t.Errorf("it links %s", dep)
+		}
+	}
+	bin := filepath.Join(t.TempDir(), "prooftrail")
+	if out, err := exec.Command("go", "build", "-tags", "client", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	for _, c := range program.Commands {
+		out, err := exec.Command(bin, c.Name, "--help").CombinedOutput()
+		has := slices.Contains([]string{"submit", "exec", "get", "receipt", "checkpoint"}, c.Name)
+		if (err == nil) != has || strings.Contains(string(out), "-tags client") == has {
+			t.Errorf("%s: %v, %q", c.Name, err, out)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ type child struct {
 	cmd     *exec.Cmd
 	began   time.Time
 	err     error // why it couldn't be started
-	signals chan os.Signal
+	signals <-chan os.Signal
 }
 
 // processEnd is how it ended.
@@ -29,14 +29,20 @@ type processEnd struct {
 	took       time.Duration
 }
 
-// startChild starts the command with exec's own descriptors. From now on, signals are caught.
-func startChild(e *cli.Env, command []string) *child {
-	p := &child{signals: make(chan os.Signal, 16), began: time.Now()}
+// catchSignals has the signals that go on to the command come in a channel, for as long as exec lives.
+func catchSignals() <-chan os.Signal {
+	c := make(chan os.Signal, 16)
 	for _, s := range forwarded {
 		if !signal.Ignored(s) { // nohup: the command is to ignore it too
-			signal.Notify(p.signals, s)
+			signal.Notify(c, s)
 		}
 	}
+	return c
+}
+
+// startChild starts the command with exec's own descriptors.
+func startChild(e *cli.Env, command []string, signals <-chan os.Signal) *child {
+	p := &child{signals: signals, began: time.Now()}
 	p.cmd = newCommand(e, command[0], command[1:])
 	p.err = p.cmd.Start()
 	if errors.Is(p.err, syscall.ENOEXEC) { // a script without #!: as execvp does
@@ -76,9 +82,6 @@ func (p *child) wait() processEnd {
 		}
 	}
 }
-
-// stop gives signals back their usual effect.
-func (p *child) stop() { signal.Stop(p.signals) }
 
 // code is exec's exit code.
 func (p processEnd) code() int {

@@ -20,13 +20,14 @@ import (
 const (
 	maxLanes = 4096
 	// laneBytes bounds a lane: some 70,000 events. laneSegment is what an empty one takes, and what
-	// each exec reads at least.
-	laneBytes, laneSegment = 64 << 20, 256 << 10
+	// each exec reads at least: a hundred events.
+	laneBytes, laneSegment = 64 << 20, 64 << 10
 	// diskWait is how long a command that doesn't need the log waits for the disk.
 	diskWait = time.Second
 	// sweepAfter is how long a command has run before the other lanes are looked after.
 	sweepAfter = time.Second
-	// downFor is how long a log that let exec wait in vain isn't waited for any more.
+	// downFor is how long a log that couldn't be reached, or let exec wait in vain, isn't waited for any more, nor
+	// sent to by commands that run for less than sweepAfter.
 	downFor = time.Minute
 )
 
@@ -68,6 +69,9 @@ func (x *execFlags) open(e *cli.Env) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
+	if isDown(lanes.dir) {
+		lanes.sendAfter = sweepAfter
+	}
 	for n := 1; n <= maxLanes; n++ {
 		_, isNew := os.Stat(lanes.path(n))
 		l, err := lanes.open(n)
@@ -87,6 +91,7 @@ type lanes struct {
 	dir, source  string
 	cfg          client.Config
 	requiredWait time.Duration
+	sendAfter    time.Duration
 }
 
 func (x *execFlags) lanes(e *cli.Env) (*lanes, error) {
@@ -100,7 +105,7 @@ func (x *execFlags) lanes(e *cli.Env) (*lanes, error) {
 		sayEvidence(e, err)
 	}
 	dir, source, err := x.spoolDir()
-	return &lanes{dir, source, cfg, x.requiredWait}, err
+	return &lanes{dir: dir, source: source, cfg: cfg, requiredWait: x.requiredWait}, err
 }
 
 func (s *lanes) path(n int) string { return filepath.Join(s.dir, strconv.Itoa(n)) }
@@ -114,7 +119,7 @@ func (s *lanes) open(n int) (_ *lane, err error) {
 	l.queue, err = l.client.OpenQueue(client.QueueConfig{
 		Dir: s.path(n), Source: s.source + "/" + strconv.Itoa(n),
 		MaxBytes: laneBytes, SegmentBytes: laneSegment,
-		DiskWait: diskWait, RequiredWait: s.requiredWait, Heartbeat: -1, MaxBackoff: 5 * time.Second,
+		DiskWait: diskWait, RequiredWait: s.requiredWait, SendAfter: s.sendAfter, Heartbeat: -1, MaxBackoff: 5 * time.Second,
 		Observe: func(st client.QueueStats) {
 			if !st.FailingSince.IsZero() {
 				select {
@@ -131,13 +136,23 @@ func (s *lanes) open(n int) (_ *lane, err error) {
 	return l, nil
 }
 
+// close gives the lane back. What is in the spool is on stable storage by then, and a disk that hangs keeps nobody waiting
+// for the command's end.
 func (l *lane) close() {
 	if l.closed {
 		return
 	}
 	l.closed = true
-	_ = l.queue.Close() // what is in the spool is on stable storage
-	l.client.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = l.queue.Close()
+		l.client.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(diskWait):
+	}
 }
 
 // deliver waits until all is in the log, but not when the log is known to be down, and no longer than wait; a
@@ -148,11 +163,11 @@ func (l *lane) deliver(ctx context.Context, wait time.Duration, signals <-chan o
 	default:
 	}
 	st := l.queue.Stats()
-	if wait == 0 || !st.FailingSince.IsZero() {
+	switch {
+	case !st.FailingSince.IsZero():
+		l.markDown(st.LastError)
 		return
-	}
-	down := filepath.Join(l.base, "down")
-	if info, err := os.Stat(down); err == nil && time.Since(info.ModTime()) < downFor && st.Logged == 0 {
+	case wait == 0 || isDown(l.base) && st.Logged == 0:
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
@@ -161,13 +176,40 @@ func (l *lane) deliver(ctx context.Context, wait time.Duration, signals <-chan o
 	go func() { done <- l.queue.Flush(ctx) }()
 	select {
 	case err := <-done:
-		if err != nil { // it took longer: for a while nobody waits for it
-			_ = os.WriteFile(down, nil, 0o600)
-		} else if _, err := os.Stat(down); err == nil {
-			_ = os.Remove(down)
+		if err != nil { // it took longer
+			l.markDown(ctx.Err())
+		} else {
+			l.markUp()
 		}
 	case <-l.failed:
+		l.markDown(l.queue.Stats().LastError)
 	case <-signals:
+	}
+}
+
+// downFile is there, and new, while the log is known to be down.
+func downFile(base string) string { return filepath.Join(base, "down") }
+
+func isDown(base string) bool {
+	info, err := os.Stat(downFile(base))
+	if err != nil {
+		return false
+	}
+	age := time.Since(info.ModTime())
+	return age >= 0 && age < downFor // a clock that was put back says nothing
+}
+
+// markDown has the execs of the next minute not wait for the log, unless it answered: what it says is for a person to see, each
+// time.
+func (l *lane) markDown(why error) {
+	if p := new(client.Problem); !errors.As(why, &p) && !errors.Is(why, verifier.ErrFailed) {
+		_ = os.WriteFile(downFile(l.base), nil, 0o600)
+	}
+}
+
+func (l *lane) markUp() {
+	if _, err := os.Stat(downFile(l.base)); err == nil {
+		_ = os.Remove(downFile(l.base))
 	}
 }
 
@@ -189,7 +231,10 @@ func (r *execRun) sweepLater(ctx context.Context) (stop func()) {
 	}()
 	return func() {
 		cancel()
-		<-done
+		select {
+		case <-done:
+		case <-time.After(diskWait):
+		}
 	}
 }
 
@@ -230,6 +275,9 @@ func (l *lane) flush(ctx context.Context, wait time.Duration) error {
 	for {
 		select {
 		case err := <-done:
+			if err == nil && l.queue.Stats().Logged > 0 {
+				l.markUp()
+			}
 			return err
 		case <-l.failed:
 			if err := l.queue.Stats().LastError; errors.Is(err, verifier.ErrFailed) || refusesToken(err) {
@@ -318,6 +366,17 @@ func madeOnce(file string, text func() string) (string, error) {
 	if err := os.Link(f.Name(), file); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}
+	if err := syncDir(filepath.Dir(file)); err != nil { // or another one is made after the machine has stopped
+		return "", err
+	}
 	b, err = os.ReadFile(file)
 	return strings.TrimSpace(string(b)), err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -67,6 +67,16 @@ func fail(e *cli.Env, command string, err error) int {
 	return code
 }
 
+// refusal gives errors that say no, rather than that it failed, their exit code.
+func refusal(err error) error {
+	for _, no := range []error{client.ErrRefused, client.ErrConflict, client.ErrUnauthorized, client.ErrForbidden, client.ErrNotFound} {
+		if errors.Is(err, no) {
+			return cli.Refused(err)
+		}
+	}
+	return err
+}
+
 // sayEvidence shows, as an evidence file, the signed heads with which a log contradicts
 // itself.
 func sayEvidence(e *cli.Env, err error) {

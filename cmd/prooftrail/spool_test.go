@@ -150,6 +150,9 @@ func TestSpoolKill(t *testing.T) {
 	}
 	r.check(server, true)
 	total := r.compareSpool(server, uint64(len(r.log.leaves)))
+	if s, _ := r.audit(server); s.Heartbeat == nil || s.Heartbeat.Held == nil || *s.Heartbeat.Held != s.Heartbeat.Count || s.Suspicious() {
+		t.Errorf("the audit says %+v, with the heartbeat %+v", s, s.Heartbeat)
+	}
 	t.Logf("%d kills of the client, %d of them before it had taken anything; %d servers; %d events were promised, %d are in the log", kills, early, servers, len(r.promised), total)
 	if kills >= 100 && len(r.promised) < 10*kills {
 		t.Errorf("only %d events were promised", len(r.promised))

@@ -1,3 +1,5 @@
+//go:build !client
+
 package main
 
 import (
@@ -106,7 +108,7 @@ func (t *tokenFlags) act(ctx context.Context, e *cli.Env, pos []string) (err err
 		return t.listTokens(ctx, e, tokens)
 	}
 	if err := tokens.RevokeToken(ctx, pos[1]); err != nil {
-		return refusal(err)
+		return offlineRefusal(err)
 	}
 	e.Say("revoked %s", pos[1])
 	return nil
@@ -167,7 +169,7 @@ func (t *tokenFlags) addToken(ctx context.Context, e *cli.Env, tokens tokenStore
 func (t *tokenFlags) newToken(ctx context.Context, tokens tokenStore) (*client.Token, string, error) {
 	if t.out == "" {
 		tok, secret, err := tokens.AddToken(ctx, t.req)
-		return tok, secret, refusal(err)
+		return tok, secret, offlineRefusal(err)
 	}
 	f, err := newSecret(t.out)
 	if err != nil {
@@ -176,7 +178,7 @@ func (t *tokenFlags) newToken(ctx context.Context, tokens tokenStore) (*client.T
 	tok, secret, err := tokens.AddToken(ctx, t.req)
 	if err != nil {
 		_ = errors.Join(f.Close(), os.Remove(t.out)) // the error is why
-		return nil, "", refusal(err)
+		return nil, "", offlineRefusal(err)
 	}
 	if err := fillSecret(f, secret); err != nil {
 		return nil, "", fmt.Errorf("token %s was made but can't be saved; revoke it: %w", tok.ID, err)
@@ -187,7 +189,7 @@ func (t *tokenFlags) newToken(ctx context.Context, tokens tokenStore) (*client.T
 func (t *tokenFlags) listTokens(ctx context.Context, e *cli.Env, tokens tokenStore) error {
 	all, err := tokens.Tokens(ctx)
 	if err != nil {
-		return refusal(err)
+		return offlineRefusal(err)
 	}
 	if t.json {
 		return json.NewEncoder(e.Stdout).Encode(all)
@@ -212,21 +214,13 @@ func sourcesText(prefixes []string) string {
 	return strings.Join(prefixes, " ")
 }
 
-// refusal gives errors that say no, rather than that it failed, their exit code.
-func refusal(err error) error {
-	for _, no := range []error{
-		client.ErrRefused, client.ErrConflict, client.ErrUnauthorized, client.ErrForbidden, client.ErrNotFound,
-		personality.ErrForbidden, personality.ErrNotFound,
-	} {
-		if errors.Is(err, no) {
-			return cli.Refused(err)
-		}
-	}
+// offlineRefusal is refusal for what an open data directory answers besides.
+func offlineRefusal(err error) error {
 	var invalid *personality.InvalidError
-	if errors.As(err, &invalid) {
+	if errors.Is(err, personality.ErrForbidden) || errors.Is(err, personality.ErrNotFound) || errors.As(err, &invalid) {
 		return cli.Refused(err)
 	}
-	return err
+	return refusal(err)
 }
 
 // offlineTokens manages tokens in an open data directory, as its operator.

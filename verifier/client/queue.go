@@ -14,6 +14,7 @@ import (
 
 	"github.com/prooftrail/prooftrail/verifier/client/spool"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
 
 // Mode says, for each event, what happens to the action that it is about when the event can't be logged.
@@ -60,6 +61,9 @@ type QueueConfig struct {
 	// RequiredWait is how long Enqueue waits for a required event to be logged, unless the context
 	// ends before. Default 30 s.
 	RequiredWait time.Duration
+	// SendAfter is how long after it was opened the queue begins to send, unless a required event has to be logged before: for a
+	// process that lives for a moment, and knows that the log is down. Default 0: at once.
+	SendAfter time.Duration
 	// Heartbeat is how often the queue says in the log up to which seq it has used (audit.heartbeat), the
 	// first time when it is opened. Default 1 minute; negative: never, and then silence doesn't
 	// show in the log.
@@ -75,10 +79,11 @@ type QueueConfig struct {
 	Receipt func(Logged)
 	// Alarm, if not nil, is called with what a person should see, from a goroutine of the queue: a
 	// receipt that doesn't hold, evidence of a fork, a token that isn't accepted, an event that the
-	// log refuses; once each time that the kind of trouble changes. Default: Config.Alarm.
+	// log refuses, or that is too large for what is before it; once each time that the kind of trouble changes.
+	// Nothing is sent until it returns. Default: Config.Alarm.
 	Alarm func(error)
 	// Observe, if not nil, is called with the queue's figures whenever events were logged, dropped or
-	// couldn't be sent, one call at a time, and must be fast. Stats has the same at any time.
+	// couldn't be sent, one call at a time. It must be fast, and not call Enqueue. Stats has the same at any time.
 	Observe func(QueueStats)
 	// Logger gets what happens to the spool and the sender. Default: nobody.
 	Logger *slog.Logger
@@ -192,23 +197,26 @@ func (q *Queue) keepSource() error {
 	path := filepath.Join(q.cfg.Dir, "source")
 	b, err := os.ReadFile(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return os.WriteFile(path, []byte(q.cfg.Source+"\n"), 0o600)
+	case errors.Is(err, os.ErrNotExist), err == nil && len(b) == 0: // empty: a disk that was full
+		return atomicfile.Write(path, []byte(q.cfg.Source+"\n"))
 	case err != nil:
 		return err
-	case len(b) > 0 && string(b) != q.cfg.Source+"\n": // empty: the disk was full
+	case string(b) != q.cfg.Source+"\n":
 		return fmt.Errorf("client: the spool %s is of the source %q, not %q", q.cfg.Dir, strings.TrimSpace(string(b)), q.cfg.Source)
 	}
 	return nil
 }
 
 // Close ends sending and gives the spool back; what is in it stays, and is sent when it is opened again.
-// Required events that are waited for end with ErrNotLogged.
+// Required events that are waited for end with ErrNotLogged. It waits for Receipt, Alarm and Observe to
+// return, so that none of them may call it.
 func (q *Queue) Close() error {
 	q.stop()
 	q.wg.Wait()
 	q.failWaiters(spool.ErrClosed)
-	return q.spool.Close()
+	err := q.spool.Close()
+	q.failWaiters(spool.ErrClosed) // those whose events were still being written
+	return err
 }
 
 // Flush waits until all that was enqueued before has left the spool. The error has why nothing moved

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -193,7 +194,6 @@ func TestQueueLogDown(t *testing.T) {
 		"500":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true },
 		"a page":    func(w http.ResponseWriter, _ *http.Request) bool { fmt.Fprint(w, "<html>"); return true },
 		"404":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(404); return true },
-		"413":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(413); return true },
 		"429 in results": func(w http.ResponseWriter, r *http.Request) bool {
 			var b bytes.Buffer
 			_, _ = b.ReadFrom(r.Body)
@@ -352,6 +352,9 @@ func TestQueueRefused(t *testing.T) {
 	dir := queueDir(t)
 	alarms := make(chan error, 100)
 	q := f.queue(dir, func(_ *Config, qc *QueueConfig) { qc.Alarm = func(err error) { alarms <- err } })
+	if err := os.WriteFile(filepath.Join(dir, "refused.ndjson"), []byte(`{"seq":1,"er`), 0o600); err != nil { // cut by a crash
+		t.Fatal(err)
+	}
 	enqueue(t, q, 1, 5)
 	f.set(func() { f.answer = nil })
 	if err := <-alarms; !errors.Is(err, ErrConflict) {
@@ -376,8 +379,21 @@ func TestQueueRefused(t *testing.T) {
 		t.Errorf("%q, want %q", reports, want)
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "refused.ndjson"))
-	if err != nil || bytes.Count(b, []byte("\n")) != 2 || !bytes.Contains(b, []byte("e3")) {
-		t.Errorf("%q, %v", b, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	for i, line := range lines[1:] {
+		var aside struct {
+			Seq          int
+			Error, Event string
+		}
+		if err := json.Unmarshal([]byte(line), &aside); err != nil || aside.Seq != 3+4*i || !strings.Contains(aside.Event, `"id":"e3"`) || aside.Error == "" {
+			t.Errorf("%q, %v", line, err)
+		}
+	}
+	if len(lines) != 3 {
+		t.Errorf("%q", lines)
 	}
 	if st := q.Stats(); st.Refused != 2 || st.Unreported != 0 {
 		t.Errorf("%+v", st)

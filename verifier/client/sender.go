@@ -16,10 +16,14 @@ import (
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client/spool"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
 
 // send sends what is in the spool, for as long as the queue is open.
 func (q *Queue) send(ctx context.Context) {
+	if q.cfg.SendAfter > 0 && !q.pause(ctx, q.cfg.SendAfter) {
+		return
+	}
 	var last string // the kind of trouble that was told last
 	for n := 0; ; n++ {
 		before := q.spool.Stats().Acked
@@ -67,6 +71,8 @@ func kindOf(err error) string {
 		return "token"
 	case errors.Is(err, errSetAside):
 		return "set aside"
+	case errors.Is(err, errTooLarge):
+		return "too large"
 	}
 	return ""
 }
@@ -79,16 +85,21 @@ func (q *Queue) hold(ctx context.Context, n int, pause time.Duration) {
 	}
 	d = max(d/2+rand.N(d/2+1), min(pause, q.cfg.MaxBackoff))
 	least := min(d, q.cfg.MinBackoff)
-	if sleep(ctx, least) != nil {
-		return
+	if sleep(ctx, least) == nil {
+		q.pause(ctx, d-least)
 	}
-	t := time.NewTimer(d - least)
+}
+
+// pause waits until somebody waits for the log, d at most; false if the context has ended.
+func (q *Queue) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-q.kick:
 	case <-ctx.Done():
 	}
+	return ctx.Err() == nil
 }
 
 // flight is a batch that the log has answered.
@@ -173,12 +184,16 @@ func (q *Queue) post(ctx context.Context, f *flight) (pause time.Duration, err e
 	req := q.c.batchRequest(body)
 	a, pause, err := q.c.attempt(ctx, req)
 	var p *Problem
-	if errors.As(err, &p) && p.Status == http.StatusRequestEntityTooLarge {
-		q.batch = max(1, q.batch/2) // a proxy may take less than the log
+	if errors.As(err, &p) && p.Status == http.StatusRequestEntityTooLarge { // a proxy may take less than the log
+		if len(open) == 1 {
+			err = fmt.Errorf("seq %d, %d bytes: %w: %w", f.records[open[0]].Seq, len(body), errTooLarge, err)
+		}
+		q.batch = max(1, len(f.records)/2)
 	}
 	if err != nil {
 		return max(pause, 0), fmt.Errorf("%s %s: %w", req.method, req.path, err)
 	}
+	q.batch = min(q.batch+1, MaxBatchEvents) // it may take more by now
 	got, err := parseResults(a.body, len(open))
 	if err != nil {
 		return 0, err
@@ -293,6 +308,9 @@ func (q *Queue) tell(f *flight, n int) {
 	q.settled = make(chan struct{})
 }
 
+// errTooLarge: something between here and the log doesn't take even one event, and all others wait behind it.
+var errTooLarge = errors.New("the event is too large for what is before the log")
+
 // errSetAside: there is no room for what the log refuses, so nothing is sent until a person has looked.
 var errSetAside = errors.New("refused by the log")
 
@@ -312,19 +330,38 @@ func (q *Queue) setAside(rec *spool.Record, why error) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(q.asidePath(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(q.asidePath(), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
+	return errors.Join(q.appendAside(f, append(line, '\n')), f.Close())
+}
+
+// appendAside appends a line to the file, and its name to the directory. A line that a crash or a full disk has cut is ended
+// first.
+func (q *Queue) appendAside(f *os.File, line []byte) error {
 	info, err := f.Stat()
-	if err == nil && info.Size()+int64(len(line)) >= maxAside {
-		err = fmt.Errorf("%s has %d bytes: look at it and move it away", q.asidePath(), info.Size())
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = f.Write(append(line, '\n'))
+	size := info.Size()
+	if size+int64(len(line)) > maxAside {
+		return fmt.Errorf("%s has %d bytes: look at it and move it away", q.asidePath(), size)
 	}
-	if err == nil {
-		err = f.Sync()
+	if size > 0 {
+		end := make([]byte, 1)
+		if _, err := f.ReadAt(end, size-1); err != nil {
+			return err
+		}
+		if end[0] != '\n' {
+			line = append([]byte("\n"), line...)
+		}
 	}
-	return errors.Join(err, f.Close())
+	if _, err := f.Write(line); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil || size > 0 {
+		return err
+	}
+	return atomicfile.SyncDir(q.cfg.Dir)
 }

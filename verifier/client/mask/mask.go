@@ -6,7 +6,8 @@ package mask
 import (
 	"fmt"
 	"regexp"
-	"slices"
+	"strings"
+	"sync"
 )
 
 // Masked stands in the place of a secret.
@@ -29,6 +30,10 @@ var patterns = []string{
 
 // Masker masks. It is safe for concurrent use.
 type Masker struct {
+	names string // as part of a regular expression
+	more  []*regexp.Regexp
+
+	once  sync.Once      // compiling takes as long as starting a process does, and many texts don't need it
 	key   *regexp.Regexp // a name whose value is the next argument
 	looks []*regexp.Regexp
 }
@@ -40,30 +45,52 @@ func New(moreNames, moreLooks []string) (*Masker, error) {
 	for _, n := range moreNames {
 		all += "|" + regexp.QuoteMeta(n)
 	}
-	name := `[\w.-]*(?:` + all + `)[\w.-]*`
-	const value = `("[^"]*"|'[^']*'|[^\s"'&;,|)]+)`
-	m := &Masker{key: regexp.MustCompile(`(?i)^--?` + name + `$`)}
-	all = `(?i)` + name + `["']?\s*[=:]\s*` + value
-	for _, p := range slices.Concat(patterns, moreLooks, []string{all, `(?i)(?:^|\s)--?` + name + `\s+` + value}) {
+	m := &Masker{names: `[\w.-]*(?:` + all + `)[\w.-]*`}
+	for _, p := range moreLooks {
 		re, err := regexp.Compile(p)
 		if err != nil {
 			return nil, fmt.Errorf("mask: %w", err)
 		}
-		m.looks = append(m.looks, re)
+		m.more = append(m.more, re)
 	}
 	return m, nil
 }
 
+func (m *Masker) compile() {
+	const value = `("[^"]*"|'[^']*'|[^\s"'&;,|)]+)`
+	m.key = regexp.MustCompile(`(?i)^--?` + m.names + `$`)
+	for _, p := range patterns {
+		m.looks = append(m.looks, regexp.MustCompile(p))
+	}
+	m.looks = append(m.looks, m.more...)
+	m.looks = append(m.looks, regexp.MustCompile(`(?i)`+m.names+`["']?\s*[=:]\s*`+value), regexp.MustCompile(`(?i)(?:^|\s)--?`+m.names+`\s+`+value))
+}
+
 // Text masks the secrets in a text.
 func (m *Masker) Text(s string) string {
+	if len(m.more) == 0 && plain(s) {
+		return s
+	}
+	m.once.Do(m.compile)
 	for _, re := range m.looks {
 		s = replace(re, s)
 	}
 	return s
 }
 
+// plain reports whether a text has nothing in it that each of the usual patterns needs: most names of jobs have not.
+func plain(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return !strings.Contains(s, "sk-") && !strings.Contains(s, "glpat-") && !strings.Contains(s, "xox")
+}
+
 // Args masks the secrets in a command line: also an argument behind one that names a secret.
 func (m *Masker) Args(args []string) []string {
+	m.once.Do(m.compile)
 	out := make([]string, len(args))
 	for i, a := range args {
 		if i > 0 && m.key.MatchString(args[i-1]) {

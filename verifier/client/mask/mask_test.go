@@ -1,6 +1,7 @@
 package mask_test
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -74,4 +75,36 @@ func FuzzText(f *testing.F) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// TestPlain: a text that is let through without a look at the patterns is one that they let through.
+func TestPlain(t *testing.T) {
+	quick, err := mask.New([]string{"badge"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thorough, err := mask.New([]string{"badge"}, []string{`\x00`}) // patterns of one's own may find anything
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := []string{"nightly", "-", "--", ".", "sk", "sk-", "glpat", "glpat-", "xox", "xoxb-", "gho_", "password", "token", "pt_", "bearer", "basic",
+		"eyj", "eyJ", "badge", "7", " ", "=", ":", "://u:p@", "AIza", "AKIA", "abcdefghijklmnop0123456789", "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"}
+	rng := rand.New(rand.NewPCG(1, 2))
+	masked := 0
+	for range 20_000 {
+		var s string
+		for range 1 + rng.IntN(5) {
+			s += parts[rng.IntN(len(parts))]
+		}
+		got, want := quick.Text(s), thorough.Text(s)
+		if got != want {
+			t.Fatalf("%q became %q, expected %q", s, got, want)
+		}
+		if want != s {
+			masked++
+		}
+	}
+	if masked < 1000 {
+		t.Errorf("only %d texts had something to mask", masked)
+	}
 }

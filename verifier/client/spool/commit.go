@@ -267,24 +267,23 @@ func (g *group) finish() {
 		show()
 		return
 	}
-	begins := false
-	s.logged(s.update(func() {
+	err := s.update(func() {
 		show()
 		if g.report {
 			s.cur.lost = Losses{}
 			s.cur.reports++
 		}
-		begins = s.cur.lost.Count() == 0
 		s.cur.lost.add(g.lost)
-	}))
-	if begins { // later counts reach the disk by themselves; the next sync has them
-		s.logged(s.syncCursor())
+	})
+	if err == nil && g.lost.Count() > 0 { // or a machine that stops would give their seqs anew, and there were no gap
+		err = s.syncCursor()
 	}
+	s.logged(err)
 }
 
 // update changes what the cursor says, mu held, and writes it into the older of its slots. A process that
-// is killed loses nothing of it; a machine may lose the last writes, and then events are delivered
-// again, and the last losses were counted too low.
+// is killed loses nothing of it; a machine may lose what was written since the last sync, and then events are
+// delivered again.
 func (s *Spool) update(change func()) error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
@@ -303,9 +302,10 @@ func (s *Spool) syncCursor() error {
 	return s.disk.sync(s.cursor)
 }
 
-// logged is for errors of the cursor that harm nothing yet: what it says is still known.
+// logged is for errors of the cursor that harm nothing yet: what it says is still known. A disk that goes on
+// failing is said once.
 func (s *Spool) logged(err error) {
-	if err != nil {
+	if was := s.mute.Swap(err != nil); err != nil && !was {
 		s.cfg.Logger.Error("the spool's cursor can't be written", "dir", s.cfg.Dir, "error", err)
 	}
 }

@@ -46,8 +46,9 @@
 //	                                                                             it has to know it by its id
 //	while the cursor is written                the other slot                    a few are delivered again (TestDamagedCursor)
 //	after the cursor, before a segment goes    a segment that nobody needs       it is removed
-//	a machine: after Ack, before the next sync a cursor of before                a few are delivered again; of losses since,
-//	                                                                             too few are reported, but the gaps are there
+//	a machine: after Ack, before the next sync a cursor of before                a few are delivered again
+//	a machine: after Append said ErrFull       the count of the losses           they are reported, and their seqs aren't
+//	                                                                             given anew (TestLossesSynced)
 //
 //	the disk…
 //	is full, or fails, as a group is written   any part of it                    the group is cut off and not taken; seqs are given

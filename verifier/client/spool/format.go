@@ -62,11 +62,6 @@ func parseHeader(b []byte) (of id, err error) {
 	return id(b[len(segmentMagic):]), nil
 }
 
-func hasHeader(b []byte) bool {
-	_, err := parseHeader(b)
-	return err == nil
-}
-
 // appendRecord appends a record.
 func appendRecord(dst []byte, of id, r *record) []byte {
 	start := len(dst)

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
@@ -37,6 +39,9 @@ func (s *Spool) recover() error {
 		if err := s.recoverSegment(first, i == len(names)-1); err != nil {
 			return err
 		}
+	}
+	if cap(s.buf) > slack { // groups are smaller
+		s.buf = nil
 	}
 	if s.ackedAt == (position{}) && len(s.segments) > 0 {
 		s.ackedAt = position{s.segments[0].first, int64(headerBytes)}
@@ -69,6 +74,9 @@ func (s *Spool) names() (firsts []uint64, err error) {
 // loadCursor reads the cursor. A spool has one from its first moment on.
 func (s *Spool) loadCursor(segments []uint64) error {
 	b, err := os.ReadFile(s.cursorPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EIO) {
+		return err // that says nothing about what is in it
+	}
 	if err == nil {
 		s.cur, err = parseCursor(b)
 	}
@@ -113,11 +121,12 @@ func (s *Spool) remakeCursor(first uint64, why error) error {
 // recoverSegment looks at a segment: at its records for what the cursor may not know, and at its end for
 // a group that was torn.
 func (s *Spool) recoverSegment(first uint64, last bool) error {
-	b, err := os.ReadFile(s.path(first))
+	b, err := s.readSegment(first)
 	if err != nil {
 		return err
 	}
-	headed := hasHeader(b)
+	of, err := parseHeader(b)
+	headed := err == nil && of == s.cur.id // another spool's segment isn't one of ours that was torn
 	w := walk{s: s, segment: first, b: b, at: min(headerBytes, len(b))}
 	w.all(last)
 	if last && !headed && w.records == 0 {
@@ -138,6 +147,22 @@ func (s *Spool) recoverSegment(first uint64, last bool) error {
 		return errors.Join(s.active.Truncate(int64(w.at)), s.active.Sync())
 	}
 	return nil
+}
+
+// readSegment reads a segment into the buffer that groups are written from later.
+func (s *Spool) readSegment(first uint64) (b []byte, err error) {
+	f, err := os.Open(s.path(first))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	s.buf = slices.Grow(s.buf[:0], int(info.Size()))[:info.Size()]
+	_, err = io.ReadFull(f, s.buf)
+	return s.buf, err
 }
 
 // dropSegment takes away a last segment of which nothing holds. As a rule it was just being made; else it is kept
@@ -189,7 +214,7 @@ func (w *walk) all(last bool) {
 func (w *walk) reserved() bool {
 	rest := w.b[w.at:]
 	for len(rest) > 0 {
-		n := min(len(rest), len(zeros))
+		n := min(len(rest), 4096) // a page of them stays in the cache
 		if !bytes.Equal(rest[:n], zeros[:n]) {
 			return false
 		}

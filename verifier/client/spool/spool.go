@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prooftrail/prooftrail/verifier/internal/atomicfile"
 )
@@ -100,6 +101,7 @@ type Spool struct {
 
 	saving sync.Mutex // taken before mu: the cursor file is written in the order of versions
 	cursor *os.File
+	mute   atomic.Bool // it was said that the cursor can't be written
 
 	mu           sync.Mutex // never held while the disk is waited for
 	wake         sync.Cond  // something is waiting, or due
@@ -149,7 +151,7 @@ func open(cfg Config, d disk) (_ *Spool, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.release()
+			err = errors.Join(err, s.release())
 		}
 	}()
 	if err := s.recover(); err != nil {
@@ -179,29 +181,30 @@ func (s *Spool) takeDir() error {
 	return nil
 }
 
-func (s *Spool) release() {
+// release closes the files. What had to be synced has been.
+func (s *Spool) release() (err error) {
 	for _, f := range []*os.File{s.active, s.cursor, s.lock} {
 		if f != nil {
-			_ = f.Close() // what had to be synced has been
+			err = errors.Join(err, f.Close())
 		}
 	}
+	return err
 }
 
-// Close writes what is waiting and gives the directory back. What is in the spool stays.
+// Close writes what is waiting and gives the directory back. What is in the spool stays. The cursor isn't synced: it would
+// cost who opens a spool for a moment as much as an event does, and saves nothing but delivering again after a machine has
+// stopped.
 func (s *Spool) Close() error {
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		<-s.done
-		return nil
-	}
+	closed := s.closed
 	s.closed = true
 	s.wake.Signal()
 	s.mu.Unlock()
 	<-s.done
-	err := s.syncCursor()
-	s.release()
-	return err
+	if closed {
+		return nil
+	}
+	return s.release()
 }
 
 // entry is an event on its way into the spool.
