@@ -18,8 +18,8 @@ func TestText(t *testing.T) {
 		"/usr/local/bin/invoices --month 2026-01": "/usr/local/bin/invoices --month 2026-01",
 		"--password=hunter2":                      "--password=[masked]",
 		"PGPASSWORD=hunter2 psql":                 "PGPASSWORD=[masked] psql",
-		"PGPASSWORD='hun ter2' psql":              "PGPASSWORD=[masked] psql",
-		`{"api_key": "hunter2", "a": 1}`:          `{"api_key": [masked], "a": 1}`,
+		"PGPASSWORD='hun ter2' psql":              "PGPASSWORD='[masked]' psql",
+		`{"api_key": "hunter2", "a": 1}`:          `{"api_key": "[masked]", "a": 1}`,
 		"mysql --password hunter2 db":             "mysql --password [masked] db",
 		"postgres://me:hunter2@db.example/x":      "postgres://me:[masked]@db.example/x",
 		"curl -H 'X: Bearer hunter2hunter2'":      "curl -H 'X: Bearer [masked]'",
@@ -45,7 +45,7 @@ func TestArgs(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := m.Args([]string{"job", "--token", "hunter2", "-v", "--secret-file=/etc/x", "sh", "-c", "A=1 MY_SECRET=x run"})
-	want := []string{"job", "--token", "[masked]", "-v", "--secret-file=[masked]", "sh", "-c", "A=1 MY_SECRET=[masked] run"}
+	want := []string{"job", "--token", "[masked]", "-v", "--secret-file=/etc/x", "sh", "-c", "A=1 MY_SECRET=[masked] run"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
