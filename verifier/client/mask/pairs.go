@@ -48,7 +48,8 @@ func (p *pair) value(m *Masker, loose bool) (from, to int) {
 			return quoted(p.s, at, p.s[at:at+1]) // SQL's PASSWORD 'secret'
 		}
 	}
-	if !secret || p.isResource() {
+	if !secret || p.isResource() || strings.HasSuffix(p.s[:p.from], "://") { // a URL's user
+
 		return 0, 0
 	}
 	at, sep := p.separator()
@@ -149,13 +150,18 @@ func (p *pair) at(at int, sep byte) (from, to int) {
 		if n := strings.IndexAny(rest, "\r\n\"'"); n >= 0 {
 			to = at + n
 		}
+		if to > at && to < len(s) && s[to-1] == '\\' {
+			to--
+		}
 		from = at + afterScheme(s[at:to])
 	case strings.HasPrefix(rest, Masked):
 		to = at + bare(rest, false)
 	case rest != "" && (rest[0] == '{' || rest[0] == '['):
 		to = at + balanced(rest)
+		to += bare(s[to:], false)
 	case strings.HasPrefix(rest, "$("):
 		to = at + 1 + balanced(rest[1:])
+		to += bare(s[to:], false)
 	default:
 		from = at + afterScheme(rest)
 		to = from + bare(s[from:], false)
