@@ -3,6 +3,7 @@ package mask
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // A look is how secrets look that need no name.
@@ -58,10 +59,11 @@ var looks = []look{
 	{hintStdin, expression(`\becho\s+(?:-\w+\s+)?([^|\n]*[^|\s])\s*\|[^|\n]*(?:--password-stdin|--stdin\b|chpasswd|sudo\s+-S|--with-token)`, nil)}, // for others to read
 }
 
-// expression finds what a regular expression does. Of its matches, keep says which are secrets.
+// expression finds what a regular expression does. Of its matches, keep says which are secrets. It is compiled when
+// a text needs it: a command that logs its run and ends would wait for all of them.
 func expression(re string, keep func(string) bool) func(spans, string) spans {
-	compiled := regexp.MustCompile(re)
-	return func(at spans, s string) spans { return matches(at, s, compiled, keep) }
+	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(re) })
+	return func(at spans, s string) spans { return matches(at, s, compiled(), keep) }
 }
 
 // matches finds the first group of each match, or all of it if there is none.
