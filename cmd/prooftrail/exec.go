@@ -154,11 +154,10 @@ func runExec(ctx context.Context, e *cli.Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	q, err := openExec(e, &x)
-	if err == nil {
-		err = events.useKey(q.base)
+	r := execRun{execFlags: &x, env: e, events: events, prepared: prepare(!x.required)}
+	if r.lane, err = openExec(e, &x); err == nil {
+		err = events.useKey(r.lane.base)
 	}
-	r := execRun{execFlags: &x, env: e, events: events, lane: q}
 	return r.run(ctx, err)
 }
 
@@ -168,6 +167,8 @@ type execRun struct {
 	env    *cli.Env
 	events *execEvents
 	lane   *lane // nil: nothing can be logged
+
+	prepared <-chan (<-chan os.Signal)
 }
 
 // run runs the command. unlogged is why nothing, or not all, can be logged of it.
@@ -199,27 +200,22 @@ func (r *execRun) run(ctx context.Context, unlogged error) error {
 	return cli.Exited(ended.code(), nil)
 }
 
-// begin logs the start, and has signals caught: where that doesn't wait for the log, at the same time, for it takes as long. A
-// signal that comes meanwhile is the command's first one. With --required signals have their usual effect until there is a
-// command.
+// begin logs the start, and returns the signals that are caught from now on.
 func (r *execRun) begin(ctx context.Context, unlogged error) (<-chan os.Signal, error) {
+	mode := client.BestEffort
 	if r.required {
-		if unlogged == nil {
-			_, unlogged = r.lane.queue.Enqueue(ctx, r.events.start(), client.Required)
-		}
-		if unlogged != nil {
-			return nil, unlogged
-		}
-		return catchSignals(), nil
+		mode = client.Required
 	}
-	c := make(chan (<-chan os.Signal), 1)
-	go func() { c <- catchSignals() }()
-	if r.lane != nil {
-		if _, err := r.lane.queue.Enqueue(ctx, r.events.start(), client.BestEffort); err != nil {
+	if r.lane != nil && (unlogged == nil || !r.required) {
+		if _, err := r.lane.queue.Enqueue(ctx, r.events.start(), mode); err != nil {
 			unlogged = errors.Join(unlogged, err)
 		}
 	}
-	return <-c, unlogged
+	signals := <-r.prepared
+	if r.required && unlogged == nil {
+		signals = catchSignals()
+	}
+	return signals, unlogged
 }
 
 // log enqueues an event whose loss changes nothing any more.

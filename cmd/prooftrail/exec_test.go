@@ -200,15 +200,20 @@ func TestClientBuild(t *testing.T) {
 }
 
 // BenchmarkExec measures what exec adds to a command, by running it with and without in turn, with the log up, with
-// nobody listening there, and with one who never answers.
+// nobody listening there, and with one who never answers; for the build of machines that run no log, and for the whole program.
 func BenchmarkExec(b *testing.B) {
-	bin := filepath.Join(b.TempDir(), "prooftrail")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		b.Fatalf("build: %v\n%s", err, out)
-	}
 	dir := b.TempDir()
+	bins := map[string]string{}
+	for name, args := range map[string][]string{"client": {"-tags", "client"}, "whole": nil} {
+		bins[name] = filepath.Join(dir, name)
+		build := exec.Command("go", append(append([]string{"build", "-trimpath", "-ldflags=-s -w"}, args...), "-o", bins[name], ".")...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the image is built
+		if out, err := build.CombinedOutput(); err != nil {
+			b.Fatalf("build: %v\n%s", err, out)
+		}
+	}
 	logDir := filepath.Join(dir, "log")
-	if out, err := exec.Command(bin, "init", "--data", logDir, "--origin", "example.com/audit").CombinedOutput(); err != nil {
+	if out, err := exec.Command(bins["whole"], "init", "--data", logDir, "--origin", "example.com/audit").CombinedOutput(); err != nil {
 		b.Fatalf("init: %v\n%s", err, out)
 	}
 	addresses := make([]string, 2)
@@ -218,7 +223,7 @@ func BenchmarkExec(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	serve := exec.Command(bin, "serve", "--data", logDir, "--listen", addresses[0])
+	serve := exec.Command(bins["whole"], "serve", "--data", logDir, "--listen", addresses[0])
 	serve.SysProcAttr = endsWithParent()
 	if err := serve.Start(); err != nil {
 		b.Fatal(err)
@@ -227,24 +232,25 @@ func BenchmarkExec(b *testing.B) {
 	if err := waitStatus(b.Context(), "http://"+addresses[0]+"/readyz", "200"); err != nil {
 		b.Fatal(err)
 	}
-	exec1 := func(name, url string, more ...string) {
-		args := append([]string{"exec", "--server", url, "--token-file", filepath.Join(logDir, "tokens", "submit.token"),
-			"--policy", filepath.Join(logDir, "policy.txt"), "--spool", filepath.Join(dir, name), "--source", "cron://bench/" + name, "--job", "bench"}, more...)
-		args = append(args, "--", "true")
-		b.Run(name, func(b *testing.B) { compareRuns(b, bin, args) })
-	}
-	if !b.Run("nothing", func(b *testing.B) { compareRuns(b, bin, []string{"version"}) }) {
-		return
-	}
-	exec1("up", "http://"+addresses[0])
-	exec1("required", "http://"+addresses[0], "--required")
-	exec1("down", "http://"+addresses[1])
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer silent.Close()
-	exec1("silent", "http://"+silent.Addr().String())
+	for _, build := range []string{"client", "whole"} {
+		exec1 := func(name, url string, more ...string) {
+			spool := filepath.Join(dir, build+name)
+			args := append([]string{"exec", "--server", url, "--token-file", filepath.Join(logDir, "tokens", "submit.token"),
+				"--policy", filepath.Join(logDir, "policy.txt"), "--spool", spool, "--source", "cron://bench/" + build + name, "--job", "bench"}, more...)
+			args = append(args, "--", "true")
+			b.Run(build+"/"+name, func(b *testing.B) { compareRuns(b, bins[build], args) })
+		}
+		b.Run(build+"/nothing", func(b *testing.B) { compareRuns(b, bins[build], []string{"version"}) })
+		exec1("up", "http://"+addresses[0])
+		exec1("required", "http://"+addresses[0], "--required")
+		exec1("down", "http://"+addresses[1])
+		exec1("silent", "http://"+silent.Addr().String())
+	}
 }
 
 // compareRuns runs `true`, and the program, in turn.

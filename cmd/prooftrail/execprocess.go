@@ -29,6 +29,23 @@ type processEnd struct {
 	took       time.Duration
 }
 
+// prepare does what takes as long as opening a spool does, at the same time: it has signals caught, unless the command may not be
+// started, and then they have their usual effect until it is; and finds out how processes are waited for, which takes a process. A
+// signal that comes meanwhile is the command's first one.
+func prepare(catch bool) <-chan (<-chan os.Signal) {
+	c := make(chan (<-chan os.Signal), 1)
+	go func() {
+		if self, err := os.FindProcess(os.Getpid()); err == nil {
+			_ = self.Release()
+		}
+		if catch {
+			c <- catchSignals()
+		}
+		close(c)
+	}()
+	return c
+}
+
 // catchSignals has the signals that go on to the command come in a channel, for as long as exec lives.
 func catchSignals() <-chan os.Signal {
 	c := make(chan os.Signal, 16)

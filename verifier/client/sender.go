@@ -106,6 +106,8 @@ func (q *Queue) pause(ctx context.Context, d time.Duration) bool {
 type flight struct {
 	records []spool.Record
 	sent    []event.Fields
+	open    []int  // places of the records that were sent: what is damaged wasn't
+	answer  []byte // a line for each of them
 	results []Result
 }
 
@@ -157,36 +159,55 @@ func (q *Queue) drain(ctx context.Context) (pause time.Duration, err error) {
 	}
 }
 
-// logged reports whether the log says that it has all of the batch.
+// logged reports whether the log says that it has all of the batch. It looks at how the lines begin, which takes next to
+// nothing; check reads them while the next batch is on its way.
 func (f *flight) logged() bool {
-	for i := range f.results {
-		if f.results[i].Err != nil {
+	n := 0
+	for line := range bytes.Lines(f.answer) {
+		if !bytes.HasPrefix(line, []byte(`{"status":"accepted"`)) && !bytes.HasPrefix(line, []byte(`{"status":"duplicate"`)) {
 			return false
 		}
+		n++
 	}
-	return true
+	return n == len(f.open)
 }
 
-// post sends a batch once and reads what the log says of each event.
+// read reads the log's answer.
+func (f *flight) read() error {
+	f.results = make([]Result, len(f.records))
+	got, err := parseResults(f.answer, len(f.open))
+	if err != nil {
+		return err
+	}
+	for n, i := range f.open {
+		f.results[i] = got[n]
+	}
+	f.answer = nil
+	return nil
+}
+
+// post sends a batch once, and takes the log's answer.
 func (q *Queue) post(ctx context.Context, f *flight) (pause time.Duration, err error) {
-	f.sent, f.results = make([]event.Fields, len(f.records)), make([]Result, len(f.records))
-	var body []byte
-	var open []int
+	size := 0
+	for i := range f.records {
+		size += len(f.records[i].Payload) + 1
+	}
+	body := make([]byte, 0, size)
 	for i, rec := range f.records {
 		if rec.Damaged == 0 {
 			body = append(append(body, rec.Payload...), '\n')
-			open = append(open, i)
+			f.open = append(f.open, i)
 		}
 	}
-	if len(open) == 0 {
+	if len(f.open) == 0 {
 		return 0, nil
 	}
 	req := q.c.batchRequest(body)
 	a, pause, err := q.c.attempt(ctx, req)
 	var p *Problem
 	if errors.As(err, &p) && p.Status == http.StatusRequestEntityTooLarge { // a proxy may take less than the log
-		if len(open) == 1 {
-			err = fmt.Errorf("seq %d, %d bytes: %w: %w", f.records[open[0]].Seq, len(body), errTooLarge, err)
+		if len(f.open) == 1 {
+			err = fmt.Errorf("seq %d, %d bytes: %w: %w", f.records[f.open[0]].Seq, len(body), errTooLarge, err)
 		}
 		q.batch = max(1, len(f.records)/2)
 	}
@@ -194,19 +215,17 @@ func (q *Queue) post(ctx context.Context, f *flight) (pause time.Duration, err e
 		return max(pause, 0), fmt.Errorf("%s %s: %w", req.method, req.path, err)
 	}
 	q.batch = min(q.batch+1, MaxBatchEvents) // it may take more by now
-	got, err := parseResults(a.body, len(open))
-	if err != nil {
-		return 0, err
-	}
-	for n, i := range open {
-		f.results[i] = got[n]
-	}
+	f.answer = a.body
 	return 0, nil
 }
 
-// check checks the receipts of a batch, on all cores, and acks the events up to the first one that has
+// check reads the answer to a batch and checks the receipts, on all cores, and acks the events up to the first one that has
 // to stay: that one's failure is the error.
 func (q *Queue) check(ctx context.Context, f *flight) error {
+	if err := f.read(); err != nil {
+		return err
+	}
+	f.sent = make([]event.Fields, len(f.records))
 	inParallel(len(f.records), func(i int) {
 		r := &f.results[i]
 		if f.records[i].Damaged > 0 {
