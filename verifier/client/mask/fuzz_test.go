@@ -87,8 +87,12 @@ func TestLinear(t *testing.T) {
 			}
 			return best
 		}
-		short, long := took(20_000), took(200_000)
-		t.Logf("%q: %v, %v", piece, short, long)
+		var short, long time.Duration
+		for range 5 { // others use this machine too
+			if short, long = took(20_000), took(200_000); long <= 40*max(short, 100*time.Microsecond) {
+				break
+			}
+		}
 		if long > 40*max(short, 100*time.Microsecond) {
 			t.Errorf("%q: %v for 20 kB, %v for 200 kB", piece, short, long)
 		}

@@ -64,7 +64,7 @@ func (h hints) in(s string) (found hint) {
 func usualHints() hints {
 	h := make(hints, 1<<tripleBits)
 	for what, words := range map[hint][]string{
-		hintName: {"pas", "pwd", "ecr", "tok", "cre", "key", "uth", "oki", "ssi", "sig", "sas", "dsn", "otp", "cvv", "cvc", "jwt",
+		hintName: {"pas", "pwd", "ecr", "tok", "cre", "key", "uth", "oki", "ssi", "sig", "sas", "dsn", "otp", "cvv", "cvc", "jwt", "pw=", "pw:",
 			"bea", "nnw", "tif" /* IDENTIFIED BY */},
 		hintURL:    {"://"},
 		hintKey:    {"---"},

@@ -145,7 +145,7 @@ func urls(at spans, s string) spans {
 		case host < 0:
 		case colon >= 0 && colon < host:
 			at = at.add(i+colon+1, i+host)
-		case host >= 20 && strings.ContainsAny(s[i:i+host], "0123456789"):
+		case host >= 20 && strings.ContainsAny(s[i:i+host], "0123456789") && !strings.Contains(s[i:i+host], Masked):
 			at = at.add(i, i+host)
 		}
 		i = end
