@@ -1,6 +1,23 @@
 // Package ingest is about events that other systems tell in forms of their own. An [Adapter] makes our
 // events of one such form; it knows nothing of the log, and keeps nothing. What it can't translate is
 // not lost: it says why, and the item waits in the quarantine until somebody has looked at it.
+//
+// # The life of a delivery
+//
+//  1. package httpapi reads the body, within its limits, and undoes its gzip coding.
+//  2. The adapter splits it into items and makes an event of each, or says what is wrong.
+//  3. Each item is charged against the token's rate.
+//  4. package personality masks secrets, stamps, and submits each event. An item that couldn't be
+//     translated, and one whose event the log refuses, goes to the quarantine.
+//  5. Every item is in the log or in the quarantine, on stable storage: then the answer is 2xx, in the
+//     form of the adapter's protocol ([Answerer]) or of ours. A delivery that was cut off before is
+//     sent again by its sender, and what was taken already is then a duplicate, since ids stay the same.
+//
+// # Registering an adapter
+//
+// Adapters of the server are listed in cmd/prooftrail/adapters.go. The name is the last part of the path,
+// POST /v1/ingest/{name}. An adapter that other proof of identity than a bearer token goes with gets a
+// door of its own: see package httpapi, ingest.go.
 package ingest
 
 import (
@@ -28,16 +45,77 @@ type Request struct {
 
 // Item is one of the things that a request tells.
 type Item struct {
-	// Raw is the item as it came, alone: what ingest.raw_sha256 is of, and what the quarantine keeps.
+	// Raw is the item as it came, alone: what ingest.raw_sha256 is of, and what the quarantine keeps. To be
+	// replayed from there it is translated again as the Body of a request, with the same Source and
+	// Query and the Header that follows: Translate must make the same of it then.
 	Raw []byte
-	// Event is what was made of it, if Err is nil. Secrets in it are masked by the adapter's caller.
+	// Header is what of the request's header the item needs for that. Nil: Content-Type, if there is one.
+	// No credential belongs in it.
+	Header http.Header
+	// Event is what was made of it, if Err is nil. Secrets in it are masked by the adapter's caller, who also
+	// sets the labels that begin with [LabelPrefix].
 	Event event.Event
+	// Untimed says that the item has no time of its own, and the event has the request's. Sent again, it gets the
+	// time that the log has of it, and is a duplicate.
+	Untimed bool
 	// Skip says that the item is no matter for an audit log, such as the first stage of a request whose
 	// last one follows.
 	Skip bool
 	// Err says what is wrong with the item, naming the member and what was expected. It goes
-	// to the quarantine then.
+	// to the quarantine then. Its text is shown to operators and to the sender: no values in it.
 	Err error
+}
+
+// LabelPrefix begins the labels that tell how an event came. Of an event with ingest.adapter they are the
+// service's; of any other one they are its source's word.
+const LabelPrefix = "ingest."
+
+// LabelSender is the label that says how sure it is who sent an event, one of the Sender constants or what a
+// door is configured with. That somebody sent it says nothing about whether the actor in it is true:
+// that is the sender's word.
+const LabelSender = LabelPrefix + "sender"
+
+// How sure it is who sent an event.
+const (
+	SenderToken = "token" // whoever holds the bearer token
+	SenderHMAC  = "hmac"  // whoever holds the secret that the request was signed with
+)
+
+// Status is what became of an item.
+type Status string
+
+// The statuses of a Result.
+const (
+	Accepted    Status = "accepted"    // in the log, under a new index
+	Duplicate   Status = "duplicate"   // it was there already
+	Conflict    Status = "conflict"    // the log has another event under its id; in the quarantine
+	Rejected    Status = "rejected"    // the log refused the event; in the quarantine
+	Quarantined Status = "quarantined" // it couldn't be translated; in the quarantine
+	Skipped     Status = "skipped"     // no matter for the log
+)
+
+// Statuses are all of them.
+var Statuses = []Status{Accepted, Duplicate, Conflict, Rejected, Quarantined, Skipped}
+
+// Result answers one item.
+type Result struct {
+	Status     Status
+	Index      uint64 // of the entry; of the first one for Duplicate and Conflict
+	Quarantine string // the item's id in the quarantine; "" if it isn't there
+	Reason     string // what was wrong, of what is in the quarantine
+}
+
+// Answer is what a request is answered with.
+type Answer struct {
+	Status      int    // of HTTP, 2xx: all items are safe
+	ContentType string // "" without a body
+	Body        []byte
+}
+
+// Answerer is an [Adapter] whose protocol has an answer of its own, such as the partial success of OTLP.
+type Answerer interface {
+	// Answer makes the answer. There is a result for each item, in order.
+	Answer(r *Request, results []Result) Answer
 }
 
 // Adapter translates requests of one form. It is safe for concurrent use.
