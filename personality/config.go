@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/prooftrail/prooftrail/personality/ingest"
 	"github.com/prooftrail/prooftrail/personality/mysqldb"
 	"github.com/prooftrail/prooftrail/personality/tree"
 )
@@ -54,6 +55,13 @@ type Config struct {
 	// the database to put itself in order, and for the service's own events. Default
 	// 256 MiB; negative for none, so that only a disk without any room counts as full.
 	MinFree int64
+	// Adapters know the forms of other systems: see package ingest. Their names differ.
+	Adapters []ingest.Adapter
+	// QuarantineItems bounds the items of one tenant in the quarantine, and QuarantineBytes what they
+	// take in bytes, 1 MiB at least. A delivery that would add more is refused with
+	// pubstore.ErrQuarantineFull. Defaults 10000 and 64 MiB.
+	QuarantineItems int
+	QuarantineBytes int64
 	// Witnesses says whose cosignatures the public heads need. Nil: nobody's.
 	Witnesses *WitnessConfig
 	// Logger gets what an operator should know. Default: nothing is logged.
@@ -104,6 +112,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MinFree == 0 {
 		c.MinFree = 256 << 20
 	}
+	if c.QuarantineItems == 0 {
+		c.QuarantineItems = 10_000
+	}
+	if c.QuarantineBytes == 0 {
+		c.QuarantineBytes = 64 << 20
+	}
 	if c.Trillian != nil && c.Database == nil {
 		return c, errors.New("a log whose tree a Trillian cluster keeps needs a database for the rest")
 	}
@@ -144,6 +158,8 @@ func (c *Config) checkLimits() error {
 		{"MaxUnpublished", int64(c.MaxUnpublished), 1, 10_000_000},
 		{"MaxBatch", int64(c.MaxBatch), 1, maxBatchEvents},
 		{"CacheBytes", c.CacheBytes, 1 << 20, 1 << 40},
+		{"QuarantineItems", int64(c.QuarantineItems), 1, 1_000_000},
+		{"QuarantineBytes", c.QuarantineBytes, 1 << 20, 1 << 40},
 		{"MaxLag", int64(c.MaxLag), 1, int64(24 * time.Hour)},
 	} {
 		if l.value < l.min || l.value > l.max {

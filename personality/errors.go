@@ -25,6 +25,9 @@ var (
 	// ErrFull: the disk has no room. Nothing was stored. The service goes on by itself
 	// once there is some.
 	ErrFull = errors.New("the disk is full")
+	// ErrQuarantineFull: an item of a delivery belongs in the quarantine, and that is full. Items
+	// that the log took have been stored; sending all of it again is safe.
+	ErrQuarantineFull = pubstore.ErrQuarantineFull
 	// ErrClosing: the service is shutting down. Nothing was stored.
 	ErrClosing = errors.New("the log is shutting down")
 	// ErrUnavailable: storage failed, and whether the event was stored is not

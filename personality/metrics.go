@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/witnesses"
 )
 
@@ -29,7 +30,13 @@ type Metrics struct {
 	lost       *prometheus.GaugeVec     // when_lost: open, closed; only what is configured
 	asking     *prometheus.HistogramVec // witness: its URL, of the policy; outcome: see package witnesses
 
-	stalled atomic.Pointer[func() float64] // what the gauge of that name says
+	ingested        *prometheus.CounterVec // adapter: its name; result: one of ingest.Statuses
+	quarantineFull  prometheus.Counter
+	quarantineItems prometheus.GaugeFunc
+	quarantineBytes prometheus.GaugeFunc
+
+	stalled    atomic.Pointer[func() float64]                 // what the gauge of that name says
+	quarantine atomic.Pointer[func() pubstore.QuarantineSize] // what those two gauges say
 }
 
 // NewMetrics makes the metrics and registers them with r, if r isn't nil. It
@@ -65,6 +72,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "prooftrail_disk_full", Help: "1 when events are refused because a disk is full (see /readyz), else 0."}),
 	}
 	m.makeWitnesses()
+	m.makeIngest()
 	stalled := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "prooftrail_signers_stalled_seconds",
 		Help: "For how long the signers of a Trillian cluster have integrated none of the entries that wait for them; 0 when none do."},
@@ -76,7 +84,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		})
 	if r != nil {
 		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack,
-			m.diskFree, m.diskFull, m.witnessed, m.quorum, m.lost, m.asking, stalled)
+			m.diskFree, m.diskFull, m.witnessed, m.quorum, m.lost, m.asking, stalled,
+			m.ingested, m.quarantineFull, m.quarantineItems, m.quarantineBytes)
 	}
 	return m
 }
@@ -93,6 +102,26 @@ func (m *Metrics) makeWitnesses() {
 	m.asking = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "prooftrail_witness_seconds", Help: "Time until a witness answered, and what came of asking it.",
 		Buckets: prometheus.ExponentialBuckets(1e-3, 4, 8)}, []string{"witness", "outcome"})
+}
+
+func (m *Metrics) makeIngest() {
+	m.ingested = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "prooftrail_ingest_items_total", Help: "Items that other systems delivered in forms of their own, and what became of them."},
+		[]string{"adapter", "result"})
+	m.quarantineFull = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "prooftrail_quarantine_full_total", Help: "Deliveries refused because the quarantine of their tenant is full."})
+	size := func() pubstore.QuarantineSize {
+		if f := m.quarantine.Load(); f != nil {
+			return (*f)()
+		}
+		return pubstore.QuarantineSize{}
+	}
+	m.quarantineItems = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "prooftrail_quarantine_items", Help: "Items in the quarantine, of all tenants."},
+		func() float64 { return float64(size().Items) })
+	m.quarantineBytes = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "prooftrail_quarantine_bytes", Help: "Bytes that they take."},
+		func() float64 { return float64(size().Bytes) })
 }
 
 // asked observes the answer of a witness.

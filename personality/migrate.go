@@ -64,7 +64,7 @@ func unfit(format string, args ...any) error {
 }
 
 // Migrate moves a log to another storage, leaf for leaf: same origin, key, indices, roots,
-// openings and tokens. It may be ended at any moment, and called again with the same
+// openings, tokens and quarantine. It may be ended at any moment, and called again with the same
 // configuration, which goes on from there.
 //
 // A server signs only for a store whose head isn't held (hold.go), whose key it has, and at
@@ -96,8 +96,8 @@ func unfit(format string, args ...any) error {
 //
 // Between 7 and 10 nobody can sign, and at no time can two: 7 is a compare-and-swap of S's
 // head, at the size and root that T has, and 10 one of T's. S's anchor is where S ends, or
-// there is no 10: else a copy of S from before 7 has gone on meanwhile. Tokens change with the
-// same hold, so that after 7 those of S don't.
+// there is no 10: else a copy of S from before 7 has gone on meanwhile. Tokens and the quarantine
+// change with the same hold, so that after 7 those of S don't.
 func Migrate(ctx context.Context, cfg MigrateConfig) (*Migrated, error) {
 	m, err := newMigration(cfg)
 	if err != nil {

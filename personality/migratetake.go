@@ -64,8 +64,8 @@ func (m *migration) begin(ctx context.Context) error {
 	if err := m.fence(ctx); err != nil {
 		return fmt.Errorf("end the old log: %w", err)
 	}
-	// Nobody can change a token of a log that is held.
-	if err := errors.Join(m.copyTokens(ctx), m.proveTokens(ctx)); err != nil {
+	// Nobody can change a token of a log that is held, nor its quarantine.
+	if err := errors.Join(m.copyTokens(ctx), m.proveTokens(ctx), m.copyQuarantine(ctx)); err != nil {
 		return err
 	}
 	if err := m.step("aside", func() error { return m.anchorAside(ctx) }); err != nil {

@@ -24,6 +24,10 @@ const (
 	ActionFill        = "audit.fill"
 	ActionTokenCreate = "audit.token.create"
 	ActionTokenRevoke = "audit.token.revoke"
+
+	ActionQuarantineShow   = "audit.quarantine.show"
+	ActionQuarantineReplay = "audit.quarantine.replay"
+	ActionQuarantineDrop   = "audit.quarantine.drop"
 )
 
 // OperatorCaller is who holds the data directory: init and the commands that
@@ -42,7 +46,7 @@ func (s *Service) ownSource() string { return ownScheme + s.params.Origin }
 // index once it has come as far as w asks. Starts, stops and tokens are few and may
 // use the disk's reserve: who is locked out must not stay in for want of room.
 func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, w Wait, e event.Event) (uint64, error) {
-	useReserve := e.Action != ActionRead
+	useReserve := e.Action != ActionRead && e.Action != ActionQuarantineShow
 	if err := s.cfg.room.refuse(useReserve); err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
 	}

@@ -130,3 +130,20 @@ func (k keys) checkToken(t pubstore.Token) error {
 	}
 	return err
 }
+
+// sealQuarantined adds the MAC to an item in the quarantine: to what it says of itself, with the hash of what
+// came.
+func (k keys) sealQuarantined(q pubstore.Quarantined) (_ pubstore.Quarantined, err error) {
+	q.MAC = nil
+	q.MAC, err = k.recordMAC("quarantined", q)
+	return q, err
+}
+
+// checkQuarantined returns errRecord unless the item is as sealQuarantined made it.
+func (k keys) checkQuarantined(q pubstore.Quarantined) error {
+	sealed, err := k.sealQuarantined(q)
+	if err == nil && !hmac.Equal(sealed.MAC, q.MAC) {
+		err = fmt.Errorf("quarantined item %s: %w", q.ID, errRecord)
+	}
+	return err
+}

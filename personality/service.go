@@ -25,6 +25,7 @@ type Service struct {
 	tree   tree.Tree
 	store  pubstore.Store
 	tokens tokenSet
+	in     *ingester
 
 	// Admission. admitting is held for reading while an event is put in the
 	// queue, and for writing to close it.
@@ -162,6 +163,11 @@ func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 		cfg: cfg, log: cfg.Logger.With("log", params.Origin), params: params, parts: p, tree: p.tree, store: p.store,
 		queue: make(chan *Pending, cfg.QueueEvents), budget: semaphore.NewWeighted(cfg.QueueBytes), inflight: map[[32]byte]inflight{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), called: make(chan struct{}, 1), headMu: make(ctxMutex, 1), closing: make(chan struct{}),
 	}
+	if s.in, err = newIngester(&s.cfg, params.IDSecret); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	size := s.quarantineSize
+	cfg.Metrics.quarantine.Store(&size)
 	s.keeper = keeper{store: p.store, vkey: params.VKey}
 	stalled := func() float64 { _, long := s.stalled(); return long.Seconds() }
 	cfg.Metrics.stalled.Store(&stalled)

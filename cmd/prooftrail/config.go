@@ -196,8 +196,15 @@ type LimitsConfig struct {
 	// and not yet signed is answered 202.
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`
 	// Memory for the bodies of all requests under way and what is made of them, in
-	// bytes, at least 16 MiB. A request of 8 MiB takes up to 32.
+	// bytes, at least 16 MiB. A request of 8 MiB takes up to 32, a delivery in another
+	// system's form of 16 MiB up to 80.
 	BodyMemory int64 `yaml:"body_memory"`
+	// Items of one tenant in the quarantine, where what comes in another system's form and
+	// can't be taken into the log waits for an operator. Past it a delivery with one more is
+	// refused (503).
+	QuarantineItems int `yaml:"quarantine_items"`
+	// The same in bytes, at least 1 MiB. A delivery has 16 MiB at most.
+	QuarantineBytes int64 `yaml:"quarantine_bytes"`
 	// Open connections. Past it each new one takes the place of the one that has
 	// waited longest without a request under way; while all have one, it waits.
 	MaxConnections int `yaml:"max_connections"`
@@ -223,6 +230,7 @@ func defaultConfig() Config {
 			TrustedProxies: []netip.Prefix{},
 			BodyTimeout:    30 * time.Second, AnswerTimeout: 20 * time.Second,
 			BodyMemory: 256 << 20, MaxConnections: 4096,
+			QuarantineItems: 10_000, QuarantineBytes: 64 << 20,
 		},
 		ShutdownTimeout: 30 * time.Second,
 	}
@@ -307,6 +315,8 @@ func (l *LimitsConfig) check() error {
 		{"body_timeout", l.BodyTimeout > 0, "more than 0s"},
 		{"answer_timeout", l.AnswerTimeout > 0, "more than 0s"},
 		{"body_memory", l.BodyMemory >= 2*httpapi.MaxBodyBytes, fmt.Sprintf("%d or more", 2*httpapi.MaxBodyBytes)},
+		{"quarantine_items", l.QuarantineItems > 0, "more than 0"},
+		{"quarantine_bytes", l.QuarantineBytes > 0, "more than 0"},
 		{"max_connections", l.MaxConnections > 0, "more than 0"},
 	} {
 		if !limit.ok {

@@ -139,6 +139,7 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 		QueueEvents: cfg.Limits.QueueEvents, QueueBytes: cfg.Limits.QueueBytes,
 		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MinFree: cfg.Limits.MinFree,
 		MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
+		Adapters: adapters(), QuarantineItems: cfg.Limits.QuarantineItems, QuarantineBytes: cfg.Limits.QuarantineBytes,
 	}
 	if log.Witnesses, err = cfg.Witnesses.open(); err != nil {
 		return nil, errors.Join(err, r.listen.Close())

@@ -80,6 +80,10 @@ func (x *exchange) readSome(buf *buffer) error {
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &problem{kind: kindTimeout, cause: err}
+	case isGzipError(err):
+		p := badMember("", "a sound gzip stream, as Content-Encoding says")
+		p.cause = err
+		return p
 	default:
 		p := badMember("", "all of it; it ended before its end")
 		p.cause = err

@@ -16,6 +16,10 @@ const (
 	MaxEvents = 500
 	// MaxBodyBytes is the size of the body of one request.
 	MaxBodyBytes = 8 << 20
+	// MaxIngestBytes is the size of a delivery in another system's form, before and after
+	// its gzip coding is undone, and MaxIngestItems how many items it has.
+	MaxIngestBytes = 16 << 20
+	MaxIngestItems = 10_000
 	// MaxOpenings is the number of openings of one request.
 	MaxOpenings = 10_000
 )

@@ -27,6 +27,11 @@ var operations = []struct {
 	{call{method: "GET", path: "/v1/logs/audit/openings?start=0&count=5", token: "fake"}, 200, []string{"Openings"}},
 	{call{method: "GET", path: "/v1/logs/audit/proofs/inclusion?index=0&size=1"}, 200, []string{"ProveInclusion"}},
 	{call{method: "GET", path: "/v1/logs/audit/proofs/consistency?first=1&second=1"}, 200, []string{"ProveConsistency"}},
+	{call{method: "POST", path: "/v1/ingest/fake?source=cron://x", token: "fake", body: "x", contentType: "text/plain"}, 200, []string{"Ingest"}},
+	{call{method: "GET", path: "/v1/quarantine", token: "fake"}, 200, []string{"QuarantineList"}},
+	{call{method: "GET", path: "/v1/quarantine/x", token: "fake"}, 200, []string{"QuarantineShow"}},
+	{call{method: "POST", path: "/v1/quarantine/x/replay", token: "fake"}, 200, []string{"QuarantineReplay"}},
+	{call{method: "DELETE", path: "/v1/quarantine/x", token: "fake"}, 204, []string{"QuarantineDrop"}},
 	{call{method: "GET", path: "/v1/tokens", token: "fake"}, 200, []string{"Tokens"}},
 	{call{method: "POST", path: "/v1/tokens", token: "fake", body: `{"name":"x"}`}, 201, []string{"AddToken"}},
 	{call{method: "DELETE", path: "/v1/tokens/abc", token: "fake"}, 204, []string{"RevokeToken"}},
@@ -54,6 +59,7 @@ var faults = []struct {
 	{personality.ErrBeyondHead, 404, "beyond-head"},
 	{personality.ErrBusy, 503, "busy"},
 	{personality.ErrFull, 503, "disk-full"},
+	{personality.ErrQuarantineFull, 503, "quarantine-full"},
 	{personality.ErrUnwitnessed, 503, "unwitnessed"},
 	{personality.ErrClosing, 503, "closing"},
 	{personality.ErrUnavailable, 503, "unavailable"},
@@ -72,7 +78,9 @@ func possible(makes string, err error) bool {
 	case errors.Is(err, personality.ErrForbidden):
 		return !public && makes != "Wait"
 	case errors.Is(err, personality.ErrNotFound), errors.Is(err, personality.ErrBeyondHead):
-		return !admits && makes != "Wait" && makes != "Tokens" && makes != "AddToken"
+		return !admits && makes != "Wait" && makes != "Tokens" && makes != "AddToken" && makes != "QuarantineList"
+	case errors.Is(err, personality.ErrQuarantineFull):
+		return makes == "Ingest" || makes == "QuarantineReplay"
 	case errors.Is(err, personality.ErrBusy), errors.Is(err, personality.ErrClosing):
 		return admits
 	}
@@ -197,7 +205,7 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	reachTheRest(reach)
 
 	elsewhere := map[string]bool{ // needs a slow client or a broken registry
-		"POST /v1/events 408": true, "POST /v1/tokens 408": true, "GET /metrics 500": true,
+		"POST /v1/events 408": true, "POST /v1/tokens 408": true, "POST /v1/ingest/{adapter} 408": true, "GET /metrics 500": true,
 	}
 	for path, item := range theDocument().root["paths"].(map[string]any) {
 		for method, op := range item.(map[string]any) {
@@ -217,7 +225,15 @@ func TestEveryDocumentedStatus(t *testing.T) {
 // reachTheRest reaches the answers that only one call has.
 func reachTheRest(reach func(c call, fault error, calls ...string)) {
 	events := operations[0].call
-	tokens := operations[8].call
+	var tokens, ingests call
+	for _, op := range operations {
+		switch {
+		case op.call.method == "POST" && op.call.path == "/v1/tokens":
+			tokens = op.call
+		case strings.HasPrefix(op.call.path, "/v1/ingest/"):
+			ingests = op.call
+		}
+	}
 	reach(events, nil) // 200: a duplicate
 	reach(with(events, func(c *call) { c.body = sample("a", "other") }), nil)
 	reach(with(events, func(c *call) { c.body, c.path = sample("d", "x"), c.path+"?wait=durable" }), nil)
@@ -226,6 +242,9 @@ func reachTheRest(reach func(c call, fault error, calls ...string)) {
 		reach(with(c, func(c *call) { c.body = strings.Repeat(" ", MaxBodyBytes+1) }), nil)
 		reach(with(c, func(c *call) { c.contentType = "text/plain" }), nil)
 	}
+	reach(with(ingests, func(c *call) { c.body = strings.Repeat(" ", MaxIngestBytes+1) }), nil)
+	reach(with(ingests, func(c *call) { c.path += "&source=cron://y" }), nil)
+	reach(with(ingests, func(c *call) { c.header = map[string]string{"Content-Encoding": "br"} }), nil)
 	reach(call{method: "GET", path: "/readyz"}, personality.ErrRefusing, "Ready")
 	reach(call{method: "GET", path: "/readyz"}, errors.New("boom"), "Ready")
 	reach(call{method: "GET", path: "/problems/nothing"}, nil)

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prooftrail/prooftrail/personality"
+	"github.com/prooftrail/prooftrail/personality/ingest"
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
@@ -290,3 +293,41 @@ var (
 	instantReceipt = &verifier.Receipt{Index: 123456, Proof: make([]verifier.Hash, 17), Checkpoint: []byte(fakeNote), Extra: make([]byte, 2000)}
 	eventsURL      = &url.URL{Path: "/v1/events"}
 )
+
+func (f *fakeLog) Ingest(ctx context.Context, from personality.Caller, d personality.Delivery) (*personality.Taken, error) {
+	if _, err := f.enter(ctx, "Ingest", &from); err != nil {
+		return nil, err
+	}
+	if err := d.Charge(1); err != nil {
+		return nil, err
+	}
+	results := []ingest.Result{{Status: ingest.Accepted}}
+	answer, err := ingest.Answers(results)
+	return &personality.Taken{Results: results, Answer: answer}, err
+}
+
+var fakeQuarantined = pubstore.Quarantined{ID: strings.Repeat("0a", 32), Tenant: "default", Adapter: "fake", Sender: ingest.SenderToken, Principal: "fake/fake",
+	Received: time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), Status: string(ingest.Rejected), Reason: "/id: expected one", RawSHA256: make([]byte, 32), RawBytes: 3, Raw: []byte("raw")}
+
+func (f *fakeLog) QuarantineList(ctx context.Context, from personality.Caller, after string, count int) ([]pubstore.Quarantined, error) {
+	if count < 1 || count > personality.MaxQuarantineList {
+		f.t.Errorf("QuarantineList: count %d", count)
+	}
+	_, err := f.enter(ctx, "QuarantineList", &from)
+	return []pubstore.Quarantined{fakeQuarantined}, err
+}
+
+func (f *fakeLog) QuarantineShow(ctx context.Context, from personality.Caller, id string) (pubstore.Quarantined, error) {
+	_, err := f.enter(ctx, "QuarantineShow", &from)
+	return fakeQuarantined, err
+}
+
+func (f *fakeLog) QuarantineReplay(ctx context.Context, from personality.Caller, id, source string) ([]ingest.Result, error) {
+	_, err := f.enter(ctx, "QuarantineReplay", &from)
+	return []ingest.Result{{Status: ingest.Duplicate}}, err
+}
+
+func (f *fakeLog) QuarantineDrop(ctx context.Context, from personality.Caller, id string) error {
+	_, err := f.enter(ctx, "QuarantineDrop", &from)
+	return err
+}

@@ -71,10 +71,13 @@ func withReal(t testing.TB, change func(*Config)) *harness {
 	return h
 }
 
-func newRealLog(t testing.TB) *realLog {
+func newRealLog(t testing.TB) *realLog { return newRealLogWith(t, func(*personality.Config) {}) }
+
+func newRealLogWith(t testing.TB, change func(*personality.Config)) *realLog {
 	t.Helper()
 	ctx := context.Background()
 	cfg := personality.Config{Dir: filepath.Join(t.TempDir(), "data")}
+	change(&cfg)
 	made, err := personality.Create(ctx, personality.CreateConfig{Config: cfg, Origin: "example.com/audit"})
 	if err != nil {
 		t.Fatal(err)
@@ -92,11 +95,12 @@ func newRealLog(t testing.TB) *realLog {
 		t.Fatal(err)
 	}
 	for name, req := range map[string]personality.TokenRequest{
-		"submit": {Tenant: "default", Roles: []personality.Role{"submit"}, Sources: []string{"cron://"}},
-		"read":   {Tenant: "default", Roles: []personality.Role{"read"}},
-		"admin":  {Tenant: "*", Roles: []personality.Role{"admin"}},
-		"other":  {Tenant: "other", Roles: []personality.Role{"submit", "read"}, Sources: []string{"cron://"}},
-		"all":    {Tenant: "*", Roles: []personality.Role{"read"}},
+		"submit":     {Tenant: "default", Roles: []personality.Role{"submit"}, Sources: []string{"cron://"}},
+		"read":       {Tenant: "default", Roles: []personality.Role{"read"}},
+		"admin":      {Tenant: "*", Roles: []personality.Role{"admin"}},
+		"other":      {Tenant: "other", Roles: []personality.Role{"submit", "read"}, Sources: []string{"cron://"}},
+		"otheradmin": {Tenant: "other", Roles: []personality.Role{"admin"}},
+		"all":        {Tenant: "*", Roles: []personality.Role{"read"}},
 	} {
 		req.Name = name
 		if _, r.tokens[name], err = r.svc.AddToken(ctx, personality.OperatorCaller(), req); err != nil {

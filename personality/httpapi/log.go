@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/prooftrail/prooftrail/personality"
+	"github.com/prooftrail/prooftrail/personality/ingest"
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier"
 )
 
@@ -41,6 +43,14 @@ type Log interface {
 	AddToken(ctx context.Context, from personality.Caller, r personality.TokenRequest) (*personality.Token, string, error)
 	RevokeToken(ctx context.Context, from personality.Caller, id string) error
 	Tokens(ctx context.Context, from personality.Caller) ([]*personality.Token, error)
+
+	// Ingest takes what another system sent in a form of its own.
+	Ingest(ctx context.Context, from personality.Caller, d personality.Delivery) (*personality.Taken, error)
+	// The quarantine, for callers with the role admin.
+	QuarantineList(ctx context.Context, from personality.Caller, after string, count int) ([]pubstore.Quarantined, error)
+	QuarantineShow(ctx context.Context, from personality.Caller, id string) (pubstore.Quarantined, error)
+	QuarantineReplay(ctx context.Context, from personality.Caller, id, source string) ([]ingest.Result, error)
+	QuarantineDrop(ctx context.Context, from personality.Caller, id string) error
 
 	// Ready says whether the log does its work.
 	Ready(ctx context.Context) personality.Readiness

@@ -30,6 +30,7 @@ const (
 	kindInternal
 	kindBusy
 	kindFull
+	kindQuarantineFull
 	kindUnwitnessed
 	kindClosing
 	kindUnavailable
@@ -70,7 +71,7 @@ var kinds = [numKinds]struct {
 	kindRequestSize: {"request-too-large", 413, "the request is too large",
 		"A request has at most 500 events and 8 MiB. Nothing was stored, except that of an NDJSON request the events within the limits may have been. Send smaller requests; what is stored already is then answered as a duplicate.", 0},
 	kindMediaType: {"unsupported-media-type", 415, "the media type is not supported",
-		"Events are sent as application/json or application/x-ndjson, in UTF-8, without a content coding.", 0},
+		"Events are sent as application/json or application/x-ndjson, in UTF-8, without a content coding. What other systems send in forms of their own may be coded with gzip.", 0},
 	kindRate: {"rate-limited", 429, "too many requests",
 		"The token's rate, or the address's rate of failed authentications, is used up. The header Retry-After says for how many seconds. Nothing was stored.", 1},
 	kindInternal: {"internal", 500, "internal error",
@@ -79,6 +80,8 @@ var kinds = [numKinds]struct {
 		"There was no room for the request in time. Nothing was stored. Try again later.", 1},
 	kindFull: {"disk-full", 503, "the log's disk is full",
 		"The disk has no room for more events, nor for the record of a read: each read of content is an event too. Nothing was stored, and no content shown. Tiles, checkpoints and proofs go on being served. Try again later: the service goes on by itself when its operator has made room.", 10},
+	kindQuarantineFull: {"quarantine-full", 503, "the quarantine is full",
+		"An item of the delivery can't be taken into the log, and the quarantine, where it would wait for an operator, is full. What the log could take of the delivery may have been stored; sending all of it again is safe. An operator must replay or drop some of what is in the quarantine.", 60},
 	kindUnwitnessed: {"unwitnessed", 503, "the witnesses' quorum is missing",
 		"Too few of the log's witnesses have cosigned for too long, and this log takes no event without them. Nothing was stored. What is stored can be read. Try again later: the service goes on by itself once the quorum is met.", 10},
 	kindClosing: {"closing", 503, "the log is shutting down",
@@ -130,6 +133,7 @@ var sentinels = []struct {
 	{personality.ErrBeyondHead, kindBeyondHead},
 	{personality.ErrBusy, kindBusy},
 	{personality.ErrFull, kindFull},
+	{personality.ErrQuarantineFull, kindQuarantineFull},
 	{personality.ErrUnwitnessed, kindUnwitnessed},
 	{personality.ErrClosing, kindClosing},
 	{personality.ErrDamaged, kindDamaged},
@@ -158,6 +162,10 @@ func problemOf(err error) *problem {
 		at := cut(refused.Pointer, maxPointer)
 		return &problem{kind: kindInvalidEvent, member: true, pointer: at, code: refused.Code,
 			expected: refused.Expected, detail: place(at) + ": expected " + refused.Expected}
+	}
+	var form *personality.FormError
+	if errors.As(err, &form) {
+		return &problem{kind: kindInvalidRequest, detail: cut(form.Error(), maxPointer), cause: err}
 	}
 	var invalid *personality.InvalidError
 	if errors.As(err, &invalid) {

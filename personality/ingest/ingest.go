@@ -21,6 +21,7 @@
 package ingest
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"time"
@@ -103,6 +104,31 @@ type Result struct {
 	Index      uint64 // of the entry; of the first one for Duplicate and Conflict
 	Quarantine string // the item's id in the quarantine; "" if it isn't there
 	Reason     string // what was wrong, of what is in the quarantine
+}
+
+// MarshalJSON writes the result as answers and the command line show it.
+func (r Result) MarshalJSON() ([]byte, error) {
+	v := struct {
+		Status     Status  `json:"status"`
+		Index      *uint64 `json:"index,omitempty"`
+		Quarantine string  `json:"quarantine,omitempty"`
+		Reason     string  `json:"reason,omitempty"`
+	}{Status: r.Status, Quarantine: r.Quarantine, Reason: r.Reason}
+	if r.Status == Accepted || r.Status == Duplicate || r.Status == Conflict {
+		v.Index = &r.Index
+	}
+	return json.Marshal(v)
+}
+
+// Answers is the answer in our own form: {"results": […]}, with status 200.
+func Answers(results []Result) (Answer, error) {
+	if results == nil {
+		results = []Result{}
+	}
+	body, err := json.Marshal(struct {
+		Results []Result `json:"results"`
+	}{results})
+	return Answer{Status: http.StatusOK, ContentType: "application/json", Body: body}, err
 }
 
 // Answer is what a request is answered with.

@@ -31,6 +31,7 @@ func FuzzPebbleRows(f *testing.F) {
 	f.Add(uint8(3), make([]byte, 8))
 	f.Add(uint8(4), []byte(`{"id":"x","secret_sha256":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`))
 	f.Add(uint8(5), make([]byte, 128))
+	f.Add(uint8(6), append([]byte{0, 0, 0, 111}, `{"id":"x","tenant":"t","adapter":"a","raw_sha256":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","raw_bytes":0}`...))
 	kinds := storedRows()
 	f.Fuzz(func(t *testing.T, kind uint8, value []byte) {
 		row := kinds[int(kind)%len(kinds)]
@@ -84,6 +85,14 @@ func storedRows() []storedRow {
 		{[]byte("pkx"), func(t *testing.T, s *pubstore.Pebble, _ []byte) (bool, error) {
 			tokens, err := s.Tokens(t.Context())
 			return len(tokens) == 1 && tokens[0].ID == "x" && len(tokens[0].SecretHash) == 32, err
+		}},
+		{[]byte("pqx"), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
+			q, err := s.Quarantined(t.Context(), "x")
+			list, listErr := s.ListQuarantined(t.Context(), "", "", 10)
+			if err == nil && listErr == nil && len(list) != 1 {
+				t.Errorf("%d items in the list", len(list))
+			}
+			return q.ID == "x" && q.Tenant != "" && int64(len(q.Raw)) == q.RawBytes && bytes.HasSuffix(value, q.Raw), errors.Join(err, listErr)
 		}},
 		{append([]byte("ps"), make([]byte, 40)...), func(t *testing.T, s *pubstore.Pebble, value []byte) (bool, error) {
 			marks, err := s.Marks(t.Context(), 0)

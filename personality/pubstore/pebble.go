@@ -25,6 +25,7 @@ import (
 //	p o index uint64 leafhash   an opening
 //	p i identityhash            an index, uint64
 //	p k id                      a token, JSON
+//	p q id                      a quarantined item: length of its JSON uint32 ‖ JSON ‖ raw
 //	p s first uint64 mac        a batch's mark: leaf hash ‖ identity hash of each leaf
 //
 // Tiles grow by Pebble's merge operator, which concatenates: publishing a lone
@@ -41,6 +42,9 @@ const (
 	prefixIDEnd      = "pj"
 	prefixToken      = "pk"
 	prefixMark       = "ps"
+
+	prefixQuarantine    = "pq" // pebblequarantine.go
+	prefixQuarantineEnd = "pr"
 )
 
 const (
@@ -57,6 +61,10 @@ type Pebble struct {
 
 	db *pebble.DB
 	mu sync.Mutex // held from reading what a write depends on to its commit
+
+	// The same, of the quarantine; SetHold holds both, mu first.
+	quarantineMu sync.Mutex
+	quarantine   map[string]QuarantineSize // by tenant; nil: to be read
 
 	checkpointMu sync.Mutex // the same, of the kept checkpoint alone: it waits for no sync
 }
@@ -167,6 +175,8 @@ func (p *Pebble) Head(context.Context) (SealedHead, error) {
 func (p *Pebble) SetHold(ctx context.Context, old, held SealedHead) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.quarantineMu.Lock()
+	defer p.quarantineMu.Unlock()
 	if err := checkHold(old, held); err != nil {
 		return fmt.Errorf("hold the head: %w", err)
 	}
@@ -475,11 +485,7 @@ func (p *Pebble) PutToken(ctx context.Context, t Token, hold string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stored, err := p.Head(ctx)
-	if err == nil && stored.Hold != hold {
-		err = &HeadMovedError{Stored: stored.Head, Want: stored.Head, Hold: true}
-	}
-	if err != nil {
+	if err := p.checkFree(ctx, hold); err != nil {
 		return fmt.Errorf("store token: %w", err)
 	}
 	if err := p.db.Set([]byte(prefixToken+t.ID), v, pebble.Sync); err != nil {

@@ -1,6 +1,7 @@
 // Package pubstore keeps what a log publishes and what it needs to know about
 // it: the head, the tiles and entry bundles, the openings, the map from an
-// event's identity to its index, the log's parameters and its tokens.
+// event's identity to its index, the log's parameters and its tokens. It also keeps what
+// came in and the log hasn't taken: see [Quarantine].
 //
 // Trillian holds the leaves and its own Merkle tree; nothing here is taken from
 // it unchecked. The personality recomputes every hash that it puts here from
@@ -236,4 +237,6 @@ type Store interface {
 	// PutToken stores a token under its ID, in place of what is there. *HeadMovedError if the
 	// head's Hold isn't this one: a log that has moved away takes none.
 	PutToken(ctx context.Context, t Token, hold string) error
+
+	Quarantine
 }

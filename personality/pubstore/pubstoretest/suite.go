@@ -36,6 +36,10 @@ func Run(t *testing.T, factory Factory) {
 		"Marks":                    testMarks,
 		"Tokens":                   testTokens,
 		"Checkpoint":               testCheckpoint,
+		"Quarantine":               testQuarantine,
+		"QuarantineFull":           testQuarantineFull,
+		"QuarantineHeld":           testQuarantineHeld,
+		"QuarantineRace":           testQuarantineRace,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, factory) })
 	}
