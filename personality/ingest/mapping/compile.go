@@ -51,7 +51,8 @@ func (c *compiler) compile(member, text string) (*expression, error) {
 	if out := ast.OutputType(); member == "when" && !out.IsAssignableType(cel.BoolType) && !out.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("when: expected an expression that is true or false, not %s", out)
 	}
-	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(interruptionSteps))
+	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.CostTracking(costs{}),
+		cel.InterruptCheckFrequency(interruptionSteps))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", member, err)
 	}

@@ -19,7 +19,7 @@
 //
 // Expressions read body, the JSON of the request; item, the element that each has come to, or the body; headers and query,
 // maps of texts, the names of headers in lower case; received, the time of the request. With each, the body has in that
-// place only the one element. A member whose expression yields null, nothing (item.?node where there is no node) or
+// place only the one element. A member of theirs that is null isn't there. A member of the event whose expression yields null, nothing (item.?node where there is no node) or
 // "" isn't in the event. Beside those of CEL there are the functions
 //
 //	lower(text)          the text in lower case
@@ -51,12 +51,12 @@ const (
 	MaxFileBytes      = 64 << 10
 	maxExpression     = 4096    // characters
 	maxNesting        = 2       // of comprehensions
-	maxCost           = 200_000 // of one expression on one item, in the units of CEL
+	maxCost           = 500_000 // of one expression on one item: see costs
 	maxItems          = 500     // elements of each
 	maxRaw            = 32 << 20
 	maxValues         = 20_000 // that an item's expressions yield
 	maxHeaders        = 16
-	interruptionSteps = 100
+	interruptionSteps = 16 // of a comprehension, between two looks at the clock
 )
 
 // readyFiles are the mappings that come with the program.

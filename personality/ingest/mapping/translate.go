@@ -171,7 +171,9 @@ func (m *Mapping) evaluate(ctx context.Context, vars map[string]any) (map[string
 		at[mb.path[len(mb.path)-1]] = plain
 	}
 	if targets, ok := all["target"].(map[string]any); ok {
-		all["target"] = inOrder(targets)
+		if all["target"] = inOrder(targets); len(inOrder(targets)) == 0 {
+			delete(all, "target")
+		}
 	}
 	if d, ok := all["details"].(map[string]any); ok {
 		all["details"] = foreign.Details(d)

@@ -13,7 +13,8 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 )
 
-// toCEL makes of what foreign.ParseJSON read what expressions read: integers and doubles for numbers.
+// toCEL makes of what foreign.ParseJSON read what expressions read: integers and doubles for numbers, and no members that
+// are null, so that there is one way to ask whether one is there.
 func toCEL(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -28,7 +29,9 @@ func toCEL(v any) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for name, e := range v {
-			out[name] = toCEL(e)
+			if e != nil {
+				out[name] = toCEL(e)
+			}
 		}
 		return out
 	case []any:
