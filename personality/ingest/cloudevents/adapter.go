@@ -33,7 +33,7 @@ func (Adapter) Translate(r *ingest.Request) ([]ingest.Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	budget := foreign.NewBudget()
+	budget := foreign.NewBudget(len(r.Body))
 	items := make([]ingest.Item, len(raws))
 	for i, raw := range raws {
 		it := &items[i]
@@ -109,7 +109,7 @@ func structured(header http.Header, body []byte) ([]byte, error) {
 	switch {
 	case len(body) == 0:
 	case isJSON(media):
-		if err := foreign.CheckJSON(body, foreign.NewBudget()); err != nil {
+		if err := foreign.CheckJSON(body, foreign.NewBudget(len(body))); err != nil {
 			return nil, err
 		}
 		all["data"] = json.RawMessage(body)

@@ -21,8 +21,12 @@ const (
 // element or a member, at any depth, and takes some 100 bytes of memory.
 type Budget struct{ left int }
 
-// NewBudget returns the budget of one request: 400,000 values, about 40 MB.
-func NewBudget() *Budget { return &Budget{left: 400_000} }
+// maxValues is how many values a request has at most: about 40 MB.
+const maxValues = 400_000
+
+// NewBudget returns the budget of a request of so many bytes: a value for each four of them, which is more than what
+// people write, and a thousand; 400,000 at most.
+func NewBudget(size int) *Budget { return &Budget{left: min(1000+size/4, maxValues)} }
 
 // Take counts n values, and reports whether there were as many left.
 func (b *Budget) Take(n int) bool {

@@ -14,7 +14,7 @@ import (
 
 func TestParseJSON(t *testing.T) {
 	const text = ` {"a":[1,-2.50e+3,null,true,false,""],"b":{"\u00e9\ud83d\ude00\n":"x\/y"},"c":{}} `
-	got, err := foreign.ParseJSON([]byte(text), foreign.NewBudget())
+	got, err := foreign.ParseJSON([]byte(text), foreign.NewBudget(1<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +51,11 @@ func TestParseJSONRefuses(t *testing.T) {
 		{``, "(whole): expected a JSON value at byte 0"},
 		{deep, strings.Repeat("/a", foreign.MaxDepth) + ": expected arrays and objects nested at most 64 deep"},
 	} {
-		_, err := foreign.ParseJSON([]byte(c.text), foreign.NewBudget())
+		_, err := foreign.ParseJSON([]byte(c.text), foreign.NewBudget(1<<20))
 		if err == nil || err.Error() != c.want {
 			t.Errorf("ParseJSON(%.40q) = %v, want %s", c.text, err, c.want)
 		}
-		if checked := foreign.CheckJSON([]byte(c.text), foreign.NewBudget()); checked == nil || checked.Error() != c.want {
+		if checked := foreign.CheckJSON([]byte(c.text), foreign.NewBudget(1<<20)); checked == nil || checked.Error() != c.want {
 			t.Errorf("CheckJSON(%.40q) = %v, want %s", c.text, checked, c.want)
 		}
 	}
@@ -63,7 +63,7 @@ func TestParseJSONRefuses(t *testing.T) {
 
 // TestBudget: what a request's values may take is counted over all of its items.
 func TestBudget(t *testing.T) {
-	b := foreign.NewBudget()
+	b := foreign.NewBudget(2 << 20)
 	text := []byte("[" + strings.Repeat("0,", 150_000) + "0]")
 	for i, ok := range []bool{true, true, false, false} {
 		if err := foreign.CheckJSON(text, b); (err == nil) != ok {
@@ -106,7 +106,7 @@ func TestDetails(t *testing.T) {
 		nest = `{"n":` + nest + `}`
 	}
 	v, err := foreign.ParseObject([]byte(`{"a b":1,"a_b":2,"a-b":1.5,"":null,"9":9007199254740992,"é":[null,{"x":null}],
-		"big":-0,"n":`+nest+`,"a\tb":3}`), foreign.NewBudget())
+		"big":-0,"n":`+nest+`,"a\tb":3}`), foreign.NewBudget(1<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,8 +167,8 @@ func FuzzJSON(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v, err := foreign.ParseJSON(data, foreign.NewBudget())
-		if checked := foreign.CheckJSON(data, foreign.NewBudget()); (checked == nil) != (err == nil) {
+		v, err := foreign.ParseJSON(data, foreign.NewBudget(1<<20))
+		if checked := foreign.CheckJSON(data, foreign.NewBudget(1<<20)); (checked == nil) != (err == nil) {
 			t.Fatalf("ParseJSON: %v; CheckJSON: %v", err, checked)
 		}
 		if err != nil {
@@ -203,7 +203,7 @@ func FuzzSplit(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		items, err := foreign.SplitArray(data)
-		v, strict := foreign.ParseJSON(data, foreign.NewBudget())
+		v, strict := foreign.ParseJSON(data, foreign.NewBudget(1<<20))
 		list, ok := v.([]any)
 		if strict != nil || !ok || len(list) > foreign.MaxItems {
 			return
@@ -212,7 +212,7 @@ func FuzzSplit(f *testing.F) {
 			t.Fatalf("%d elements, %v; want %d", len(items), err, len(list))
 		}
 		for i, item := range items {
-			if e, err := foreign.ParseJSON(item, foreign.NewBudget()); err != nil || !reflect.DeepEqual(e, list[i]) {
+			if e, err := foreign.ParseJSON(item, foreign.NewBudget(1<<20)); err != nil || !reflect.DeepEqual(e, list[i]) {
 				t.Fatalf("element %d: %#v, %v; want %#v", i, e, err, list[i])
 			}
 		}

@@ -27,7 +27,7 @@ func (m *Mapping) Translate(r *ingest.Request) ([]ingest.Item, error) {
 	if len(r.Body) > foreign.MaxItemBytes {
 		return nil, foreign.Errorf("", "at most %d bytes", foreign.MaxItemBytes)
 	}
-	body, err := foreign.ParseJSON(r.Body, foreign.NewBudget())
+	body, err := foreign.ParseJSON(r.Body, foreign.NewBudget(len(r.Body)))
 	if err != nil {
 		return nil, err
 	}

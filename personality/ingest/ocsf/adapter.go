@@ -23,7 +23,7 @@ func (Adapter) Translate(r *ingest.Request) ([]ingest.Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	budget := foreign.NewBudget()
+	budget := foreign.NewBudget(len(r.Body))
 	items := make([]ingest.Item, len(raws))
 	for i, raw := range raws {
 		it := &items[i]

@@ -34,7 +34,7 @@ func isJSON(h http.Header) (bool, error) {
 // own, makes it: two bytes of protobuf are a log record of 200.
 func decode(body []byte, inJSON bool) (plog.Logs, error) {
 	request := plogotlp.NewExportRequest()
-	budget := foreign.NewBudget()
+	budget := foreign.NewBudget(len(body))
 	if inJSON {
 		tree, err := foreign.ParseJSON(body, budget)
 		if err == nil {

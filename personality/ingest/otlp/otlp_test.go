@@ -262,7 +262,8 @@ func TestRefusesWhole(t *testing.T) {
 	field := func(n protowire.Number, inner []byte) []byte {
 		return protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), inner)
 	}
-	records := func(n int) []byte { return field(1, field(2, bytes.Repeat([]byte{0x12, 0}, n))) }
+	empty := func(n int) []byte { return field(1, field(2, bytes.Repeat(field(2, nil), n))) }
+	records := func(n int) []byte { return field(1, field(2, bytes.Repeat(field(2, field(3, []byte("INFO"))), n))) }
 	deep := []byte{}
 	for range foreign.MaxDepth {
 		deep = field(5, field(1, deep))
@@ -289,6 +290,7 @@ func TestRefusesWhole(t *testing.T) {
 		{jsonType, []byte(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"zz"}]}]}]}`), `(whole): expected an ExportLogsServiceRequest in JSON, such as {"resourceLogs":[…]}`},
 		{protobufType, []byte("\xff"), "(whole): expected an ExportLogsServiceRequest in protobuf"},
 		{protobufType, []byte{0x0a, 5, 0}, "(whole): expected an ExportLogsServiceRequest in protobuf"},
+		{protobufType, empty(foreign.MaxItems), "(whole): expected fewer attributes and records in one request"},
 		{protobufType, records(1_000_000), "(whole): expected fewer attributes and records in one request"},
 		{protobufType, records(foreign.MaxItems + 1), "(whole): expected at most 10000 log records"},
 		{protobufType, field(1, field(2, field(2, field(5, deep)))), "(whole): expected messages nested at most 64 deep"},
