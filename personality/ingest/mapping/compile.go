@@ -6,10 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
+	"regexp/syntax"
 	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/env"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 
@@ -32,9 +35,11 @@ func newCompiler() (*compiler, error) {
 		cel.Variable("query", cel.MapType(cel.StringType, cel.StringType)),
 		cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true),
 		cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(64),
-		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateComprehensionNestingLimit(maxNesting)),
+		cel.ASTValidators(cel.ValidateComprehensionNestingLimit(maxNesting)),
 	}
-	env, err := cel.NewEnv(append(opts, functions()...)...)
+	std := env.NewLibrarySubset().AddExcludedFunctions(env.NewFunction("matches"))
+	opts = append(opts, cel.StdLib(cel.StdLibSubset(std)))
+	env, err := cel.NewCustomEnv(append(opts, functions()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("mapping: %w", err)
 	}
@@ -116,6 +121,7 @@ func functions() []cel.EnvOption {
 				return types.String(foreign.Action(string(prefix.(types.String)), string(name.(types.String))))
 			}))),
 		cel.Function("split", cel.Overload("split_string_string", []*cel.Type{cel.StringType, cel.StringType}, cel.ListType(cel.StringType), cel.BinaryBinding(split))),
+		cel.Function(matchFunction, cel.Overload("match_string_string", []*cel.Type{cel.StringType, cel.StringType}, cel.BoolType, cel.BinaryBinding(match))),
 		cel.Function("json", cel.Overload("json_dyn", []*cel.Type{cel.DynType}, cel.StringType, cel.UnaryBinding(toJSON))),
 		cel.Function("millis",
 			cel.Overload("millis_int", []*cel.Type{cel.IntType}, cel.TimestampType, cel.UnaryBinding(millis)),
@@ -138,6 +144,33 @@ func split(s, by ref.Val) ref.Val {
 		return types.WrapErr(errors.New("split: expected a text to split by that isn't empty"))
 	}
 	return types.DefaultTypeAdapter.NativeToValue(strings.SplitN(string(s.(types.String)), string(by.(types.String)), maxParts))
+}
+
+// Limits of match, which stands in for CEL's matches: Go's regular expressions take time in proportion to the text and to the program that they
+// become, and a{1000} is a long one.
+const (
+	maxMatched = 4096 // bytes of text
+	maxPattern = 256  // bytes
+	maxProgram = 2000 // instructions
+)
+
+func match(text, pattern ref.Val) ref.Val {
+	s, p := string(text.(types.String)), string(pattern.(types.String))
+	if len(s) > maxMatched || len(p) > maxPattern {
+		return types.WrapErr(fmt.Errorf("match: expected at most %d bytes, and %d of the pattern", maxMatched, maxPattern))
+	}
+	parsed, err := syntax.Parse(p, syntax.Perl)
+	if err != nil {
+		return types.WrapErr(err)
+	}
+	if program, err := syntax.Compile(parsed.Simplify()); err != nil || len(program.Inst) > maxProgram {
+		return types.WrapErr(fmt.Errorf("match: expected a pattern of at most %d instructions", maxProgram))
+	}
+	re, err := regexp.Compile(p)
+	if err != nil {
+		return types.WrapErr(err)
+	}
+	return types.Bool(re.MatchString(s))
 }
 
 func millis(v ref.Val) ref.Val {

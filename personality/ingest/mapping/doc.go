@@ -20,12 +20,15 @@
 // Expressions read body, the JSON of the request; item, the element that each has come to, or the body; headers and query,
 // maps of texts, the names of headers in lower case; received, the time of the request. With each, the body has in that
 // place only the one element. A member of theirs that is null isn't there. A member of the event whose expression yields null, nothing (item.?node where there is no node) or
-// "" isn't in the event. Beside those of CEL there are the functions
+// "" isn't in the event. Beside those of CEL, but for its matches,
+// there are the functions
 //
 //	lower(text)          the text in lower case
 //	clip(text, n)        at most n bytes of it
 //	action(prefix, text)
 //	             what an action can be, made of it, with the prefix if it has no dot
+//	match(text, pattern)
+//	             whether the regular expression (RE2) matches; at most 4,096 bytes of text and 256 of pattern
 //	token(text)          what the code of a reason or the type of a target can be, made of it
 //	split(text, by)      the parts of it, at most 1,000
 //	sha256(text)         its SHA-256 in hexadecimal digits

@@ -22,18 +22,19 @@ import (
 // maxTime bounds the work on one request.
 const maxTime = 2 * time.Second
 
-// Translate makes the items of a request, whose Source is that of the events. An error is for a request that has none.
+// Translate makes the items of a request, whose Source is that of the events. A body that can't be read, or lacks the
+// array of each, is one item: whoever sent it won't send it again. An error is for one that is too large to be kept.
 func (m *Mapping) Translate(r *ingest.Request) ([]ingest.Item, error) {
 	if len(r.Body) > foreign.MaxItemBytes {
 		return nil, foreign.Errorf("", "at most %d bytes", foreign.MaxItemBytes)
 	}
 	body, err := foreign.ParseJSON(r.Body, foreign.NewBudget(len(r.Body)))
-	if err != nil {
-		return nil, err
+	var bodies []part
+	if err == nil {
+		bodies, err = m.split(r.Body, body)
 	}
-	bodies, err := m.split(r.Body, body)
 	if err != nil {
-		return nil, err
+		return []ingest.Item{{Raw: bytes.TrimSpace(r.Body), Header: m.keepHeader(r.Header), Err: err}}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), maxTime)
 	defer cancel()

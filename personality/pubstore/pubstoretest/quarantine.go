@@ -97,7 +97,9 @@ func sizeIs(t *testing.T, s pubstore.Store, items, raw int64) {
 func testQuarantineFull(t *testing.T, factory Factory) {
 	s, _ := created(t, factory)
 	ctx := t.Context()
-	put := func(most pubstore.QuarantineSize, items ...pubstore.Quarantined) error { return s.PutQuarantined(ctx, items, most, "") }
+	put := func(most pubstore.QuarantineSize, items ...pubstore.Quarantined) error {
+		return s.PutQuarantined(ctx, items, most, "")
+	}
 	two := pubstore.QuarantineSize{Items: 2, Bytes: 1 << 20}
 	check(t, put(two, quarantined("a", "one", []byte("a"))))
 	for _, items := range [][]pubstore.Quarantined{
