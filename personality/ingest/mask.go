@@ -42,9 +42,7 @@ func maskValue(m *mask.Masker, name string, v any) any {
 	case string:
 		return maskNamed(m, name, v)
 	case []any:
-		for i := range v {
-			v[i] = maskValue(m, name, v[i])
-		}
+		maskList(m, name, v)
 	case []string:
 		for i := range v {
 			v[i] = maskNamed(m, name, v[i])
@@ -59,6 +57,23 @@ func maskValue(m *mask.Masker, name string, v any) any {
 		}
 	}
 	return v
+}
+
+// maskList masks a list. One of texts alone may be a command line, where an option names what follows it.
+func maskList(m *mask.Masker, name string, list []any) {
+	texts := make([]string, 0, len(list))
+	for i := range list {
+		list[i] = maskValue(m, name, list[i])
+		if text, ok := list[i].(string); ok {
+			texts = append(texts, text)
+		}
+	}
+	if len(texts) < len(list) {
+		return
+	}
+	for i, text := range m.Args(texts) {
+		list[i] = text
+	}
 }
 
 // maskNamed masks a text, all of it where its name is a secret's.

@@ -1,0 +1,127 @@
+package kubernetes
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// audit is an Event of audit.k8s.io/v1, as far as it is read. Members that are added later are ignored.
+type audit struct {
+	Level      string `json:"level"`
+	AuditID    string `json:"auditID"`
+	Stage      string `json:"stage"`
+	RequestURI string `json:"requestURI"`
+	Verb       string `json:"verb"`
+
+	User         user     `json:"user"`
+	Impersonated *user    `json:"impersonatedUser"`
+	SourceIPs    []string `json:"sourceIPs"`
+	UserAgent    string   `json:"userAgent"`
+
+	Ref      *reference      `json:"objectRef"`
+	Response *status         `json:"responseStatus"`
+	Request  json.RawMessage `json:"requestObject"`
+
+	Received moment `json:"requestReceivedTimestamp"`
+	AtStage  moment `json:"stageTimestamp"`
+
+	Annotations map[string]string `json:"annotations"`
+}
+
+type user struct {
+	Username string              `json:"username"`
+	UID      string              `json:"uid"`
+	Groups   []string            `json:"groups"`
+	Extra    map[string][]string `json:"extra"`
+}
+
+type reference struct {
+	Resource    string `json:"resource"`
+	Namespace   string `json:"namespace"`
+	Name        string `json:"name"`
+	UID         string `json:"uid"`
+	APIGroup    string `json:"apiGroup"`
+	APIVersion  string `json:"apiVersion"`
+	Subresource string `json:"subresource"`
+}
+
+type status struct {
+	Message string `json:"message"`
+	Reason  string `json:"reason"`
+	Code    int    `json:"code"`
+}
+
+// moment is a time that may be null, as metav1.MicroTime is when it is zero.
+type moment struct{ time.Time }
+
+type timeError struct{}
+
+func (*timeError) Error() string { return "a timestamp: expected a time of RFC 3339 or null" }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *moment) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	var text string
+	if json.Unmarshal(b, &text) != nil {
+		return &timeError{}
+	}
+	if text == "" {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return &timeError{}
+	}
+	m.Time = t
+	return nil
+}
+
+// usable reports whether an event may have this time.
+func (m moment) usable() bool { return !m.IsZero() && m.UTC().Year() >= 1970 && m.UTC().Year() <= 9999 }
+
+// The stages of a request.
+const (
+	stageReceived = "RequestReceived"
+	stageStarted  = "ResponseStarted"
+	stageComplete = "ResponseComplete"
+	stagePanic    = "Panic"
+)
+
+// check refuses what isn't an audit event. What a client of the API server can choose is never the reason.
+func (a *audit) check() error {
+	switch a.Stage {
+	case stageReceived, stageStarted, stageComplete, stagePanic:
+	default:
+		return errors.New("stage: expected RequestReceived, ResponseStarted, ResponseComplete or Panic")
+	}
+	if a.AuditID == "" {
+		return errors.New("auditID: expected an id")
+	}
+	if a.Verb == "" {
+		return errors.New("verb: expected a verb")
+	}
+	return nil
+}
+
+// skipped: another stage of the request tells it all, or a controller keeps account of its own work.
+func (a *audit) skipped() bool {
+	if a.Stage == stageReceived || a.Stage == stageStarted && a.Verb == "watch" {
+		return true
+	}
+	if a.Ref == nil || a.Ref.APIGroup != "batch" || a.Ref.Subresource != "status" || a.code() >= 400 || !a.User.isController() {
+		return false
+	}
+	_, final := a.finished()
+	return !final
+}
+
+// code is the HTTP status, 0 if it isn't known.
+func (a *audit) code() int {
+	if a.Response == nil {
+		return 0
+	}
+	return a.Response.Code
+}
