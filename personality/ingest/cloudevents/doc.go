@@ -15,6 +15,7 @@
 //	target    subject, of the type that the extension prooftrailtargettype says, else resource;
 //	          without a subject the source
 //	job       for the actions job.… and run.… the subject
+//	change    of an action that ends with .update: the data, as what there is now
 //	origin    the trace id of traceparent (the Distributed Tracing extension)
 //	details   cloudevent: the attributes. data: the data as JSON, or data_text, or data_base64
 //

@@ -1,9 +1,7 @@
 package cloudevents
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -150,12 +148,10 @@ func (c *cloudEvent) what(e *event.Event) error {
 		e.Job = &event.Job{ID: subject}
 	}
 	if strings.HasSuffix(e.Action, ".update") {
-		text, _ := json.Marshal(c.data)
-		if c.bytes != nil {
-			text = c.bytes
-		}
-		digest := sha256.Sum256(text)
-		e.Change = &event.Change{AfterSHA256: hex.EncodeToString(digest[:])}
+		// What the data says is what it is now. A digest of it would let what is masked in it be guessed.
+		after := map[string]any{}
+		c.payload(after)
+		e.Change = &event.Change{Patch: []event.Operation{{Op: "replace", Value: after}}}
 	}
 	return nil
 }

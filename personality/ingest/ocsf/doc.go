@@ -12,8 +12,8 @@
 //	origin    src_endpoint; http_request.user_agent and x_forwarded_for; the request's uid; trace.uid
 //	target    the job, the user, the entity, the resources and the operation
 //	job       of 1006
-//	change    of an update: the members that differ, if the state after it is there; else a digest of the
-//	          whole
+//	change    of an update, as a JSON Patch: the members that differ, if the state after it is there; else the whole
+//	          of what is known of it
 //	details   all attributes but observables, which say the same again
 //
 // Older versions of the schema are read the same way; their attributes have the same names.

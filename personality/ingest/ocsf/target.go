@@ -1,9 +1,6 @@
 package ocsf
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
@@ -67,10 +64,6 @@ func (m *mapping) job() error {
 	if j.ID == "" {
 		return foreign.Errorf("/job", "an object with a uid or a name")
 	}
-	if command, ok := foreign.At(m.all, "job", "cmd_line").(string); ok && command != "" {
-		digest := sha256.Sum256([]byte(command))
-		j.CommandSHA256 = hex.EncodeToString(digest[:])
-	}
 	j.Node = first(m.text("device", "hostname"), m.text("device", "name"))
 	m.e.Job = &j
 	m.e.Target = []event.Target{{Type: "job", ID: j.ID, Name: j.Name}}
@@ -98,33 +91,32 @@ func (m *mapping) resources() error {
 // maxPatch bounds the operations of a change: an event may have 1,024.
 const maxPatch = 1024
 
-// change says what an update changed.
+// change says what an update changed. It has no digests: one of what is masked here would let the secret be guessed.
 func (m *mapping) change() {
 	if !strings.HasSuffix(m.e.Action, ".update") {
 		return
 	}
 	before, _ := m.all[m.class.before].(map[string]any)
+	last := before
 	for _, name := range m.class.after {
 		after, ok := m.all[name].(map[string]any)
 		if !ok {
 			continue
 		}
 		if patch := difference(foreign.Details(before), foreign.Details(after)); len(patch) > 0 && len(patch) <= maxPatch {
-			m.e.Change = &event.Change{BeforeSHA256: digest(before), AfterSHA256: digest(after), Patch: patch}
+			m.e.Change = &event.Change{Patch: patch}
 			return
 		}
+		last = after
 	}
-	m.e.Change = &event.Change{AfterSHA256: digest(m.all)}
-}
-
-// digest is the SHA-256 of an object as JSON, with its members in order.
-func digest(object map[string]any) string {
-	text, err := json.Marshal(object)
-	if err != nil {
-		return ""
+	if last == nil {
+		last, _ = m.all["api"].(map[string]any)
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	whole := foreign.Details(last)
+	if whole == nil {
+		whole = map[string]any{}
+	}
+	m.e.Change = &event.Change{Patch: []event.Operation{{Op: "replace", Value: whole}}}
 }
 
 // difference is the JSON Patch from one object to another, by members.
