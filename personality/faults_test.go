@@ -188,6 +188,14 @@ func (s faultyStore) PutToken(ctx context.Context, t pubstore.Token, hold string
 	return s.f.do("token", func() error { return s.Store.PutToken(ctx, t, hold) })
 }
 
+func (s faultyStore) PutQuarantined(ctx context.Context, items []pubstore.Quarantined, most pubstore.QuarantineSize, hold string) error {
+	return s.f.do("quarantine", func() error { return s.Store.PutQuarantined(ctx, items, most, hold) })
+}
+
+func (s faultyStore) DropQuarantined(ctx context.Context, id, hold string) error {
+	return s.f.do("drop", func() error { return s.Store.DropQuarantined(ctx, id, hold) })
+}
+
 func (s faultyStore) PutCheckpoint(ctx context.Context, old, note []byte) error {
 	return s.f.do("checkpoint", func() error { return s.Store.PutCheckpoint(ctx, old, note) })
 }

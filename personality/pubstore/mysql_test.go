@@ -68,12 +68,16 @@ func TestMySQLRefusesDamagedRows(t *testing.T) {
 		{"prooftrail_mark VALUES (0, REPEAT('x', 32), 9, 'x')", func() error { _, err := s.Marks(ctx, 0); return err }},
 		{"prooftrail_token VALUES ('x', '{}')", func() error { _, err := s.Tokens(ctx); return err }},
 		{"prooftrail_token VALUES ('x', 'x')", func() error { _, err := s.Tokens(ctx); return err }},
+		{"prooftrail_quarantine VALUES ('x', 't', '{}')", func() error { _, err := s.ListQuarantined(ctx, "", "", 1); return err }},
+		{"prooftrail_quarantine VALUES ('x', 't', 'x')", func() error { _, err := s.Quarantined(ctx, "x"); return err }},
+		{"prooftrail_quarantine VALUES ('x', 't', '{\"id\":\"x\",\"tenant\":\"t\",\"adapter\":\"a\",\"raw_bytes\":1,\"raw_sha256\":\"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"}')",
+			func() error { _, err := s.Quarantined(ctx, "x"); return err }}, // its piece is gone
 	} {
 		exec("INSERT INTO " + c.row)
 		if err := c.read(); !errors.Is(err, pubstore.ErrCorrupt) || errors.Is(err, pubstore.ErrNotFound) {
 			t.Errorf("%s: got %v, want ErrCorrupt", c.row, err)
 		}
-		for _, table := range []string{"log", "tile", "bundle", "mark", "token"} {
+		for _, table := range []string{"log", "tile", "bundle", "mark", "token", "quarantine"} {
 			exec("DELETE FROM prooftrail_" + table)
 		}
 	}
