@@ -45,6 +45,10 @@ type Config struct {
 
 	Witnesses WitnessesConfig `yaml:"witnesses"`
 
+	// File with the doors at which systems post that have no token: docs/operate/webhooks.md.
+	// Empty: none.
+	Webhooks string `yaml:"webhooks"`
+
 	TLS    TLSConfig    `yaml:"tls"`
 	Log    LogConfig    `yaml:"log"`
 	Limits LimitsConfig `yaml:"limits"`

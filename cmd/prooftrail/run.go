@@ -24,6 +24,7 @@ var commands = []cli.Command{
 	{Name: "checkpoint", Short: "fetch the log's signed head", Run: runCheckpoint},
 	{Name: "token", Short: "add, list and revoke access tokens", Run: runToken},
 	{Name: "quarantine", Short: "list, show, replay and drop what other systems sent and the log couldn't take", Run: runQuarantine},
+	{Name: "mapping", Short: "try the mapping of a webhook on a sample", Run: runMapping},
 	{Name: "anchor", Short: "make the anchor of a further server of a log in a database", Run: runAnchor},
 	{Name: "migrate", Short: "move a log to another storage", Run: runMigrate},
 	{Name: "schema", Short: "bring a database's tables to this version", Run: runSchema},

@@ -21,6 +21,7 @@ import (
 	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/personality"
 	"github.com/prooftrail/prooftrail/personality/httpapi"
+	"github.com/prooftrail/prooftrail/personality/ingest/webhook"
 )
 
 const serveHelp = `
@@ -79,6 +80,7 @@ func serveConfig(e *cli.Env, args []string) (Config, error) {
 	fs.StringVar(&over.Listen, "listen", "", "`address` and port to listen on (default 127.0.0.1:8080)")
 	fs.StringVar(&over.Anchor, "anchor", "", "`file` with the newest signed head (default DIR.anchor)")
 	fs.StringVar(&over.Witnesses.Policy, "policy", "", "policy `file` whose witnesses are asked to cosign (default nobody)")
+	fs.StringVar(&over.Webhooks, "webhooks", "", "`file` with the doors for systems that have no token (default none)")
 	storage.add(fs)
 	fs.StringVar(&over.TLS.Cert, "tls-cert", "", "PEM `file` with the certificate chain")
 	fs.StringVar(&over.TLS.Key, "tls-key", "", "PEM `file` with the private key, mode 0600")
@@ -95,7 +97,7 @@ func serveConfig(e *cli.Env, args []string) (Config, error) {
 	for _, f := range []struct{ to, from *string }{
 		{&cfg.Data, &over.Data}, {&cfg.Listen, &over.Listen}, {&cfg.Anchor, &over.Anchor},
 		{&cfg.TLS.Cert, &over.TLS.Cert}, {&cfg.TLS.Key, &over.TLS.Key}, {&cfg.Profile, &over.Profile},
-		{&cfg.Witnesses.Policy, &over.Witnesses.Policy},
+		{&cfg.Witnesses.Policy, &over.Witnesses.Policy}, {&cfg.Webhooks, &over.Webhooks},
 		{&cfg.Log.Level, &over.Log.Level}, {&cfg.Log.Format, &over.Log.Format},
 	} {
 		if *f.from != "" {
@@ -132,6 +134,10 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r := &running{failed: make(chan error, 1)}
+	doors, err := openDoors(cfg.Webhooks)
+	if err != nil {
+		return nil, err
+	}
 	// Before the log is opened: an address in use must not make an entry.
 	if r.listen, err = net.Listen("tcp", cfg.Listen); err != nil {
 		return nil, err
@@ -141,7 +147,7 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 		QueueEvents: cfg.Limits.QueueEvents, QueueBytes: cfg.Limits.QueueBytes,
 		MaxUnpublished: cfg.Limits.MaxUnpublished, MaxLag: cfg.Limits.ReadyLag, MinFree: cfg.Limits.MinFree,
 		MaxBatch: cfg.Limits.MaxBatch, CacheBytes: cfg.Limits.CacheBytes,
-		Adapters: adapters(), QuarantineItems: cfg.Limits.QuarantineItems, QuarantineBytes: cfg.Limits.QuarantineBytes,
+		Adapters: adapters(doors), QuarantineItems: cfg.Limits.QuarantineItems, QuarantineBytes: cfg.Limits.QuarantineBytes,
 	}
 	if log.Witnesses, err = cfg.Witnesses.open(); err != nil {
 		return nil, errors.Join(err, r.listen.Close())
@@ -159,7 +165,7 @@ func start(ctx context.Context, cfg Config, logger *slog.Logger) (_ *running, er
 	if err != nil {
 		return nil, errors.Join(limitError(err), r.listen.Close())
 	}
-	r.server, err = httpapi.NewServer(apiConfig(cfg, r.svc, logger, reg))
+	r.server, err = httpapi.NewServer(apiConfig(cfg, r.svc, doors, logger, reg))
 	if err == nil {
 		err = announce(ctx, r.svc)
 	}
@@ -203,13 +209,16 @@ func announce(ctx context.Context, svc *personality.Service) error {
 	return nil
 }
 
-func apiConfig(cfg Config, svc *personality.Service, logger *slog.Logger, reg *prometheus.Registry) httpapi.Config {
+func apiConfig(cfg Config, svc *personality.Service, doors []*webhook.Door, logger *slog.Logger, reg *prometheus.Registry) httpapi.Config {
 	api := httpapi.Config{
 		Log: httpapi.Of(svc), Logger: logger, Registerer: reg, Gatherer: reg,
 		EventsPerSecond: cfg.Limits.EventsPerSecond, BurstEvents: cfg.Limits.BurstEvents,
 		AuthFailuresPerMinute: cfg.Limits.AuthFailuresPerMinute, TrustedProxies: cfg.Limits.TrustedProxies,
 		BodyTimeout: cfg.Limits.BodyTimeout, AnswerTimeout: cfg.Limits.AnswerTimeout, BodyMemory: cfg.Limits.BodyMemory,
 		MaxConnections: cfg.Limits.MaxConnections, TLSCert: cfg.TLS.Cert, TLSKey: cfg.TLS.Key,
+	}
+	for _, d := range doors {
+		api.Doors = append(api.Doors, d)
 	}
 	if cfg.Log.Access {
 		api.AccessLog = logger

@@ -14,7 +14,8 @@ type API struct {
 	metrics  *metrics
 	pages    http.Handler // of /metrics
 	tokens   *limiters    // nil: no limit
-	failures *limiters    // failed authentications by address; nil: no limit
+	doors    map[string]openDoor
+	failures *limiters // failed authentications by address; nil: no limit
 
 	bodyMemory atomic.Int64 // bytes of bodies under way, see Config.BodyMemory
 	draining   atomic.Bool  // set when the server is being closed
@@ -29,6 +30,9 @@ func New(cfg Config) (*API, error) {
 	}
 	a := &API{cfg: cfg, routes: compileRoutes()}
 	if a.metrics, err = newMetrics(cfg.Registerer, a.routes); err != nil {
+		return nil, err
+	}
+	if a.doors, err = openDoors(cfg.Doors); err != nil {
 		return nil, err
 	}
 	a.pages = promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{})

@@ -29,6 +29,8 @@ const (
 type Config struct {
 	// Log is what is served. Required.
 	Log Log
+	// Doors take deliveries without a token. The log has an adapter of the name of each. Default: none.
+	Doors []Door
 	// Logger gets internal errors and panics, with the id of the request.
 	// Default: nothing is logged.
 	Logger *slog.Logger

@@ -28,6 +28,7 @@ var operations = []struct {
 	{call{method: "GET", path: "/v1/logs/audit/proofs/inclusion?index=0&size=1"}, 200, []string{"ProveInclusion"}},
 	{call{method: "GET", path: "/v1/logs/audit/proofs/consistency?first=1&second=1"}, 200, []string{"ProveConsistency"}},
 	{call{method: "POST", path: "/v1/ingest/fake?source=cron://x", token: "fake", body: "x", contentType: "text/plain"}, 200, []string{"Ingest"}},
+	{call{method: "POST", path: "/v1/ingest/webhook/fake", body: "x", header: map[string]string{"X-Proof": "open"}}, 200, []string{"Ingest"}},
 	{call{method: "GET", path: "/v1/quarantine", token: "fake"}, 200, []string{"QuarantineList"}},
 	{call{method: "GET", path: "/v1/quarantine/x", token: "fake"}, 200, []string{"QuarantineShow"}},
 	{call{method: "POST", path: "/v1/quarantine/x/replay", token: "fake"}, 200, []string{"QuarantineReplay"}},
@@ -205,7 +206,8 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	reachTheRest(reach)
 
 	elsewhere := map[string]bool{ // needs a slow client or a broken registry
-		"POST /v1/events 408": true, "POST /v1/tokens 408": true, "POST /v1/ingest/{adapter} 408": true, "GET /metrics 500": true,
+		"POST /v1/events 408": true, "POST /v1/tokens 408": true, "POST /v1/ingest/{adapter} 408": true,
+		"POST /v1/ingest/webhook/{door} 408": true, "GET /metrics 500": true,
 	}
 	for path, item := range theDocument().root["paths"].(map[string]any) {
 		for method, op := range item.(map[string]any) {
@@ -225,11 +227,13 @@ func TestEveryDocumentedStatus(t *testing.T) {
 // reachTheRest reaches the answers that only one call has.
 func reachTheRest(reach func(c call, fault error, calls ...string)) {
 	events := operations[0].call
-	var tokens, ingests call
+	var tokens, ingests, door call
 	for _, op := range operations {
 		switch {
 		case op.call.method == "POST" && op.call.path == "/v1/tokens":
 			tokens = op.call
+		case strings.HasPrefix(op.call.path, "/v1/ingest/webhook/"):
+			door = op.call
 		case strings.HasPrefix(op.call.path, "/v1/ingest/"):
 			ingests = op.call
 		}
@@ -245,6 +249,12 @@ func reachTheRest(reach func(c call, fault error, calls ...string)) {
 	reach(with(ingests, func(c *call) { c.body = strings.Repeat(" ", MaxIngestBytes+1) }), nil)
 	reach(with(ingests, func(c *call) { c.path += "&source=cron://y" }), nil)
 	reach(with(ingests, func(c *call) { c.header = map[string]string{"Content-Encoding": "br"} }), nil)
+	reach(with(door, func(c *call) { c.body = strings.Repeat(" ", MaxDoorBytes+1) }), nil)
+	reach(with(door, func(c *call) { c.path += "?source=a:b&source=c:d" }), nil)
+	reach(with(door, func(c *call) { c.header = map[string]string{"Content-Encoding": "gzip"} }), nil)
+	for range 100 { // until it is 429
+		reach(with(door, func(c *call) { c.header = nil }), nil)
+	}
 	reach(call{method: "GET", path: "/readyz"}, personality.ErrRefusing, "Ready")
 	reach(call{method: "GET", path: "/readyz"}, errors.New("boom"), "Ready")
 	reach(call{method: "GET", path: "/problems/nothing"}, nil)

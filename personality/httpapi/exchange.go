@@ -83,6 +83,9 @@ func (x *exchange) serve() error {
 		x.leaveBody()
 		return rt.serve(a, x)
 	}
+	if rt.proven {
+		return rt.serve(a, x)
+	}
 	if err := a.authenticate(x); err != nil {
 		return err
 	}

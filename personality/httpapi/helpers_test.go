@@ -57,7 +57,12 @@ func testLogger(t testing.TB) *slog.Logger {
 func withFake(t testing.TB, change func(*Config)) *harness {
 	t.Helper()
 	f := newFakeLog(t)
-	h := serve(t, f, change)
+	h := serve(t, f, func(c *Config) {
+		c.Doors = []Door{fakeDoor{}}
+		if change != nil {
+			change(c)
+		}
+	})
 	h.fake = f
 	return h
 }

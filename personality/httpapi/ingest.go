@@ -17,12 +17,8 @@ import (
 
 var errIngestSize = &problem{kind: kindRequestSize, detail: fmt.Sprintf("the body is larger than %d bytes", MaxIngestBytes)}
 
-// ingest serves POST /v1/ingest/{adapter}, the door for whoever has a bearer token.
-//
-// A door where deliveries prove themselves otherwise, by a signature over the body say, is a route of its own that is
-// public in the table. Its handler reads the body (readDelivery), checks the proof, sets x.token to the token whose tenant,
-// name and sources it is configured with, and x.limit to that token's, and calls deliver with what says how sure
-// the sender is.
+// ingest serves POST /v1/ingest/{adapter}, the way in for whoever has a bearer token. Deliveries that prove themselves otherwise
+// come through a door.
 func (a *API) ingest(x *exchange) error {
 	if err := x.charge(1); err != nil { // as in submit
 		return err

@@ -13,6 +13,7 @@ type route struct {
 	method  string // GET stands for HEAD too
 	pattern string // a segment {name} matches one that isn't empty, a last {name...} all the rest
 	public  bool   // no token needed, answers to any origin
+	proven  bool   // no token needed: the handler checks another proof
 	role    personality.Role
 	serve   func(*API, *exchange) error
 
@@ -32,6 +33,7 @@ var routes = []route{
 	{method: "GET", pattern: "/v1/logs/{log}/proofs/inclusion", public: true, serve: (*API).proveInclusion},
 	{method: "GET", pattern: "/v1/logs/{log}/proofs/consistency", public: true, serve: (*API).proveConsistency},
 	{method: "POST", pattern: "/v1/ingest/{adapter}", role: personality.RoleSubmit, serve: (*API).ingest},
+	{method: "POST", pattern: "/v1/ingest/webhook/{door}", proven: true, serve: (*API).door},
 	{method: "GET", pattern: "/v1/quarantine", role: personality.RoleAdmin, serve: (*API).listQuarantine},
 	{method: "GET", pattern: "/v1/quarantine/{id}", role: personality.RoleAdmin, serve: (*API).showQuarantined},
 	{method: "POST", pattern: "/v1/quarantine/{id}/replay", role: personality.RoleAdmin, serve: (*API).replayQuarantined},

@@ -16,8 +16,8 @@
 // # Registering an adapter
 //
 // Adapters of the server are listed in cmd/prooftrail/adapters.go. The name is the last part of the path,
-// POST /v1/ingest/{name}. An adapter that other proof of identity than a bearer token goes with gets a
-// door of its own: see package httpapi, ingest.go.
+// POST /v1/ingest/{name}. What proves itself otherwise than by a bearer token comes through
+// a door: see package webhook.
 package ingest
 
 import (
