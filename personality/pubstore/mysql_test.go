@@ -68,12 +68,14 @@ func TestMySQLRefusesDamagedRows(t *testing.T) {
 		{"prooftrail_mark VALUES (0, REPEAT('x', 32), 9, 'x')", func() error { _, err := s.Marks(ctx, 0); return err }},
 		{"prooftrail_token VALUES ('x', '{}')", func() error { _, err := s.Tokens(ctx); return err }},
 		{"prooftrail_token VALUES ('x', 'x')", func() error { _, err := s.Tokens(ctx); return err }},
+		{"prooftrail_source_key VALUES ('x', '{}')", func() error { _, err := s.SourceKeys(ctx); return err }},
+		{"prooftrail_source_key VALUES ('x', 'x')", func() error { _, err := s.SourceKeys(ctx); return err }},
 	} {
 		exec("INSERT INTO " + c.row)
 		if err := c.read(); !errors.Is(err, pubstore.ErrCorrupt) || errors.Is(err, pubstore.ErrNotFound) {
 			t.Errorf("%s: got %v, want ErrCorrupt", c.row, err)
 		}
-		for _, table := range []string{"log", "tile", "bundle", "mark", "token"} {
+		for _, table := range []string{"log", "tile", "bundle", "mark", "token", "source_key"} {
 			exec("DELETE FROM prooftrail_" + table)
 		}
 	}
