@@ -26,9 +26,9 @@ type copied struct {
 
 func (c *copied) end() uint64 { return c.batch.Mark.End() }
 
-// copyAll copies tokens and entries until the new log has the old one's head.
+// copyAll copies tokens, keys of sources and entries until the new log has the old one's head.
 func (m *migration) copyAll(ctx context.Context) error {
-	if err := m.copyTokens(ctx); err != nil {
+	if err := m.copyRecords(ctx); err != nil {
 		return err
 	}
 	for m.head.Size < m.srcHead.Size {
@@ -57,24 +57,6 @@ func (m *migration) progress(checking bool, done uint64) {
 	if m.cfg.Progress != nil {
 		m.cfg.Progress(MigrateProgress{Checking: checking, Done: done, Size: m.srcHead.Size})
 	}
-}
-
-// copyTokens copies tokens. None is ever removed; one may have been revoked since an
-// earlier run.
-func (m *migration) copyTokens(ctx context.Context) error {
-	tokens, err := m.src.store.Tokens(ctx)
-	if err != nil {
-		return err
-	}
-	for _, t := range tokens {
-		if err := m.src.parts.keys.checkToken(t); err != nil {
-			return err
-		}
-		if err := m.dst.store.PutToken(ctx, t, m.head.Hold); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // chunkEnd is where the batch that begins at first ends: at the end of a tile, or of the log.

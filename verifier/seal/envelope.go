@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -274,4 +275,27 @@ func (e *Envelope) Append(dst []byte) []byte {
 	}
 	dst = append(dst, `},"signature":`...)
 	return append(event.AppendString(dst, e.Signature), '}')
+}
+
+// CheckOpening checks that an opening was sealed with the envelope's salts and signature: where a field is
+// shown, with its salt. The error is one of ErrNoSignature, ErrBadSignature and ErrOtherSalts, wrapped.
+func (e *Envelope) CheckOpening(o *Opening) error {
+	switch got := o.Text("/ingest/signature"); {
+	case got == "":
+		return fmt.Errorf("check source: %w", ErrNoSignature)
+	case got != e.Signature:
+		return fmt.Errorf("check source: %w: it isn't the one that was sent", ErrBadSignature)
+	}
+	for i := range o.Fields {
+		f := &o.Fields[i]
+		if !f.Shown || event.IsServer(f.Pointer) {
+			continue
+		}
+		want, ok := e.Salts[f.Pointer]
+		got, err := base64.RawURLEncoding.DecodeString(string(f.Salt))
+		if err != nil || !ok || string(got) != string(want[:]) {
+			return fmt.Errorf("check source: %s: %w", f.Pointer, ErrOtherSalts)
+		}
+	}
+	return nil
 }

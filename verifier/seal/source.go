@@ -75,6 +75,9 @@ var (
 	ErrBadSignature = errors.New("source signature is wrong")
 )
 
+// ErrOtherSalts: an event was sealed with other salts than those that its source sent.
+var ErrOtherSalts = errors.New("the salt isn't the source's")
+
 // CheckSource checks the source signature of an opening against the source's
 // key. It says nothing of the leaf: that is the opening's business. The error
 // is one of ErrNoSignature, ErrUnknownKey and ErrBadSignature, wrapped.
