@@ -188,6 +188,10 @@ func (s faultyStore) PutToken(ctx context.Context, t pubstore.Token, hold string
 	return s.f.do("token", func() error { return s.Store.PutToken(ctx, t, hold) })
 }
 
+func (s faultyStore) PutSourceKey(ctx context.Context, k pubstore.SourceKey, hold string) error {
+	return s.f.do("source key", func() error { return s.Store.PutSourceKey(ctx, k, hold) })
+}
+
 func (s faultyStore) PutCheckpoint(ctx context.Context, old, note []byte) error {
 	return s.f.do("checkpoint", func() error { return s.Store.PutCheckpoint(ctx, old, note) })
 }

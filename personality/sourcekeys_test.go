@@ -330,6 +330,27 @@ func TestSourceKeysTampering(t *testing.T) {
 	l.mustRefuse("changed outside the service")
 }
 
+// TestSourceKeysOfOthers: each of several processes on one log sees what another has registered or revoked.
+func TestSourceKeysOfOthers(t *testing.T) {
+	l := openSeveral(t, 2, false, nil)
+	s := newSigningSource(t, "node-1")
+	k := l.at(0).register(s, "default", true)
+	check(t, l.at(1).svc.followSourceKeys(t.Context()))
+	if r := l.at(1).send(submitter("default"), Submission{Event: eventJSON("a", "x")}); !errors.Is(r.Err, ErrUnsigned) {
+		t.Errorf("unsigned: %v", r.Err)
+	}
+	sub := s.sign(t, eventJSON("a", "x"))
+	mustShow(t, l.at(1).send(submitter("default"), sub), sub, s.key)
+	check(t, l.at(1).svc.RevokeSourceKey(t.Context(), OperatorCaller(), k.ID, false))
+	check(t, l.at(0).svc.followSourceKeys(t.Context()))
+	if r := l.at(0).send(submitter("default"), s.sign(t, eventJSON("b", "x"))); !errors.Is(r.Err, ErrUnknownSourceKey) {
+		t.Errorf("by a revoked key: %v", r.Err)
+	}
+	if r := l.at(0).send(submitter("default"), s.sign(t, eventJSON("a", "x"))); r.Status != StatusDuplicate {
+		t.Errorf("one that is there, by a revoked key: %+v", r)
+	}
+}
+
 // TestSourceKeyOfAFailedEntry: an unsigned event that was taken for one that is there isn't stored when that one fails.
 func TestSourceKeyOfAFailedEntry(t *testing.T) {
 	l := newTestLog(t)
