@@ -42,6 +42,11 @@ type Log interface {
 	RevokeToken(ctx context.Context, from personality.Caller, id string) error
 	Tokens(ctx context.Context, from personality.Caller) ([]*personality.Token, error)
 
+	// Keys of sources, likewise.
+	AddSourceKey(ctx context.Context, from personality.Caller, r personality.SourceKeyRequest) (*personality.SourceKey, error)
+	RevokeSourceKey(ctx context.Context, from personality.Caller, id string, release bool) error
+	SourceKeys(ctx context.Context, from personality.Caller) ([]*personality.SourceKey, error)
+
 	// Ready says whether the log does its work.
 	Ready(ctx context.Context) personality.Readiness
 }

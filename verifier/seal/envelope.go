@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -52,18 +53,20 @@ func (e *EnvelopeError) Error() string { return "envelope: " + (*event.Error)(e)
 // an event has no member of that name. It looks at the first name only.
 func IsEnvelope(data []byte) bool { return afterEventName(data) > 0 }
 
+// eventName is the first name of an envelope.
+var eventName = []byte(`"event"`)
+
 // afterEventName returns where the value of the first member is, if that is
 // event; 0 if it isn't. Another spelling of the name is none.
 func afterEventName(data []byte) int {
-	const name = `"event"`
 	i := space(data, 0)
 	if i == len(data) || data[i] != '{' {
 		return 0
 	}
-	if i = space(data, i+1); !strings.HasPrefix(string(data[i:min(len(data), i+len(name))]), name) {
+	if i = space(data, i+1); !bytes.HasPrefix(data[i:], eventName) {
 		return 0
 	}
-	if i = space(data, i+len(name)); i == len(data) || data[i] != ':' {
+	if i = space(data, i+len(eventName)); i == len(data) || data[i] != ':' {
 		return 0
 	}
 	return space(data, i+1)
