@@ -39,4 +39,3 @@ func (k *SourceKey) Verify(msg, sig []byte) bool { return k.key.verify(msg, sig)
 
 // String returns the verifier key.
 func (k *SourceKey) String() string { return k.text }
-
