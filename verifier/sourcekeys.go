@@ -226,3 +226,26 @@ func fieldOf(o *seal.Opening, pointer string) *seal.OpenedField {
 	}
 	return nil
 }
+
+// ErrSignatureNotShown is returned by [Verdict.CheckSignature] where the source has to sign, and whether it has isn't shown.
+var ErrSignatureNotShown = errors.New("the source's signature isn't shown")
+
+// CheckSignature adds the check of the source's signature to the verdict on a receipt that holds. If that is wrong, or not
+// there and has to be, the verdict is FAILED, and the error matches [ErrFailed]; it is [ErrSignatureNotShown] where
+// that can't be seen, and [ErrNoOpening] without an opening.
+func (v *Verdict) CheckSignature(k *SourceKeys) error {
+	if v.Opening == nil {
+		return ErrNoOpening
+	}
+	s := k.Check(v.Opening)
+	v.Signature = &s
+	switch {
+	case s.Failed():
+		err := failedf("source signature: %s", s.Reason())
+		v.Content, v.Reason = seal.Failed, err.Error()
+		return err
+	case s.Hidden():
+		return ErrSignatureNotShown
+	}
+	return nil
+}
