@@ -23,6 +23,7 @@ var commands = []cli.Command{
 	{Name: "receipt", Short: "fetch the receipt of an entry", Run: runReceipt},
 	{Name: "checkpoint", Short: "fetch the log's signed head", Run: runCheckpoint},
 	{Name: "token", Short: "add, list and revoke access tokens", Run: runToken},
+	{Name: "source-key", Short: "make, add, list and revoke the keys of sources that sign", Run: runSourceKey},
 	{Name: "anchor", Short: "make the anchor of a further server of a log in a database", Run: runAnchor},
 	{Name: "migrate", Short: "move a log to another storage", Run: runMigrate},
 	{Name: "schema", Short: "bring a database's tables to this version", Run: runSchema},
