@@ -69,6 +69,10 @@ type Submission struct {
 	// Adapter names what made the event of something else, such as "kubernetes", and RawSHA256 is the SHA-256
 	// of what that was given, 64 hexadecimal digits. Empty for events that came as such.
 	Adapter, RawSHA256 string
+	// Salts and Signature are of an event that its source has signed: a salt for each field, and the text of
+	// seal.SignSource. Both or neither.
+	Salts     seal.ChosenSalts
+	Signature string
 }
 
 // Pending is an event that has been admitted: it is sealed and in the queue.
@@ -79,6 +83,9 @@ type Pending struct {
 	size   int // bytes it adds to a batch, about
 
 	useReserve bool // of the disk, for an event of the service's own
+
+	// refusal, if not nil, is the answer unless there is an entry with this identity: see checkSignature.
+	refusal error
 
 	// Until it is sequenced.
 	fields event.Fields
@@ -97,7 +104,8 @@ type Pending struct {
 
 // Admit takes one event as its source sent it: checks the credential and the
 // event, stamps and seals it, and queues it. It returns *event.Error for a
-// malformed event, ErrForbidden, ErrBusy when ctx ends before there is room,
+// malformed event, *seal.EnvelopeError for a wrong signature, ErrUnsigned or
+// ErrUnknownSourceKey where the source's keys ask for another, ErrForbidden, ErrBusy when ctx ends before there is room,
 // ErrFull, ErrUnwitnessed, ErrClosing, or ErrRefusing.
 func (s *Service) Admit(ctx context.Context, from Caller, sub Submission) (*Pending, error) {
 	p, err := s.admit(ctx, from, sub)
@@ -127,8 +135,15 @@ func (s *Service) admit(ctx context.Context, from Caller, sub Submission) (*Pend
 	if !from.Token.MaySpeakFor(submitted.Text("/source")) {
 		return nil, ErrForeignSource
 	}
+	salts, refusal, err := s.checkSignature(ctx, from.Token.Tenant, submitted, &sub)
+	if err != nil {
+		return nil, err
+	}
 	stamp := event.Stamp{Tenant: from.Token.Tenant, ReceivedAt: s.cfg.Now(), Principal: from.Token.Principal(),
 		Adapter: sub.Adapter, RawSHA256: sub.RawSHA256}
+	if salts != nil {
+		stamp.Signature = sub.Signature
+	}
 	if from.PeerIP.IsValid() {
 		stamp.PeerIP = from.PeerIP.String()
 	}
@@ -136,16 +151,16 @@ func (s *Service) admit(ctx context.Context, from Caller, sub Submission) (*Pend
 	if err != nil {
 		return nil, err
 	}
-	return s.enqueue(ctx, from, fields, false)
-}
-
-// enqueue seals a stamped event and puts it in the queue.
-func (s *Service) enqueue(ctx context.Context, from Caller, fields event.Fields, useReserve bool) (*Pending, error) {
-	p, err := s.seal(from, fields)
+	p, err := s.seal(from, fields, salts)
 	if err != nil {
 		return nil, err
 	}
-	p.useReserve = useReserve
+	p.refusal = refusal
+	return s.enqueue(ctx, p)
+}
+
+// enqueue puts a sealed event in the queue.
+func (s *Service) enqueue(ctx context.Context, p *Pending) (*Pending, error) {
 	if err := s.budget.Acquire(ctx, p.charge()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
 	}
@@ -175,10 +190,10 @@ func (s *Service) queueUp(ctx context.Context, p *Pending) error {
 	}
 }
 
-// seal commits to the fields of a stamped event.
-func (s *Service) seal(from Caller, fields event.Fields) (*Pending, error) {
+// seal commits to the fields of a stamped event, with salts of its source or, nil, of its own.
+func (s *Service) seal(from Caller, fields event.Fields, salts seal.SaltSource) (*Pending, error) {
 	began := time.Now()
-	sealed, err := seal.Commit(fields, nil)
+	sealed, err := seal.Commit(fields, salts)
 	if err != nil {
 		return nil, fmt.Errorf("seal event: %w", err)
 	}
@@ -204,9 +219,16 @@ const fieldOverhead = 48
 // refusedReason names why an event was refused, from a closed list.
 func refusedReason(err error) string {
 	var bad *event.Error
+	var badEnvelope *seal.EnvelopeError
 	switch {
 	case errors.As(err, &bad):
 		return bad.Code
+	case errors.As(err, &badEnvelope):
+		return "envelope"
+	case errors.Is(err, ErrUnsigned):
+		return "unsigned"
+	case errors.Is(err, ErrUnknownSourceKey):
+		return "source_key"
 	case errors.Is(err, ErrForbidden):
 		return "forbidden"
 	case errors.Is(err, ErrBusy):
@@ -279,7 +301,7 @@ func (p *Pending) receipt(ctx context.Context, r Result, w Wait) Result {
 }
 
 // ownOpening is the entry's opening as the submitter may see it: of an entry that
-// another principal submitted, without how it came in.
+// another principal submitted, without how it came in, but for the source's own signature.
 func (p *Pending) ownOpening() ([]byte, error) {
 	if p.status != StatusDuplicate {
 		return p.opening, nil
@@ -294,7 +316,7 @@ func (p *Pending) ownOpening() ([]byte, error) {
 	}
 	var stamp []string
 	for _, f := range stored {
-		if strings.HasPrefix(f.Pointer, "/ingest/") {
+		if strings.HasPrefix(f.Pointer, "/ingest/") && f.Pointer != "/ingest/signature" {
 			stamp = append(stamp, f.Pointer)
 		}
 	}

@@ -164,7 +164,7 @@ func sealed(t *testing.T, s *Service, id string) *Pending {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return must(s.seal(from, fields))
+	return must(s.seal(from, fields, nil))
 }
 
 // halfStored has a process that is gone leave n entries from index first on: its batch is

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/personality/mysqldb/mariadbtest"
+	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
 )
 
@@ -38,6 +39,8 @@ var sqlTamperings = []sqlTampering{
 	{do: "UPDATE prooftrail_mark SET leaves = SUBSTR(leaves, 2)", refuse: "the marks of entry 8 are damaged"},
 	{do: "UPDATE prooftrail_token SET token = REPLACE(token, '\"default\"', '\"other\"')", refuse: "changed outside the service"},
 	{do: "UPDATE prooftrail_token SET token = '{}'", refuse: "token"},
+	{do: "UPDATE prooftrail_source_key SET source_key = REPLACE(source_key, '\"required\":true', '\"required\":false')", refuse: "changed outside the service"},
+	{do: "UPDATE prooftrail_source_key SET source_key = '{}'", refuse: "source key"},
 	{do: "UPDATE prooftrail_opening SET opening = REVERSE(opening) WHERE idx = 2", audit: false},
 	{do: "DELETE FROM prooftrail_opening WHERE idx = 2", audit: false},
 	{do: "DELETE FROM prooftrail_identity LIMIT 1", audit: true},
@@ -78,6 +81,7 @@ func TestDatabaseTampering(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	check(t, l.svc.putSourceKey(t.Context(), pubstore.SourceKey{ID: "k", Tenant: "default", Source: "cron://signs/", VKey: l.vkey, Required: true}))
 	for i := range 7 { // and the token's entry
 		l.mustSubmit(fmt.Sprint("e", i), "x")
 	}

@@ -16,7 +16,12 @@ var (
 	ErrForbidden = errors.New("the credential does not allow this")
 	// ErrForeignSource: the credential may submit events, but not of this source.
 	ErrForeignSource = fmt.Errorf("%w: it may not speak for this source", ErrForbidden)
-	// ErrNotFound: no such entry, event, tile or token, as far as the caller may know.
+	// ErrUnsigned: a registered key says that events of this source are signed, and this one isn't.
+	ErrUnsigned = errors.New("events of this source must be signed")
+	// ErrUnknownSourceKey: the event is signed by a key that isn't registered for its source, or
+	// doesn't count yet, or has been revoked.
+	ErrUnknownSourceKey = errors.New("the event is signed by a key that does not count for its source")
+	// ErrNotFound: no such entry, event, tile, token or source key, as far as the caller may know.
 	ErrNotFound = errors.New("not found")
 	// ErrBeyondHead: the index or size asked for is past the published head.
 	ErrBeyondHead = errors.New("past the published tree size")

@@ -196,6 +196,10 @@ func (s faultyStore) DropQuarantined(ctx context.Context, id, hold string) error
 	return s.f.do("drop", func() error { return s.Store.DropQuarantined(ctx, id, hold) })
 }
 
+func (s faultyStore) PutSourceKey(ctx context.Context, k pubstore.SourceKey, hold string) error {
+	return s.f.do("source key", func() error { return s.Store.PutSourceKey(ctx, k, hold) })
+}
+
 func (s faultyStore) PutCheckpoint(ctx context.Context, old, note []byte) error {
 	return s.f.do("checkpoint", func() error { return s.Store.PutCheckpoint(ctx, old, note) })
 }

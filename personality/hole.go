@@ -84,5 +84,5 @@ func (s *Service) sealFill(index uint64) (*Pending, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", ActionFill, err)
 	}
-	return s.seal(OperatorCaller(), fields)
+	return s.seal(OperatorCaller(), fields, nil)
 }

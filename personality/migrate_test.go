@@ -1,6 +1,7 @@
 package personality
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,11 @@ func newMove(t *testing.T, from, to string, entries int) *move {
 		t.Fatal(err)
 	}
 	m.token = text
+	key, err := m.svc.parts.keys.sealSourceKey(pubstore.SourceKey{ID: "k", Tenant: "default", Source: "cron://signs/", VKey: m.vkey, Required: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, m.svc.putSourceKey(t.Context(), key))
 	m.fill("e", entries)
 	m.close()
 	return m
@@ -221,6 +227,10 @@ func (m *move) mustAnswerAgain() {
 	}
 	if _, err := m.to.svc.Authenticate(m.t.Context(), m.token); err != nil {
 		m.t.Errorf("the token: %v", err)
+	}
+	unsigned := Submission{Event: bytes.ReplaceAll(eventJSON("signs", "x"), []byte("cron://node-1"), []byte("cron://signs/1"))}
+	if _, err := m.to.svc.Admit(m.t.Context(), submitter("default"), unsigned); !errors.Is(err, ErrUnsigned) {
+		m.t.Errorf("the source key: %v", err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/personality/tree"
@@ -27,9 +26,9 @@ type copied struct {
 
 func (c *copied) end() uint64 { return c.batch.Mark.End() }
 
-// copyAll copies tokens, the quarantine and entries until the new log has the old one's head.
+// copyAll copies tokens, keys of sources, the quarantine and entries until the new log has the old one's head.
 func (m *migration) copyAll(ctx context.Context) error {
-	if err := errors.Join(m.copyTokens(ctx), m.copyQuarantine(ctx)); err != nil {
+	if err := errors.Join(m.copyRecords(ctx), m.copyQuarantine(ctx)); err != nil {
 		return err
 	}
 	for m.head.Size < m.srcHead.Size {
@@ -57,72 +56,6 @@ func (m *migration) copyAll(ctx context.Context) error {
 func (m *migration) progress(checking bool, done uint64) {
 	if m.cfg.Progress != nil {
 		m.cfg.Progress(MigrateProgress{Checking: checking, Done: done, Size: m.srcHead.Size})
-	}
-}
-
-// copyTokens copies tokens. None is ever removed; one may have been revoked since an
-// earlier run.
-func (m *migration) copyTokens(ctx context.Context) error {
-	tokens, err := m.src.store.Tokens(ctx)
-	if err != nil {
-		return err
-	}
-	for _, t := range tokens {
-		if err := m.src.parts.keys.checkToken(t); err != nil {
-			return err
-		}
-		if err := m.dst.store.PutToken(ctx, t, m.head.Hold); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// copyQuarantine makes the new log's quarantine the old one's: it copies what isn't there, and drops what the old one
-// has no more.
-func (m *migration) copyQuarantine(ctx context.Context) error {
-	most := pubstore.QuarantineSize{Items: math.MaxInt64, Bytes: math.MaxInt64} // it fitted there
-	there := map[string]bool{}
-	err := eachQuarantined(ctx, m.dst.store, func(q pubstore.Quarantined) error { there[q.ID] = true; return nil })
-	if err != nil {
-		return err
-	}
-	err = eachQuarantined(ctx, m.src.store, func(q pubstore.Quarantined) error {
-		if there[q.ID] {
-			delete(there, q.ID)
-			return nil
-		}
-		if err := m.src.parts.keys.checkQuarantined(q); err != nil {
-			return err
-		}
-		whole, err := m.src.store.Quarantined(ctx, q.ID)
-		if err != nil {
-			return err
-		}
-		return m.dst.store.PutQuarantined(ctx, []pubstore.Quarantined{whole}, most, m.head.Hold)
-	})
-	for id := range there {
-		if err != nil {
-			break
-		}
-		err = m.dst.store.DropQuarantined(ctx, id, m.head.Hold)
-	}
-	return err
-}
-
-// eachQuarantined calls each with all items of a quarantine, without their content.
-func eachQuarantined(ctx context.Context, from pubstore.Quarantine, each func(pubstore.Quarantined) error) error {
-	for after := ""; ; {
-		list, err := from.ListQuarantined(ctx, "", after, MaxQuarantineList)
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		for _, q := range list {
-			if err := each(q); err != nil {
-				return err
-			}
-		}
-		after = list[len(list)-1].ID
 	}
 }
 

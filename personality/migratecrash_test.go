@@ -19,7 +19,7 @@ var migrateCalls = []struct {
 	skip     int
 }{
 	{"step", "files", 0}, {"step", "create", 0},
-	{"new", "token", 0},
+	{"new", "token", 0}, {"new", "source key", 0},
 	{"new", "openings", 0}, {"new", "append", 0}, {"new", "integrate", 0}, {"new", "publish", 0},
 	{"new", "openings", 1}, {"new", "append", 1}, {"new", "integrate", 1}, {"new", "publish", 1},
 	{"new", "checkpoint", 0}, {"step", "anchor", 0},
@@ -148,7 +148,7 @@ func TestMigrateLostAnswers(t *testing.T) {
 				t.Parallel()
 				m := newMove(t, way.from, way.to, 300)
 				old, dst := &fault{}, &fault{}
-				for _, op := range []string{"token", "openings", "append", "integrate", "publish", "checkpoint", "hold"} {
+				for _, op := range []string{"token", "source key", "openings", "append", "integrate", "publish", "checkpoint", "hold"} {
 					dst.next(op, o, passed, o)
 					if op == "hold" || op == "append" {
 						old.next(op, o)

@@ -125,6 +125,7 @@ func TestMigrateTampered(t *testing.T) {
 		"the head's size":      "UPDATE prooftrail_head SET size = size - 1",
 		"the head's MAC":       "UPDATE prooftrail_head SET mac = REPEAT('x', 32)",
 		"a token more":         "INSERT INTO prooftrail_token SELECT 'zz', token FROM prooftrail_token LIMIT 1",
+		"a source key more":    "INSERT INTO prooftrail_source_key SELECT 'zz', source_key FROM prooftrail_source_key LIMIT 1",
 		"the parameters":       `UPDATE prooftrail_log SET params = REPLACE(params, '"name":"audit"', '"name":"other"')`,
 		"a leaf":               "UPDATE LeafData SET LeafValue = INSERT(LeafValue, 20, 1, CHAR(ASCII(SUBSTRING(LeafValue, 20, 1)) ^ 1)) WHERE LeafIdentityHash = (SELECT LeafIdentityHash FROM SequencedLeafData WHERE SequenceNumber = 7)",
 		"a leaf less":          "DELETE FROM SequencedLeafData WHERE SequenceNumber = 7",

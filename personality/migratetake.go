@@ -24,7 +24,7 @@ const movedSuffix = ".moved"
 func (m *migration) takeOver(ctx context.Context, moved bool) error {
 	var err error
 	if moved {
-		err = m.copyTokens(ctx) // one may have come in before the hold
+		err = m.copyRecords(ctx) // one may have come in before the hold
 	} else {
 		err = m.copyAll(ctx)
 	}
@@ -65,7 +65,7 @@ func (m *migration) begin(ctx context.Context) error {
 		return fmt.Errorf("end the old log: %w", err)
 	}
 	// Nobody can change a token of a log that is held, nor its quarantine.
-	if err := errors.Join(m.copyTokens(ctx), m.proveTokens(ctx), m.copyQuarantine(ctx)); err != nil {
+	if err := errors.Join(m.copyRecords(ctx), m.proveRecords(ctx), m.copyQuarantine(ctx)); err != nil {
 		return err
 	}
 	if err := m.step("aside", func() error { return m.anchorAside(ctx) }); err != nil {

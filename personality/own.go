@@ -28,6 +28,9 @@ const (
 	ActionQuarantineShow   = "audit.quarantine.show"
 	ActionQuarantineReplay = "audit.quarantine.replay"
 	ActionQuarantineDrop   = "audit.quarantine.drop"
+
+	ActionSourceKeyCreate = "audit.source_key.create"
+	ActionSourceKeyRevoke = "audit.source_key.revoke"
 )
 
 // OperatorCaller is who holds the data directory: init and the commands that
@@ -43,7 +46,7 @@ const ownScheme = "prooftrail://"
 func (s *Service) ownSource() string { return ownScheme + s.params.Origin }
 
 // logOwn seals an event of the service itself under a fresh id, and returns its
-// index once it has come as far as w asks. Starts, stops and tokens are few and may
+// index once it has come as far as w asks. Starts, stops, tokens and keys are few and may
 // use the disk's reserve: who is locked out must not stay in for want of room.
 func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, w Wait, e event.Event) (uint64, error) {
 	useReserve := e.Action != ActionRead && e.Action != ActionQuarantineShow
@@ -54,7 +57,11 @@ func (s *Service) logOwn(ctx context.Context, from Caller, tenant string, w Wait
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
 	}
-	p, err := s.enqueue(ctx, from, fields, useReserve)
+	p, err := s.seal(from, fields, nil)
+	if err == nil {
+		p.useReserve = useReserve
+		p, err = s.enqueue(ctx, p)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("log %s: %w", e.Action, err)
 	}
@@ -162,5 +169,5 @@ func (s *Service) sealConflict(p *Pending, id string) (*Pending, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", ActionConflict, err)
 	}
-	return s.seal(p.caller, fields)
+	return s.seal(p.caller, fields, nil)
 }

@@ -37,6 +37,10 @@ func (s *Service) plan(ctx context.Context, events []*Pending) *work {
 		if err == nil && first == nil {
 			first = s.lookUpInFlight(p.id) // by an event before it in this batch
 		}
+		if err == nil && first == nil && p.refusal != nil { // the one that it was taken for has failed
+			p.err = p.refusal
+			continue
+		}
 		if err == nil && first == nil {
 			p.status = StatusAccepted
 			s.place(w, p)

@@ -17,7 +17,7 @@ import (
 type keys struct {
 	batch  []byte // of batches' marks
 	head   []byte // of the published head
-	record []byte // of the log's parameters and of tokens
+	record []byte // of the log's parameters, of tokens and of sources' keys
 }
 
 func deriveKeys(skey string) (k keys, err error) {
@@ -144,6 +144,22 @@ func (k keys) checkQuarantined(q pubstore.Quarantined) error {
 	sealed, err := k.sealQuarantined(q)
 	if err == nil && !hmac.Equal(sealed.MAC, q.MAC) {
 		err = fmt.Errorf("quarantined item %s: %w", q.ID, errRecord)
+	}
+	return err
+}
+
+// sealSourceKey adds the MAC to a source's key.
+func (k keys) sealSourceKey(sk pubstore.SourceKey) (_ pubstore.SourceKey, err error) {
+	sk.MAC = nil
+	sk.MAC, err = k.recordMAC("source-key", sk)
+	return sk, err
+}
+
+// checkSourceKey returns errRecord unless the key is as sealSourceKey made it.
+func (k keys) checkSourceKey(sk pubstore.SourceKey) error {
+	sealed, err := k.sealSourceKey(sk)
+	if err == nil && !hmac.Equal(sealed.MAC, sk.MAC) {
+		err = fmt.Errorf("source key %s: %w", sk.ID, errRecord)
 	}
 	return err
 }

@@ -27,6 +27,8 @@ type Service struct {
 	tokens tokenSet
 	in     *ingester
 
+	sourceKeys sourceKeySet
+
 	// Admission. admitting is held for reading while an event is put in the
 	// queue, and for writing to close it.
 	admitting sync.RWMutex
@@ -172,7 +174,7 @@ func openRecovered(ctx context.Context, cfg Config, p parts) (*Service, error) {
 	stalled := func() float64 { _, long := s.stalled(); return long.Seconds() }
 	cfg.Metrics.stalled.Store(&stalled)
 	p.corruption.listen(func(err error) { _ = s.refuse("the database's files: "+err.Error(), err) })
-	if err := s.tokens.load(ctx, p.keys, p.store); errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
+	if err := errors.Join(s.tokens.load(ctx, p.keys, p.store), s.sourceKeys.load(ctx, p.keys, p.store)); errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
 		_ = s.refuse(err.Error()+": somebody wrote to the database", err)
 	} else if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)

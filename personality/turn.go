@@ -405,6 +405,9 @@ func (s *Service) follow(ctx context.Context) {
 		if err := s.followTokens(ctx); err != nil {
 			s.log.Warn("reading the tokens failed", "error", err)
 		}
+		if err := s.followSourceKeys(ctx); err != nil {
+			s.log.Warn("reading the source keys failed", "error", err)
+		}
 		found := s.hasTail(ctx, at.head.Size)
 		if found && tailAt == at.head.Size+1 {
 			s.callSequencer()

@@ -17,6 +17,9 @@ type AuditConfig struct {
 	// other tenants' are counted, not believed: the next audit with this state asks for them,
 	// and for all behind them, again.
 	Openings OpeningSource
+	// SourceKeys, if not nil, has the source signature of each opening checked too: it takes Openings. Entries
+	// before the state's mark were checked with the keys of that audit, if any.
+	SourceKeys *SourceKeys
 	// Checkpoint, if not nil, is the signed note of the head to audit. Else it is the one that
 	// the source serves.
 	Checkpoint []byte
@@ -68,6 +71,9 @@ const unitTiles = 16
 func Audit(ctx context.Context, cfg AuditConfig) (*AuditReport, error) {
 	if cfg.Source == nil || cfg.Policy == nil {
 		return nil, errors.New("audit: no source or no policy")
+	}
+	if cfg.SourceKeys != nil && cfg.Openings == nil {
+		return nil, errors.New("audit: the signatures of sources are in openings, and none are asked for")
 	}
 	if cfg.Workers <= 0 {
 		cfg.Workers = 8

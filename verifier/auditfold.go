@@ -29,6 +29,8 @@ type fold struct {
 	opened *mark
 	// sources is the tally of the entries up to the tree's size; nil without openings.
 	sources *sources
+
+	signatures signatures // of the entries that this audit has checked
 }
 
 // waymark is a root that the tree must have when it has some size.
@@ -69,6 +71,7 @@ func (a *auditor) pass(ctx context.Context, start, opened *mark) (rootHeld bool,
 		if opened != nil && opened.sources != nil {
 			f.sources = opened.sources.clone()
 		}
+		defer func() { a.report.Signatures, a.report.MoreSignatures = f.signatures.report() }()
 		defer func() { a.report.Sources, a.report.MoreSources = f.sources.report(a.now()), f.sources.more }()
 	}
 	if err = f.loadRows(ctx); err == nil {
@@ -200,6 +203,7 @@ func (f *fold) add(ctx context.Context, u *unit) error {
 	if r.Openings != nil {
 		r.Openings.add(u.counts)
 		r.redacted(u.redactions)
+		f.signatures.add(&u.signatures)
 	}
 	for i := range u.tiles {
 		f.stopOpened(u)

@@ -26,6 +26,7 @@ type unit struct {
 	nfail      uint64 // all, also those not listed
 	warnings   []Failure
 	events     []sourceEvent // in order
+	signatures signatures
 }
 
 // tileResult is what the fold needs of a level-0 tile.

@@ -140,6 +140,7 @@ func (c *openingChecker) opening(index uint64, b []byte) {
 		c.reject(index, err.Error())
 		return
 	}
+	c.signature(index, o)
 	if e, ok := c.sourceEvent(o, index); ok {
 		c.unit.events = append(c.unit.events, e)
 	}

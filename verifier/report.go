@@ -98,6 +98,11 @@ type AuditReport struct {
 	Sources     []SourceReport `json:"sources,omitempty"`
 	MoreSources uint64         `json:"more_sources,omitempty"`
 
+	// Signatures says of each source with a key what the signatures of its entries are worth; those with failures
+	// come first. MoreSignatures is of all sources that there was no room for.
+	Signatures     []SignatureReport `json:"signatures,omitempty"`
+	MoreSignatures *SignatureReport  `json:"more_signatures,omitempty"`
+
 	FirstTime time.Time `json:"first_time,omitzero"` // of the first leaf checked
 	LastTime  time.Time `json:"last_time,omitzero"`  // of the last leaf
 

@@ -37,6 +37,8 @@ type Verdict struct {
 	Time     time.Time    // when the entry was sequenced, by the log's clock
 	Event    event.Fields // the fields shown; nil if nothing is
 
+	Signature *SignatureVerdict // of its source; nil unless CheckSignature was called
+
 	Opening *seal.Opening // what was opened; nil without one or if anything FAILED
 }
 

@@ -14,7 +14,7 @@ import (
 
 var auditCommand = command{
 	name:  "audit",
-	args:  "--log URL --policy P [--state FILE] [--evidence FILE] [--monitor URL]... [--token-file F] [--ca F] [--full] [--strict-time] [--json]",
+	args:  "--log URL --policy P [--state FILE] [--evidence FILE] [--monitor URL]... [--token-file F [--source-keys F]] [--ca F] [--full] [--strict-time] [--json]",
 	short: "fetch and verify the whole log",
 	help: `
 Fetches the whole log, re-hashes every entry, recomputes the root that the log signed,
@@ -35,6 +35,11 @@ are missing, and whether the source signs off with heartbeats (audit.heartbeat) 
 fallen silent. ASK stands before one that has something to explain: that isn't the log's
 failure, and doesn't change the exit status.
 
+With --source-keys it checks, of each source that a key in the file is of, that its entries are
+signed by such a key. One that isn't, and must be, is FAILED: the log has stripped or swapped its
+signature, or taken in what its source didn't send. Exit status 2 if that isn't shown. With --state
+only what is new is checked: say --full when the file has changed.
+
 Entries whose content the server doesn't show are counted: that they are other tenants'
 is its word. Exit status 2 if it shows nothing at all to a token.
 
@@ -46,6 +51,8 @@ Examples:
       content too, and only what is new since the last time
   … --state audit.state --full
       all of it again: finds content that was changed after an earlier audit
+  … --token-file read.token --source-keys sources.keys
+      and that each event was signed by its source
   … --state audit.state --monitor https://monitor.example.org --evidence fork.evidence
       is everybody shown the same log`,
 	run: runAudit,
@@ -57,6 +64,7 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 	evidence := flags.String("evidence", "", "`file` to be made if the log is found to have forked: what proves it to others")
 	full := flags.Bool("full", false, "check every entry again, whatever the state file says")
 	strict := flags.Bool("strict-time", false, "a leaf time before the previous one is a failure, not a warning")
+	keysFile := addSourceKeysFlag(flags)
 	mf := addMonitorFlags(flags)
 	rest, err := parse(flags, args)
 	if err != nil {
@@ -69,13 +77,20 @@ func runAudit(ctx context.Context, e *env, flags *flag.FlagSet, args []string) e
 	if err != nil {
 		return err
 	}
+	keys, err := e.readSourceKeys(*keysFile)
+	if err == nil && keys != nil && openings == nil {
+		err = &usageError{errors.New("--source-keys needs --token-file: signatures are part of what an entry says")}
+	}
+	if err != nil {
+		return err
+	}
 	monitors, err := mf.connect(e, lf)
 	if err != nil {
 		return err
 	}
 	show := newProgress(e)
 	cfg := verifier.AuditConfig{
-		Source: log, Policy: policy, Openings: openings,
+		Source: log, Policy: policy, Openings: openings, SourceKeys: keys,
 		FromStart: *full, StrictTime: *strict, Progress: show.update, Now: time.Now(),
 	}
 	if *state != "" {
@@ -108,7 +123,7 @@ func (e *env) printReport(r *verifier.AuditReport, compared []gossip.Comparison,
 	switch {
 	case r.FailureCount > 0:
 		word, err = wordFailed, errSaidFailed
-	case r.NothingShown():
+	case r.NothingShown(), r.SignaturesHidden():
 		word, err = wordNotShown, errSaid
 	case r.Witnesses.Status != verifier.Quorum && !allowProvisional:
 		word, err = wordProvisional, errSaid
@@ -138,6 +153,7 @@ func (e *env) textReport(r *verifier.AuditReport, compared []gossip.Comparison, 
 	e.textMonitors(compared)
 	e.textOpenings(r)
 	e.textSources(r)
+	e.textSignatures(r)
 	fmt.Fprintf(w, "  witnesses  %s\n", witnesses(r.Witnesses))
 	if !r.LastTime.IsZero() {
 		fmt.Fprintf(w, "  times      %s to %s\n", r.FirstTime.Format(time.RFC3339), r.LastTime.Format(time.RFC3339))

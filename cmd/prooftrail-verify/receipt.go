@@ -16,7 +16,7 @@ import (
 
 var receiptCommand = command{
 	name:  "receipt",
-	args:  "FILE --policy P [--event FILE] [--leaf FILE] [--allow-provisional] [--json]",
+	args:  "FILE --policy P [--event FILE] [--source-keys FILE] [--leaf FILE] [--allow-provisional] [--json]",
 	short: "verify a receipt (.tlog-proof), offline",
 	help: `
 Verifies a receipt: that its opening is what the log sealed, that the entry is in the
@@ -29,6 +29,8 @@ Examples:
   prooftrail-verify receipt job-42.tlog-proof --policy policy.txt --event job-42.json
       also checks that this is the receipt of just the event that was submitted; if the
       receipt doesn't show all of it: exit status 2
+  prooftrail-verify receipt job-42.tlog-proof --policy policy.txt --source-keys sources.keys
+      also checks that the event's source has signed it, if the file has a key for it
   prooftrail-verify receipt other.tlog-proof --policy policy.txt --leaf entry.txt
       for a receipt without an opening: the leaf is given separately
 
@@ -40,6 +42,7 @@ Get the receipt again later, or say --allow-provisional.`,
 func runReceipt(_ context.Context, e *env, flags *flag.FlagSet, args []string) error {
 	policyFile := flags.String("policy", "", "policy `file`: the log's and the witnesses' public keys (required)")
 	eventFile := flags.String("event", "", "JSON `file` with the event as it was submitted, to be compared")
+	keysFile := addSourceKeysFlag(flags)
 	leafFile := flags.String("leaf", "", "`file` with the leaf, for a receipt without an opening")
 	provisional := flags.Bool("allow-provisional", false, "take a receipt that has too few cosignatures yet")
 	asJSON := flags.Bool("json", false, "print the verdict as one JSON object")
@@ -54,6 +57,10 @@ func runReceipt(_ context.Context, e *env, flags *flag.FlagSet, args []string) e
 	if err != nil {
 		return err
 	}
+	keys, err := e.readSourceKeys(*keysFile)
+	if err != nil {
+		return err
+	}
 	receipt, err := e.readFile(files[0], verifier.MaxReceiptBytes)
 	if err != nil {
 		return err
@@ -65,6 +72,11 @@ func runReceipt(_ context.Context, e *env, flags *flag.FlagSet, args []string) e
 	if err == nil && *eventFile != "" {
 		if err := e.compareEvent(&v, *eventFile); err != nil {
 			return err
+		}
+	}
+	if err == nil && keys != nil {
+		if err := v.CheckSignature(keys); err != nil && !errors.Is(err, verifier.ErrFailed) {
+			return fmt.Errorf("the receipt holds, but whether its source has signed the event isn't checked: %w", err)
 		}
 	}
 	return e.printVerdict(v, *asJSON, *provisional)

@@ -35,6 +35,8 @@ type verdictJSON struct {
 	LeafHash  string              `json:"leaf_hash,omitempty"`
 	Time      *time.Time          `json:"time,omitempty"`
 	Event     json.RawMessage     `json:"event,omitempty"`
+
+	Signature *verifier.SignatureVerdict `json:"source_signature,omitempty"` // with --source-keys
 }
 
 // printVerdict prints a verdict and returns nil, errSaid or errSaidFailed.
@@ -78,7 +80,7 @@ func (e *env) finish(printErr, said error) error {
 func jsonVerdict(v verifier.Verdict, word string) verdictJSON {
 	j := verdictJSON{
 		Verdict: word, Content: string(v.Content), Reason: v.Reason, Withheld: v.Withheld,
-		Inclusion: v.Inclusion, Origin: v.Origin, Size: v.Size,
+		Inclusion: v.Inclusion, Origin: v.Origin, Size: v.Size, Signature: v.Signature,
 	}
 	if v.Parsed {
 		j.Index = &v.Index
@@ -126,6 +128,9 @@ func (e *env) textVerdict(v verifier.Verdict, word string) {
 	fmt.Fprintf(w, "  content    %s%s\n", v.Content, withheld(v.Withheld))
 	fmt.Fprintf(w, "  inclusion  in the signed tree of size %d\n", v.Size)
 	fmt.Fprintf(w, "  witnesses  %s\n", witnesses(v.Witnesses))
+	if v.Signature != nil {
+		fmt.Fprintf(w, "  signature  %s\n", signatureText(v.Signature))
+	}
 	fmt.Fprintf(w, "  sequenced  %s\n", v.Time.Format(time.RFC3339))
 	fmt.Fprintf(w, "  leaf hash  %x\n", v.LeafHash)
 	if v.Event != nil {

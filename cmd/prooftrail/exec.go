@@ -42,7 +42,10 @@ A signal that exec gets goes on to the command, but what a terminal sends reache
 that. A 'kill -9' of exec doesn't end the command: a job must not die because its logging
 did. Its run.start then stays without a run.finish.
 
-Each of the flags --server, --token-file, --policy, --log, --ca, --spool and --source can be
+With --sign-key all that is logged is signed with the source's key (see source-key), before it is
+put into the spool.
+
+Each of the flags --server, --token-file, --policy, --log, --ca, --spool, --source and --sign-key can be
 given in the environment instead: PROOFTRAIL_SERVER, PROOFTRAIL_TOKEN_FILE and so on.
 
 Example, as a line of a crontab:

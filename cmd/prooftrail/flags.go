@@ -82,6 +82,21 @@ func (s *serverFlags) client(e *cli.Env) (*client.Client, error) {
 	return client.New(cfg)
 }
 
+// signFlags are the flags of commands that may sign the events that they send.
+type signFlags struct{ signKey string }
+
+func (s *signFlags) add(fs *cli.Flags) {
+	fs.StringVar(&s.signKey, "sign-key", "", "`file` with the source's key, made by source-key new, that signs the events")
+}
+
+// into has the client sign, if there is a key.
+func (s *signFlags) into(cfg *client.Config) (err error) {
+	if s.signKey != "" {
+		cfg.Signer, err = client.ReadSourceSigner(s.signKey)
+	}
+	return err
+}
+
 // readRoots reads the certificate authorities to trust, and no others.
 func readRoots(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)

@@ -16,11 +16,27 @@ import (
 // their own until they are in the log. The environment can stand in for each of them: see fromEnv.
 type queueFlags struct {
 	serverFlags
+	signFlags
 	spool, source string
 }
 
+func (f *queueFlags) add(fs *cli.Flags) {
+	f.serverFlags.add(fs)
+	f.signFlags.add(fs)
+}
+
+// config makes the client's configuration.
+func (f *queueFlags) config(e *cli.Env) (client.Config, error) {
+	cfg, err := f.serverFlags.config(e)
+	if err != nil {
+		return cfg, err
+	}
+	err = f.into(&cfg)
+	return cfg, err
+}
+
 // queueEnv are the flags that the environment can stand in for.
-var queueEnv = []string{"server", "token-file", "policy", "log", "ca", "spool", "source"}
+var queueEnv = []string{"server", "token-file", "policy", "log", "ca", "spool", "source", "sign-key"}
 
 // fromEnv sets the flags that weren't given from PROOFTRAIL_SERVER, PROOFTRAIL_TOKEN_FILE and so on, and
 // returns those that were given.

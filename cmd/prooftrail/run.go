@@ -25,6 +25,7 @@ var commands = []cli.Command{
 	{Name: "token", Short: "add, list and revoke access tokens", Run: runToken},
 	{Name: "quarantine", Short: "list, show, replay and drop what other systems sent and the log couldn't take", Run: runQuarantine},
 	{Name: "mapping", Short: "try the mapping of a webhook on a sample", Run: runMapping},
+	{Name: "source-key", Short: "make, add, list and revoke the keys of sources that sign", Run: runSourceKey},
 	{Name: "anchor", Short: "make the anchor of a further server of a log in a database", Run: runAnchor},
 	{Name: "migrate", Short: "move a log to another storage", Run: runMigrate},
 	{Name: "schema", Short: "bring a database's tables to this version", Run: runSchema},

@@ -58,7 +58,13 @@ func runScheduler(url, logDir, spoolDir, count string) error {
 		return err
 	}
 	alarm := func(err error) { fmt.Fprintln(os.Stderr, "alarm:", err) }
-	c, err := client.New(client.Config{URL: url, Token: strings.TrimSpace(string(token)), Policy: policy, HeadsFile: spoolDir + ".heads", Alarm: alarm})
+	cfg := client.Config{URL: url, Token: strings.TrimSpace(string(token)), Policy: policy, HeadsFile: spoolDir + ".heads", Alarm: alarm}
+	if _, err := os.Stat(spoolDir + ".key"); err == nil { // TestSpoolKillSigned
+		if cfg.Signer, err = client.ReadSourceSigner(spoolDir + ".key"); err != nil {
+			return err
+		}
+	}
+	c, err := client.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -111,7 +117,11 @@ func schedulerEvent() event.Event {
 // that it said, in order and without a gap. PROOFTRAIL_SPOOL_KILLS sets how many; the long run is
 //
 //	PROOFTRAIL_SPOOL_KILLS=500 go test ./cmd/prooftrail -run TestSpoolKill -timeout 1h -v
-func TestSpoolKill(t *testing.T) {
+func TestSpoolKill(t *testing.T) { newSpoolRun(t).kills(t) }
+
+// kills is a run of kills. It returns the last server, and how many events there are in the log.
+func (r *spoolRun) kills(t *testing.T) (server *server, total int) {
+	t.Helper()
 	kills := 12
 	if text := os.Getenv("PROOFTRAIL_SPOOL_KILLS"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -120,8 +130,7 @@ func TestSpoolKill(t *testing.T) {
 		}
 		kills = n
 	}
-	r := newSpoolRun(t)
-	server := r.launch()
+	server = r.launch()
 	servers := 1
 	var early int
 	for n := range kills {
@@ -149,7 +158,7 @@ func TestSpoolKill(t *testing.T) {
 		t.Fatalf("the last one ended with %v\n%s", err, c.stderr)
 	}
 	r.check(server, true)
-	total := r.compareSpool(server, uint64(len(r.log.leaves)))
+	total = r.compareSpool(server, uint64(len(r.log.leaves)))
 	if s, _ := r.audit(server); s.Heartbeat == nil || s.Heartbeat.Held == nil || *s.Heartbeat.Held != s.Heartbeat.Count || s.Suspicious() {
 		t.Errorf("the audit says %+v, with the heartbeat %+v", s, s.Heartbeat)
 	}
@@ -157,6 +166,7 @@ func TestSpoolKill(t *testing.T) {
 	if kills >= 100 && len(r.promised) < 10*kills {
 		t.Errorf("only %d events were promised", len(r.promised))
 	}
+	return server, total
 }
 
 // spoolRun is a log, a spool, and what Enqueue has promised.

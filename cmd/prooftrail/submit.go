@@ -31,6 +31,10 @@ just what was given: nothing is masked.
 --wait witnessed that is a failure. "partly compared" is an event that was there before,
 and of which the log says it has erased fields since.
 
+With --sign-key each event is signed with the source's key (see source-key); the receipt must
+show that signature. "without this source's signature" is an event that was in the log
+before, unsigned: by you, before you signed, or because the log has stripped it.
+
 Receipts go to standard output, or with --out into files named INDEX.tlog-proof; what
 became of each event goes to standard error. With --json, one JSON object for each
 event, receipt included, goes to standard output instead. A receipt that doesn't hold
@@ -60,9 +64,11 @@ type submitter struct {
 
 func runSubmit(ctx context.Context, e *cli.Env, args []string) error {
 	var s serverFlags
+	var sign signFlags
 	sub := submitter{env: e}
 	fs := cli.NewFlags(e, "submit", submitHelp)
 	s.add(fs)
+	sign.add(fs)
 	wait := fs.String("wait", "integrated", "how far each event must have come: durable (stored, no receipt yet),\nintegrated (in a signed head) or witnessed (and that cosigned); a `stage`")
 	fs.StringVar(&sub.out, "out", "", "save receipts in this `directory`, which is made if need be")
 	fs.BoolVar(&sub.json, "json", false, "print one JSON object for each event")
@@ -75,6 +81,9 @@ func runSubmit(ctx context.Context, e *cli.Env, args []string) error {
 	}
 	cfg, err := s.config(e)
 	if err != nil {
+		return err
+	}
+	if err := sign.into(&cfg); err != nil {
 		return err
 	}
 	cfg.Wait = client.Wait(*wait)
@@ -230,6 +239,9 @@ func (s *submitter) count(r *client.Result, shown *shownResult) {
 		}
 	case errors.Is(r.Err, client.ErrUnauthorized), errors.Is(r.Err, client.ErrForbidden):
 		// The token was revoked meanwhile: sending again won't help.
+		shown.Error = r.Err.Error()
+		s.refused++
+	case errors.Is(r.Err, client.ErrUnsigned): // sent again it would be the same
 		shown.Error = r.Err.Error()
 		s.refused++
 	default:

@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -41,22 +40,16 @@ Exit codes: 0 done; 1 refused, also because the file of --out exists; 2 failed.
 
 // tokenFlags are what all three acts take.
 type tokenFlags struct {
-	server serverFlags
-	data   string
-	anchor string
-	at     storageFlags
-	out    string
-	json   bool
-	req    client.TokenRequest
+	adminFlags
+	out  string
+	json bool
+	req  client.TokenRequest
 }
 
 func runToken(ctx context.Context, e *cli.Env, args []string) error {
 	var t tokenFlags
 	fs := cli.NewFlags(e, "token", tokenHelp)
-	t.server.add(fs)
-	fs.StringVar(&t.data, "data", "", "data `directory` of a server that doesn't run, instead of --server")
-	fs.StringVar(&t.anchor, "anchor", "", "the anchor `file`, with --data (default DIR.anchor)")
-	t.at.add(fs)
+	t.adminFlags.add(fs)
 	fs.StringVar(&t.out, "out", "", "save the new token to this `file`, mode 0600, instead of printing it")
 	fs.BoolVar(&t.json, "json", false, "print JSON")
 	fs.StringVar(&t.req.Name, "name", "", "the new token's `name`, which events show as who submitted")
@@ -82,13 +75,7 @@ func (t *tokenFlags) checkAct(pos []string) error {
 	default:
 		return errors.New("expected add, list or revoke ID; see --help")
 	}
-	switch {
-	case t.data != "" && t.server.server != "":
-		return errors.New("--data and --server exclude each other")
-	case t.data == "" && (t.server.server == "" || t.server.tokenFile == ""):
-		return errors.New("--server and --token-file are needed, or --data if the server is stopped; see --help")
-	}
-	return nil
+	return t.adminFlags.check()
 }
 
 // act does what the positional arguments say.
@@ -119,25 +106,6 @@ type tokenStore interface {
 	AddToken(context.Context, client.TokenRequest) (*client.Token, string, error)
 	Tokens(context.Context) ([]client.Token, error)
 	RevokeToken(ctx context.Context, id string) error
-}
-
-func (t *tokenFlags) open(ctx context.Context, e *cli.Env) (tokenStore, func() error, error) {
-	if t.data == "" {
-		c, err := t.server.client(e)
-		return c, func() error { return nil }, err
-	}
-	cfg := personality.Config{Dir: t.data, Anchor: t.anchor}
-	if err := t.at.open(&cfg); err != nil {
-		return nil, nil, err
-	}
-	svc, err := personality.Open(ctx, cfg)
-	if errors.Is(err, syscall.EAGAIN) {
-		err = fmt.Errorf("%w (another process has %s open: with --data the server must be stopped)", err, t.data)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return offlineTokens{svc}, func() error { return svc.Close(ctx) }, nil
 }
 
 func (t *tokenFlags) addToken(ctx context.Context, e *cli.Env, tokens tokenStore) error {
@@ -223,10 +191,10 @@ func offlineRefusal(err error) error {
 	return refusal(err)
 }
 
-// offlineTokens manages tokens in an open data directory, as its operator.
-type offlineTokens struct{ svc *personality.Service }
+// offlineAdmin manages tokens, and keys of sources, in an open data directory, as its operator.
+type offlineAdmin struct{ svc *personality.Service }
 
-func (o offlineTokens) AddToken(ctx context.Context, r client.TokenRequest) (*client.Token, string, error) {
+func (o offlineAdmin) AddToken(ctx context.Context, r client.TokenRequest) (*client.Token, string, error) {
 	req := personality.TokenRequest{Name: r.Name, Tenant: r.Tenant, Sources: r.Sources}
 	for _, role := range r.Roles {
 		req.Roles = append(req.Roles, personality.Role(role))
@@ -239,7 +207,7 @@ func (o offlineTokens) AddToken(ctx context.Context, r client.TokenRequest) (*cl
 	return &shown, secret, nil
 }
 
-func (o offlineTokens) Tokens(ctx context.Context) ([]client.Token, error) {
+func (o offlineAdmin) Tokens(ctx context.Context) ([]client.Token, error) {
 	toks, err := o.svc.Tokens(ctx, personality.OperatorCaller())
 	all := make([]client.Token, len(toks))
 	for i, t := range toks {
@@ -248,7 +216,7 @@ func (o offlineTokens) Tokens(ctx context.Context) ([]client.Token, error) {
 	return all, err
 }
 
-func (o offlineTokens) RevokeToken(ctx context.Context, id string) error {
+func (o offlineAdmin) RevokeToken(ctx context.Context, id string) error {
 	return o.svc.RevokeToken(ctx, personality.OperatorCaller(), id)
 }
 

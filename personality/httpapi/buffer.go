@@ -115,7 +115,7 @@ func (x *exchange) readBody(buf *buffer, limit int, tooLarge *problem) error {
 // next one is read.
 type line struct {
 	text    []byte
-	tooLong bool // longer than an event may be; text is nil
+	tooLong bool // longer than an event in its envelope may be; text is nil
 }
 
 // lines reads an NDJSON body and hands over each line that isn't blank as soon

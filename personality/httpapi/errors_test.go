@@ -36,6 +36,9 @@ var operations = []struct {
 	{call{method: "GET", path: "/v1/tokens", token: "fake"}, 200, []string{"Tokens"}},
 	{call{method: "POST", path: "/v1/tokens", token: "fake", body: `{"name":"x"}`}, 201, []string{"AddToken"}},
 	{call{method: "DELETE", path: "/v1/tokens/abc", token: "fake"}, 204, []string{"RevokeToken"}},
+	{call{method: "GET", path: "/v1/source-keys", token: "fake"}, 200, []string{"SourceKeys"}},
+	{call{method: "POST", path: "/v1/source-keys", token: "fake", body: `{"vkey":"x"}`}, 201, []string{"AddSourceKey"}},
+	{call{method: "DELETE", path: "/v1/source-keys/abc?release=true", token: "fake"}, 204, []string{"RevokeSourceKey"}},
 	{call{method: "GET", path: "/logs/audit/checkpoint"}, 200, []string{"Checkpoint"}},
 	{call{method: "GET", path: "/logs/audit/tile/entries/000.p/1"}, 200, []string{"EntryBundle"}},
 	{call{method: "GET", path: "/logs/audit/tile/0/x001/234"}, 200, []string{"Tile"}},
@@ -79,7 +82,7 @@ func possible(makes string, err error) bool {
 	case errors.Is(err, personality.ErrForbidden):
 		return !public && makes != "Wait"
 	case errors.Is(err, personality.ErrNotFound), errors.Is(err, personality.ErrBeyondHead):
-		return !admits && makes != "Wait" && makes != "Tokens" && makes != "AddToken" && makes != "QuarantineList"
+		return !admits && makes != "Wait" && makes != "Tokens" && makes != "AddToken" && makes != "QuarantineList" && makes != "SourceKeys" && makes != "AddSourceKey"
 	case errors.Is(err, personality.ErrQuarantineFull):
 		return makes == "Ingest" || makes == "QuarantineReplay"
 	case errors.Is(err, personality.ErrBusy), errors.Is(err, personality.ErrClosing):
@@ -206,7 +209,7 @@ func TestEveryDocumentedStatus(t *testing.T) {
 	reachTheRest(reach)
 
 	elsewhere := map[string]bool{ // needs a slow client or a broken registry
-		"POST /v1/events 408": true, "POST /v1/tokens 408": true, "POST /v1/ingest/{adapter} 408": true,
+		"POST /v1/events 408": true, "POST /v1/tokens 408": true, "POST /v1/source-keys 408": true, "POST /v1/ingest/{adapter} 408": true,
 		"POST /v1/ingest/webhook/{door} 408": true, "GET /metrics 500": true,
 	}
 	for path, item := range theDocument().root["paths"].(map[string]any) {
@@ -227,11 +230,13 @@ func TestEveryDocumentedStatus(t *testing.T) {
 // reachTheRest reaches the answers that only one call has.
 func reachTheRest(reach func(c call, fault error, calls ...string)) {
 	events := operations[0].call
-	var tokens, ingests, door call
+	var tokens, keys, ingests, door call
 	for _, op := range operations {
 		switch {
 		case op.call.method == "POST" && op.call.path == "/v1/tokens":
 			tokens = op.call
+		case op.call.method == "POST" && op.call.path == "/v1/source-keys":
+			keys = op.call
 		case strings.HasPrefix(op.call.path, "/v1/ingest/webhook/"):
 			door = op.call
 		case strings.HasPrefix(op.call.path, "/v1/ingest/"):
@@ -242,7 +247,7 @@ func reachTheRest(reach func(c call, fault error, calls ...string)) {
 	reach(with(events, func(c *call) { c.body = sample("a", "other") }), nil)
 	reach(with(events, func(c *call) { c.body, c.path = sample("d", "x"), c.path+"?wait=durable" }), nil)
 	reach(with(events, func(c *call) { c.body = "{}" }), nil)
-	for _, c := range []call{events, tokens} {
+	for _, c := range []call{events, tokens, keys} {
 		reach(with(c, func(c *call) { c.body = strings.Repeat(" ", MaxBodyBytes+1) }), nil)
 		reach(with(c, func(c *call) { c.contentType = "text/plain" }), nil)
 	}
@@ -259,6 +264,9 @@ func reachTheRest(reach func(c call, fault error, calls ...string)) {
 	reach(call{method: "GET", path: "/readyz"}, errors.New("boom"), "Ready")
 	reach(call{method: "GET", path: "/problems/nothing"}, nil)
 	reach(events, &event.Error{Pointer: "/x", Code: "type", Expected: "y"}, "Admit")
+	for _, err := range []error{personality.ErrUnsigned, personality.ErrUnknownSourceKey} {
+		reach(with(events, func(c *call) { c.body = sample("s", "x") }), err, "Admit")
+	}
 }
 
 // TestPanicInTheMiddle: an answer that can't be finished is cut off, so that it

@@ -264,6 +264,30 @@ func (f *fakeLog) Tokens(ctx context.Context, from personality.Caller) ([]*perso
 	return []*personality.Token{fakeToken}, err
 }
 
+// fakeKey is the key of a source.
+var fakeKey = &personality.SourceKey{ID: "k", Tenant: "default", Source: "cron://", VKey: "a+01020304+AQAA", Required: true,
+	From: time.Unix(1700000000, 0).UTC(), Created: time.Unix(1700000000, 0).UTC()}
+
+func (f *fakeLog) AddSourceKey(ctx context.Context, from personality.Caller, r personality.SourceKeyRequest) (*personality.SourceKey, error) {
+	if _, err := f.enter(ctx, "AddSourceKey", &from); err != nil {
+		return nil, err
+	}
+	if r.VKey == "" {
+		return nil, &personality.InvalidError{Field: "vkey", Expected: "a key"}
+	}
+	return fakeKey, nil
+}
+
+func (f *fakeLog) RevokeSourceKey(ctx context.Context, from personality.Caller, id string, release bool) error {
+	_, err := f.enter(ctx, "RevokeSourceKey", &from)
+	return err
+}
+
+func (f *fakeLog) SourceKeys(ctx context.Context, from personality.Caller) ([]*personality.SourceKey, error) {
+	_, err := f.enter(ctx, "SourceKeys", &from)
+	return []*personality.SourceKey{fakeKey}, err
+}
+
 func (f *fakeLog) Ready(ctx context.Context) personality.Readiness {
 	if _, err := f.enter(ctx, "Ready", nil); err != nil {
 		if errors.Is(err, personality.ErrRefusing) {

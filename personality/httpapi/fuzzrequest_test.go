@@ -151,7 +151,11 @@ func FuzzTokenBody(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r, err := parseTokenRequest(body)
+		var r personality.TokenRequest
+		given, err := parseMembers(body)
+		if err == nil {
+			r, err = parseTokenRequest(given)
+		}
 		if err != nil {
 			if p := problemOf(err); p.kind != kindInvalidRequest || !p.member || p.expected == "" || p.pointer != "" && p.pointer[0] != '/' {
 				t.Errorf("%q: %+v", body, p)
@@ -226,6 +230,37 @@ func FuzzReadBody(f *testing.F) {
 		a.releaseBody(buf)
 		if n := a.bodyMemory.Load(); n != 0 {
 			t.Fatalf("%d bytes are still counted", n)
+		}
+	})
+}
+
+// FuzzSourceKeyRequest: as FuzzTokenRequest, for keys of sources.
+func FuzzSourceKeyRequest(f *testing.F) {
+	for _, s := range []string{`{"tenant":"a","source":"cron://","vkey":"k+00000000+AA","required":false,"from":"2026-01-31T23:59:59+01:00"}`,
+		`{"Tenant":"a"}`, `{"required":"no"}`, `{"from":"today"}`, `{"from":"0001-01-01T00:00:00Z"}`, `{"from":1}`, `[]`, `{"source":"a","source":"b"}`, `{"id":"x"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var r personality.SourceKeyRequest
+		given, err := parseMembers(body)
+		if err == nil {
+			r, err = parseSourceKeyRequest(given)
+		}
+		if err != nil {
+			if p := problemOf(err); p.kind != kindInvalidRequest || !p.member || p.expected == "" || p.pointer != "" && p.pointer[0] != '/' {
+				t.Errorf("%q: %+v", body, p)
+			}
+			return
+		}
+		var members map[string]any
+		if json.Unmarshal(body, &members) != nil {
+			t.Fatalf("%q was taken", body)
+		}
+		if required, ok := members["required"].(bool); r.Required != (!ok || required) {
+			t.Errorf("%q: required %v", body, r.Required)
+		}
+		if _, given := members["from"]; r.From.IsZero() == given {
+			t.Errorf("%q: from %v", body, r.From)
 		}
 	})
 }

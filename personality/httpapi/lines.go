@@ -3,11 +3,11 @@ package httpapi
 import (
 	"bytes"
 
-	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
-// maxLine is an event and a carriage return.
-const maxLine = event.MaxBytes + 1
+// maxLine is an event in its envelope and a carriage return.
+const maxLine = seal.MaxEnvelopeBytes + 1
 
 var carriageReturn = []byte{'\r'}
 
@@ -44,7 +44,7 @@ func (ls *lineSplitter) feed(b []byte, seen int, end bool) (rest []byte, err err
 // emit hands over a line, or the fact that one was too long.
 func (ls *lineSplitter) emit(text []byte) error {
 	text = bytes.TrimSuffix(text, carriageReturn)
-	tooLong := ls.skipping || len(text) > event.MaxBytes
+	tooLong := ls.skipping || len(text) > seal.MaxEnvelopeBytes
 	ls.skipping = false
 	switch {
 	case tooLong:

@@ -51,6 +51,10 @@ type Log interface {
 	QuarantineShow(ctx context.Context, from personality.Caller, id string) (pubstore.Quarantined, error)
 	QuarantineReplay(ctx context.Context, from personality.Caller, id, source string) ([]ingest.Result, error)
 	QuarantineDrop(ctx context.Context, from personality.Caller, id string) error
+	// Keys of sources, likewise.
+	AddSourceKey(ctx context.Context, from personality.Caller, r personality.SourceKeyRequest) (*personality.SourceKey, error)
+	RevokeSourceKey(ctx context.Context, from personality.Caller, id string, release bool) error
+	SourceKeys(ctx context.Context, from personality.Caller) ([]*personality.SourceKey, error)
 
 	// Ready says whether the log does its work.
 	Ready(ctx context.Context) personality.Readiness

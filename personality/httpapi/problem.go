@@ -8,6 +8,7 @@ import (
 
 	"github.com/prooftrail/prooftrail/personality"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // kind is a type of problem: what a client can tell apart.
@@ -18,6 +19,7 @@ const (
 	kindInvalidRequest
 	kindUnauthorized
 	kindForbidden
+	kindUnsigned
 	kindNotFound
 	kindBeyondHead
 	kindMethod
@@ -56,6 +58,8 @@ var kinds = [numKinds]struct {
 		"The request carries no bearer token, or one that isn't known or has been revoked.", 0},
 	kindForbidden: {"forbidden", 403, "the token does not allow this",
 		"The token is valid, but lacks the role for this call, or may not speak for the source of the event.", 0},
+	kindUnsigned: {"source-signature", 403, "the event is not signed as its source must be",
+		"A key is registered for the event's source, and the event isn't signed (`code` is `unsigned`), or it is signed by a key that isn't registered for the source, doesn't count yet, or has been revoked (`key`). Nothing was stored. The same event is taken once a key that is registered has signed it; one that is in the log already is answered as a duplicate, however it is signed.", 0},
 	kindNotFound: {"not-found", 404, "not found",
 		"There is no such thing, as far as this caller may know.", 0},
 	kindBeyondHead: {"beyond-head", 404, "past the published tree size",
@@ -129,6 +133,8 @@ var sentinels = []struct {
 	{personality.ErrRefusing, kindRefusing},
 	{personality.ErrUnauthorized, kindUnauthorized},
 	{personality.ErrForbidden, kindForbidden},
+	{personality.ErrUnsigned, kindUnsigned},
+	{personality.ErrUnknownSourceKey, kindUnsigned},
 	{personality.ErrNotFound, kindNotFound},
 	{personality.ErrBeyondHead, kindBeyondHead},
 	{personality.ErrBusy, kindBusy},
@@ -154,8 +160,14 @@ func problemOf(err error) *problem {
 	}
 	for _, s := range sentinels { // first: what is wrong with a stored event isn't the request's
 		if errors.Is(err, s.err) {
-			return &problem{kind: s.kind, cause: err}
+			return unsigned(&problem{kind: s.kind, cause: err})
 		}
+	}
+	var badEnvelope *seal.EnvelopeError
+	if errors.As(err, &badEnvelope) {
+		p := badMember(cut(badEnvelope.Pointer, maxPointer), badEnvelope.Expected)
+		p.code = badEnvelope.Code
+		return p
 	}
 	var refused *event.Error
 	if errors.As(err, &refused) {
@@ -172,6 +184,18 @@ func problemOf(err error) *problem {
 		return badParameter(invalid.Field, invalid.Expected)
 	}
 	return &problem{kind: kindInternal, cause: err}
+}
+
+// unsigned says which of its two meanings a problem of kindUnsigned has.
+func unsigned(p *problem) *problem {
+	switch {
+	case p.kind != kindUnsigned:
+	case errors.Is(p.cause, personality.ErrUnsigned):
+		p.code, p.expected = "unsigned", `{"event": …, "salts": …, "signature": …}`
+	default:
+		p.code, p.expected = "key", "the signature of a key that is registered for the source"
+	}
+	return p
 }
 
 // maxPointer bounds the pointers in problems, in bytes: members can have names

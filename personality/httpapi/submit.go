@@ -8,6 +8,7 @@ import (
 
 	"github.com/prooftrail/prooftrail/personality"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // item is one event of a request: admitted, or refused with err.
@@ -84,10 +85,11 @@ func eventsType(h http.Header) (ndjson bool, err error) {
 }
 
 func (a *API) submitOne(ctx context.Context, x *exchange, wait personality.Wait, raw []byte) error {
-	if len(raw) > event.MaxBytes {
-		return errEventSize
+	sub, err := submission(raw)
+	if err != nil {
+		return err
 	}
-	p, err := a.cfg.Log.Admit(ctx, x.caller(), personality.Submission{Event: raw})
+	p, err := a.cfg.Log.Admit(ctx, x.caller(), sub)
 	if err != nil {
 		return err
 	}
@@ -203,9 +205,27 @@ func (a *API) keep(bytes int, kept *int64) error {
 }
 
 func (a *API) admit(ctx context.Context, caller personality.Caller, raw []byte) item {
-	if len(raw) > event.MaxBytes {
-		return item{err: errEventSize}
+	sub, err := submission(raw)
+	if err != nil {
+		return item{err: err}
 	}
-	p, err := a.cfg.Log.Admit(ctx, caller, personality.Submission{Event: raw})
+	p, err := a.cfg.Log.Admit(ctx, caller, sub)
 	return item{p, err}
+}
+
+// submission reads what stands in the place of an event: one as it is, or in the envelope of a source that
+// signs it.
+func submission(raw []byte) (sub personality.Submission, err error) {
+	sub.Event = raw
+	if seal.IsEnvelope(raw) {
+		e, err := seal.ParseEnvelope(raw)
+		if err != nil {
+			return sub, err
+		}
+		sub = personality.Submission{Event: e.Event, Salts: e.Salts, Signature: e.Signature}
+	}
+	if len(sub.Event) > event.MaxBytes {
+		return sub, errEventSize
+	}
+	return sub, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
-// maxTokenBody bounds the body of a request for a token, in bytes.
+// maxTokenBody bounds the body of a request for a token, or to register a key, in bytes.
 const maxTokenBody = 64 << 10
 
 // listTokens serves GET /v1/tokens.
@@ -36,16 +36,11 @@ func (a *API) addToken(x *exchange) error {
 	if err := x.noQuery(); err != nil {
 		return err
 	}
-	if ndjson, err := eventsType(x.r.Header); err != nil || ndjson {
-		return &problem{kind: kindMediaType, detail: "expected application/json"}
-	}
-	buf := getBuffer()
-	defer a.releaseBody(buf)
-	tooLarge := &problem{kind: kindRequestSize, detail: "the body is larger than " + strconv.Itoa(maxTokenBody) + " bytes"}
-	if err := x.readBody(buf, maxTokenBody, tooLarge); err != nil {
+	members, err := a.readMembers(x)
+	if err != nil {
 		return err
 	}
-	req, err := parseTokenRequest(buf.b)
+	req, err := parseTokenRequest(members)
 	if err != nil {
 		return err
 	}
@@ -63,24 +58,39 @@ func (a *API) addToken(x *exchange) error {
 	}{tok, secret})
 }
 
-// parseTokenRequest reads a token request as strictly as an event: the one
-// tokeniser goes first, and names count to the letter, which encoding/json alone
-// would not see to.
-func parseTokenRequest(body []byte) (r personality.TokenRequest, err error) {
+// readMembers reads a small request as strictly as an event: the one tokeniser goes first, and names count to the
+// letter, which encoding/json alone would not see to.
+func (a *API) readMembers(x *exchange) (members map[string]json.RawMessage, err error) {
+	if ndjson, err := eventsType(x.r.Header); err != nil || ndjson {
+		return nil, &problem{kind: kindMediaType, detail: "expected application/json"}
+	}
+	buf := getBuffer()
+	defer a.releaseBody(buf)
+	tooLarge := &problem{kind: kindRequestSize, detail: "the body is larger than " + strconv.Itoa(maxTokenBody) + " bytes"}
+	if err := x.readBody(buf, maxTokenBody, tooLarge); err != nil {
+		return nil, err
+	}
+	return parseMembers(buf.b)
+}
+
+func parseMembers(body []byte) (members map[string]json.RawMessage, err error) {
 	clean, err := event.Canonical(body)
 	var refused *event.Error
 	if errors.As(err, &refused) {
 		p := badMember(cut(refused.Pointer, maxPointer), refused.Expected)
 		p.code = refused.Code
-		return r, p
+		return nil, p
 	}
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	var members map[string]json.RawMessage
 	if json.Unmarshal(clean, &members) != nil {
-		return r, badMember("", "an object")
+		return nil, badMember("", "an object")
 	}
+	return members, nil
+}
+
+func parseTokenRequest(members map[string]json.RawMessage) (r personality.TokenRequest, err error) {
 	for name, value := range members {
 		var err error
 		expected := "an array of strings"

@@ -32,6 +32,7 @@ func FuzzPebbleRows(f *testing.F) {
 	f.Add(uint8(4), []byte(`{"id":"x","secret_sha256":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`))
 	f.Add(uint8(5), make([]byte, 128))
 	f.Add(uint8(6), append([]byte{0, 0, 0, 111}, `{"id":"x","tenant":"t","adapter":"a","raw_sha256":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","raw_bytes":0}`...))
+	f.Add(uint8(7), []byte(`{"id":"x","tenant":"t","source":"s","vkey":"v"}`))
 	kinds := storedRows()
 	f.Fuzz(func(t *testing.T, kind uint8, value []byte) {
 		row := kinds[int(kind)%len(kinds)]
@@ -104,6 +105,10 @@ func storedRows() []storedRow {
 				leaves = append(append(leaves, l.Hash[:]...), l.Identity[:]...)
 			}
 			return len(marks) == 1 && marks[0].First == 0 && bytes.Equal(leaves, value), err
+		}},
+		{[]byte("pvx"), func(t *testing.T, s *pubstore.Pebble, _ []byte) (bool, error) {
+			keys, err := s.SourceKeys(t.Context())
+			return len(keys) == 1 && keys[0].ID == "x" && keys[0].Tenant != "" && keys[0].Source != "" && keys[0].VKey != "", err
 		}},
 	}
 }

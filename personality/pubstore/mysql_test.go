@@ -72,12 +72,14 @@ func TestMySQLRefusesDamagedRows(t *testing.T) {
 		{"prooftrail_quarantine VALUES ('x', 't', 'x')", func() error { _, err := s.Quarantined(ctx, "x"); return err }},
 		{"prooftrail_quarantine VALUES ('x', 't', '{\"id\":\"x\",\"tenant\":\"t\",\"adapter\":\"a\",\"raw_bytes\":1,\"raw_sha256\":\"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"}')",
 			func() error { _, err := s.Quarantined(ctx, "x"); return err }}, // its piece is gone
+		{"prooftrail_source_key VALUES ('x', '{}')", func() error { _, err := s.SourceKeys(ctx); return err }},
+		{"prooftrail_source_key VALUES ('x', 'x')", func() error { _, err := s.SourceKeys(ctx); return err }},
 	} {
 		exec("INSERT INTO " + c.row)
 		if err := c.read(); !errors.Is(err, pubstore.ErrCorrupt) || errors.Is(err, pubstore.ErrNotFound) {
 			t.Errorf("%s: got %v, want ErrCorrupt", c.row, err)
 		}
-		for _, table := range []string{"log", "tile", "bundle", "mark", "token", "quarantine"} {
+		for _, table := range []string{"log", "tile", "bundle", "mark", "token", "source_key", "quarantine"} {
 			exec("DELETE FROM prooftrail_" + table)
 		}
 	}

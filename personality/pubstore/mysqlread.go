@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 )
@@ -191,57 +190,4 @@ func (m *MySQL) indexes(ctx context.Context, ids []any) (_ map[[32]byte]uint64, 
 		found[[32]byte(hash)] = index
 	}
 	return found, rows.Err()
-}
-
-// Tokens implements Store.
-func (m *MySQL) Tokens(ctx context.Context) (tokens []Token, err error) {
-	rows, err := m.db.QueryContext(ctx, "SELECT id, token FROM prooftrail_token ORDER BY id")
-	if err != nil {
-		return nil, failed(err, "read tokens")
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var id string
-		var v []byte
-		if err := rows.Scan(&id, &v); err != nil {
-			return nil, failed(err, "read tokens")
-		}
-		t, err := parseToken(id, v)
-		if err != nil {
-			return nil, err
-		}
-		tokens = append(tokens, t)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, failed(err, "read tokens")
-	}
-	return tokens, nil
-}
-
-// PutToken implements Store.
-func (m *MySQL) PutToken(ctx context.Context, t Token, hold string) error {
-	v, err := json.Marshal(t)
-	if err != nil {
-		return fmt.Errorf("encode token: %w", err)
-	}
-	var held []byte
-	err = m.inTx(ctx, func(tx *sql.Tx) error {
-		// The row's lock keeps SetHold out.
-		if err := tx.QueryRowContext(ctx, "SELECT hold FROM prooftrail_head WHERE one = 1 FOR UPDATE").Scan(&held); err != nil {
-			return err
-		}
-		if string(held) != hold {
-			return errHeadMoved
-		}
-		_, err := tx.ExecContext(ctx, "REPLACE INTO prooftrail_token (id, token) VALUES (?, ?)", t.ID, v)
-		return err
-	})
-	if errors.Is(err, errHeadMoved) {
-		stored, herr := m.Head(ctx)
-		return errors.Join(fmt.Errorf("store token: %w", &HeadMovedError{Stored: stored.Head, Want: stored.Head, Hold: true}), herr)
-	}
-	if err != nil {
-		return failed(err, "store token")
-	}
-	return nil
 }

@@ -26,6 +26,7 @@ import (
 //	p i identityhash            an index, uint64
 //	p k id                      a token, JSON
 //	p q id                      a quarantined item: length of its JSON uint32 ‖ JSON ‖ raw
+//	p v id                      a key of a source, JSON
 //	p s first uint64 mac        a batch's mark: leaf hash ‖ identity hash of each leaf
 //
 // Tiles grow by Pebble's merge operator, which concatenates: publishing a lone
@@ -42,6 +43,7 @@ const (
 	prefixIDEnd      = "pj"
 	prefixToken      = "pk"
 	prefixMark       = "ps"
+	prefixSourceKey  = "pv"
 
 	prefixQuarantine    = "pq" // pebblequarantine.go
 	prefixQuarantineEnd = "pr"
@@ -458,38 +460,4 @@ func inOrder(n int, key func(int) []byte) []int32 {
 	}
 	slices.SortFunc(order, func(i, j int32) int { return bytes.Compare(key(int(i)), key(int(j))) })
 	return order
-}
-
-// Tokens implements Store.
-func (p *Pebble) Tokens(context.Context) (tokens []Token, err error) {
-	it, err := p.db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefixToken), UpperBound: []byte("pl")})
-	if err != nil {
-		return nil, fmt.Errorf("read tokens: %w", err)
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	for ok := it.First(); ok; ok = it.Next() {
-		t, err := parseToken(string(it.Key()[len(prefixToken):]), it.Value())
-		if err != nil {
-			return nil, err
-		}
-		tokens = append(tokens, t)
-	}
-	return tokens, it.Error()
-}
-
-// PutToken implements Store.
-func (p *Pebble) PutToken(ctx context.Context, t Token, hold string) error {
-	v, err := json.Marshal(t)
-	if err != nil {
-		return fmt.Errorf("encode token: %w", err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.checkFree(ctx, hold); err != nil {
-		return fmt.Errorf("store token: %w", err)
-	}
-	if err := p.db.Set([]byte(prefixToken+t.ID), v, pebble.Sync); err != nil {
-		return fmt.Errorf("store token: %w", err)
-	}
-	return nil
 }

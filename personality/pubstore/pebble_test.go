@@ -62,11 +62,12 @@ func TestPebbleRefusesDamagedValues(t *testing.T) {
 		key  []byte
 		read func() error
 	}{
-		"head":  {[]byte("ph"), func() error { _, err := s.Head(t.Context()); return err }},
-		"log":   {[]byte("pl"), func() error { _, err := s.Log(t.Context()); return err }},
-		"tile":  {tile, func() error { _, err := s.Tile(t.Context(), 0, 0); return err }},
-		"index": {id, func() error { _, err := s.Indexes(t.Context(), make([][32]byte, 1)); return err }},
-		"token": {[]byte("pkx"), func() error { _, err := s.Tokens(t.Context()); return err }},
+		"head":       {[]byte("ph"), func() error { _, err := s.Head(t.Context()); return err }},
+		"log":        {[]byte("pl"), func() error { _, err := s.Log(t.Context()); return err }},
+		"tile":       {tile, func() error { _, err := s.Tile(t.Context(), 0, 0); return err }},
+		"index":      {id, func() error { _, err := s.Indexes(t.Context(), make([][32]byte, 1)); return err }},
+		"token":      {[]byte("pkx"), func() error { _, err := s.Tokens(t.Context()); return err }},
+		"source key": {[]byte("pvx"), func() error { _, err := s.SourceKeys(t.Context()); return err }},
 	}
 	for name, r := range reads {
 		for _, damage := range []string{"", "x", "{}"} {

@@ -1,7 +1,7 @@
 // Package pubstore keeps what a log publishes and what it needs to know about
 // it: the head, the tiles and entry bundles, the openings, the map from an
-// event's identity to its index, the log's parameters and its tokens. It also keeps what
-// came in and the log hasn't taken: see [Quarantine].
+// event's identity to its index, the log's parameters, its tokens and the keys of its
+// sources. It also keeps what came in and the log hasn't taken: see [Quarantine].
 //
 // Trillian holds the leaves and its own Merkle tree; nothing here is taken from
 // it unchecked. The personality recomputes every hash that it puts here from
@@ -162,9 +162,25 @@ type Token struct {
 	MAC []byte `json:"mac"`
 }
 
+// SourceKey is a registered key with which a source signs its events: the public half.
+type SourceKey struct {
+	ID       string    `json:"id"`
+	Tenant   string    `json:"tenant"`
+	Source   string    `json:"source"` // prefix of /source
+	VKey     string    `json:"vkey"`
+	Required bool      `json:"required"` // unsigned events of the source are refused
+	From     time.Time `json:"from"`     // from when on it counts
+	Created  time.Time `json:"created_at"`
+	// Revoked is when it ceased to sign. It stays, and so does what it requires, unless Released.
+	Revoked  time.Time `json:"revoked_at,omitzero"`
+	Released bool      `json:"released,omitempty"`
+	// MAC is over the rest, under a key that the store doesn't hold.
+	MAC []byte `json:"mac"`
+}
+
 // Store is the publication store of one log.
 //
-// Durability: Publish, SetHold, ReplaceOpening and PutToken are on stable storage when they
+// Durability: Publish, SetHold, ReplaceOpening, PutToken and PutSourceKey are on stable storage when they
 // return nil. PutBatch need be durable only when Sync, called after it, returns nil.
 //
 // Consistency: a reader sees a publication whole or not at all, and what
@@ -237,6 +253,10 @@ type Store interface {
 	// PutToken stores a token under its ID, in place of what is there. *HeadMovedError if the
 	// head's Hold isn't this one: a log that has moved away takes none.
 	PutToken(ctx context.Context, t Token, hold string) error
+	// SourceKeys returns all keys of sources, revoked ones too, by ID.
+	SourceKeys(ctx context.Context) ([]SourceKey, error)
+	// PutSourceKey is PutToken for a key of a source.
+	PutSourceKey(ctx context.Context, k SourceKey, hold string) error
 
 	Quarantine
 }

@@ -30,6 +30,18 @@ func parseToken(id string, v []byte) (Token, error) {
 	return t, nil
 }
 
+// parseSourceKey reads the key of a source that is stored under id.
+func parseSourceKey(id string, v []byte) (SourceKey, error) {
+	var k SourceKey
+	if err := json.Unmarshal(v, &k); err != nil {
+		return SourceKey{}, fmt.Errorf("read source key %q: %w: %w", id, ErrCorrupt, err)
+	}
+	if k.ID != id || k.Tenant == "" || k.Source == "" || k.VKey == "" {
+		return SourceKey{}, fmt.Errorf("read source key %q: %w", id, ErrCorrupt)
+	}
+	return k, nil
+}
+
 // check refuses a publication that can't follow the old head.
 func (p *Publication) check(old Head) error {
 	if len(p.Head.Hold) > MaxHold {

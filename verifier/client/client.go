@@ -62,6 +62,10 @@ type Config struct {
 	// from one attempt to the next and is jittered by half. A Retry-After of the
 	// server replaces it, up to MaxBackoff. Defaults 50 ms and 5 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Signer, if not nil, signs each event that is submitted, by Submit, SubmitBatch and queues, unless it comes in
+	// an envelope of its own ([seal.Envelope]). Its key must be registered with the log. Receipts are
+	// checked to have the signature.
+	Signer *SourceSigner
 	// UserAgent is sent with each request. Default "prooftrail-client".
 	UserAgent string
 

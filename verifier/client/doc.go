@@ -16,6 +16,13 @@
 // counts as verified all the same, unless [Config].Wait is [Witnessed]:
 // [Result.Provisional] tells.
 //
+// # Signing
+//
+// With [Config].Signer each event is signed by its source, under salts of the client's own, before it is sent or put into a
+// spool (docs/spec/source-signature.md). The receipt of an event that was accepted must show just these salts and
+// this signature; that of a duplicate a signature of the same key, for the first one's stay. Else the log has stripped it: a
+// [*ReceiptError], or for a duplicate [ErrUnsigned], as it may have been there unsigned before.
+//
 // # Heads
 //
 // The client also remembers the heads that the log has shown it, and demands that all

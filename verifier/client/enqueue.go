@@ -48,11 +48,11 @@ func (q *Queue) Enqueue(ctx context.Context, e event.Event, mode Mode) (Enqueued
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	w := &waiter{done: make(chan struct{})}
-	stamp, err := q.spool.Append(ctx, mode == Required, len(raw)+maxSeqMember, func(st spool.Stamp) ([]byte, error) {
+	stamp, err := q.spool.Append(ctx, mode == Required, q.sizeInSpool(len(raw)+maxSeqMember), func(st spool.Stamp) ([]byte, error) {
 		if mode == Required {
 			q.await(st.Seq, w)
 		}
-		return withSeq(raw, st.Seq), nil
+		return q.sign(withSeq(raw, st.Seq), nil)
 	})
 	out := Enqueued{ID: id, Seq: stamp.Seq}
 	switch {
@@ -209,7 +209,7 @@ func (q *Queue) own(e event.Event, seq uint64) ([]byte, error) {
 	if err == nil {
 		_, err = event.Parse(raw)
 	}
-	return raw, err
+	return q.sign(raw, err)
 }
 
 // heartbeat makes the event that says up to where all is said.
@@ -241,7 +241,7 @@ func (q *Queue) heartbeats(ctx context.Context) {
 	t := time.NewTicker(q.cfg.Heartbeat)
 	defer t.Stop()
 	for {
-		_, err := q.spool.Append(ctx, true, 512, q.heartbeat)
+		_, err := q.spool.Append(ctx, true, q.sizeInSpool(512), q.heartbeat)
 		if err == nil {
 			q.countEnqueued()
 		} else if ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -37,6 +38,10 @@ type fakeLog struct {
 	entries []fakeEntry
 	ids     map[string]int
 	asked   []string // requests, as "METHOD path"
+
+	sourceKey *verifier.SourceKey           // of whoever must sign
+	sealAs    func(i int, e *seal.Envelope) // changes what is sealed of the ith entry
+	bodies    []string                      // of requests that submit
 
 	spoil  func(i int, r *verifier.Receipt)                  // of the ith entry's receipt
 	answer func(w http.ResponseWriter, r *http.Request) bool // instead of the log; false: go on
@@ -174,6 +179,10 @@ func (f *fakeLog) problem(w http.ResponseWriter, status int, slug string) {
 
 func (f *fakeLog) submit(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	f.bodies = append(f.bodies, string(body))
+	if len(body) > MaxBatchBytes {
+		f.t.Errorf("a request of %d bytes", len(body))
+	}
 	if r.Header.Get("Content-Type") == "application/x-ndjson" {
 		for line := range bytes.Lines(body) {
 			w.Write(append(f.add(bytes.TrimSpace(line)), '\n'))
@@ -192,9 +201,13 @@ func (f *fakeLog) submit(w http.ResponseWriter, r *http.Request) {
 
 // add takes one event and makes its R.
 func (f *fakeLog) add(raw []byte) []byte {
-	sent, err := event.Parse(raw)
+	s, err := readSubmission(raw)
+	sent := s.fields
 	if err != nil {
 		f.t.Errorf("the client sent an event that is not valid: %v", err)
+	}
+	if f.sourceKey != nil && (s.envelope == nil || s.envelope.Check(sent, f.sourceKey) != nil) {
+		return []byte(`{"status":"rejected","problem":{"title":"unsigned","status":403}}`)
 	}
 	status := Accepted
 	key := sent.Text("/source") + " " + sent.Text("/id")
@@ -203,7 +216,7 @@ func (f *fakeLog) add(raw []byte) []byte {
 	case !known:
 		i = len(f.entries)
 		f.ids[key] = i
-		f.entries = append(f.entries, fakeEntry{f.seal(sent), sent})
+		f.entries = append(f.entries, fakeEntry{f.seal(sent, s.envelope), sent})
 	case bytes.Equal(f.entries[i].sent.JSON(), sent.JSON()):
 		status = Duplicate
 	default:
@@ -241,13 +254,20 @@ func (f *fakeLog) hide(i int, by *uint64, pointers ...string) {
 	f.entries[i].sealed.Opening = o.Bytes()
 }
 
-func (f *fakeLog) seal(sent event.Fields) seal.Sealed {
+func (f *fakeLog) seal(sent event.Fields, e *seal.Envelope) seal.Sealed {
 	now := time.Date(2026, 1, 31, 12, 0, len(f.entries)%60, 0, time.UTC)
-	stamped, err := sent.Stamp(event.Stamp{Tenant: "default", ReceivedAt: now, Principal: "submit/abc", PeerIP: "127.0.0.1"})
+	as := seal.Envelope{}
+	if e != nil {
+		as = seal.Envelope{Salts: maps.Clone(e.Salts), Signature: e.Signature}
+	}
+	if f.sealAs != nil {
+		f.sealAs(len(f.entries), &as)
+	}
+	stamped, err := sent.Stamp(event.Stamp{Tenant: "default", ReceivedAt: now, Principal: "submit/abc", PeerIP: "127.0.0.1", Signature: as.Signature})
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	c, err := seal.Commit(stamped, nil)
+	c, err := seal.Commit(stamped, as.Salts)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // The kinds of failure that a caller can do something about. Test with
@@ -138,8 +139,12 @@ func parseProblem(status int, contentType string, body []byte) *Problem {
 func localProblem(err error) *Problem {
 	p := &Problem{Type: "/problems/invalid-event", Title: "the event is not valid", Status: http.StatusUnprocessableEntity}
 	var refused *event.Error
+	var badEnvelope *seal.EnvelopeError
 	if errors.As(err, &refused) {
 		p.Pointer, p.Code, p.Expected = refused.Pointer, refused.Code, refused.Expected
+	} else if errors.As(err, &badEnvelope) {
+		p.Type, p.Title, p.Status = "/problems/invalid-request", "the request is not valid", http.StatusBadRequest
+		p.Pointer, p.Code, p.Expected = badEnvelope.Pointer, badEnvelope.Code, badEnvelope.Expected
 	} else {
 		p.Detail = err.Error()
 	}

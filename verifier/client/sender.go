@@ -69,6 +69,8 @@ func kindOf(err error) string {
 		return "receipt"
 	case errors.Is(err, ErrUnauthorized), errors.Is(err, ErrForbidden):
 		return "token"
+	case errors.Is(err, ErrUnsigned):
+		return "unsigned"
 	case errors.Is(err, errSetAside):
 		return "set aside"
 	case errors.Is(err, errTooLarge):
@@ -231,12 +233,12 @@ func (q *Queue) check(ctx context.Context, f *flight) error {
 		if f.records[i].Damaged > 0 {
 			return
 		}
-		sent, err := event.Parse(f.records[i].Payload)
-		if f.sent[i] = sent; err != nil && r.Err == nil {
+		sent, err := readSubmission(f.records[i].Payload)
+		if f.sent[i] = sent.fields; err != nil && r.Err == nil {
 			r.Err = fmt.Errorf("in the spool is no valid event, and the log took it: %w", err)
 		}
 		if r.Err == nil {
-			q.c.finish(ctx, r, sent)
+			q.c.finish(ctx, r, sent.fields, sent.envelope)
 		}
 	})
 	n, err := 0, error(nil)

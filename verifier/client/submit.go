@@ -11,6 +11,7 @@ import (
 
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // Limits of one request of SubmitBatch (design §4).
@@ -19,7 +20,8 @@ const (
 	MaxBatchBytes  = 8 << 20 // events and one byte between them
 )
 
-// Submit sends one event, JSON as [event.Parse] takes it, and returns once it
+// Submit sends one event, JSON as [event.Parse] takes it, or one that is signed already, in its envelope ([seal.Envelope]), and
+// returns once it
 // has come as far as Config.Wait says and its receipt has been checked. It
 // repeats what may succeed later. The bytes are sent as they are: what is secret in them has to be masked before (mask.Masker.Raw).
 //
@@ -27,14 +29,14 @@ const (
 // when the server gave one: an event may be in the log although its receipt
 // doesn't hold.
 func (c *Client) Submit(ctx context.Context, raw []byte) (*Result, error) {
-	sent, err := event.Parse(raw)
+	sent, err := c.submission(raw)
 	if err != nil {
-		p := localProblem(err)
-		return &Result{Status: Rejected, Err: p}, p
+		r := unsent(err)
+		return &r, r.Err
 	}
 	a, err := c.do(ctx, request{
 		method: http.MethodPost, path: "/v1/events", query: c.waitQuery(),
-		contentType: "application/json", body: raw, limit: limitEntry,
+		contentType: "application/json", body: sent.raw, limit: limitEntry,
 	})
 	var p *Problem
 	switch {
@@ -53,8 +55,16 @@ func (c *Client) Submit(ctx context.Context, raw []byte) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
-	c.finish(ctx, &r, sent)
+	c.finish(ctx, &r, sent.fields, sent.envelope)
 	return &r, r.Err
+}
+
+// unsent is the result of what can't be sent: it isn't valid, or can't be signed.
+func unsent(err error) Result {
+	if errors.Is(err, errCantSign) {
+		return Result{Err: err}
+	}
+	return Result{Status: Rejected, Err: localProblem(err)}
 }
 
 func (c *Client) waitQuery() url.Values { return url.Values{"wait": {string(c.cfg.Wait)}} }
@@ -62,7 +72,8 @@ func (c *Client) waitQuery() url.Values { return url.Values{"wait": {string(c.cf
 // SubmitBatch sends up to MaxBatchEvents events of together up to
 // MaxBatchBytes. One bad event never costs the others: the results, in the
 // order of raws, each have their own Err. Those whose problem may pass (status
-// 429, 500 or 503) are sent again, alone.
+// 429, 500 or 503) are sent again, alone. With a Signer more requests may be
+// needed than one.
 //
 // The error is for when there was no answer to the first sending, and then there
 // are no results; events may be in the log nevertheless. When there was none to
@@ -72,34 +83,29 @@ func (c *Client) SubmitBatch(ctx context.Context, raws [][]byte) ([]Result, erro
 	if err := checkBatch(raws); err != nil {
 		return nil, err
 	}
-	results := make([]Result, len(raws))
-	sent := make([]event.Fields, len(raws))
+	b := batch{c: c, results: make([]Result, len(raws)), sent: make([]submission, len(raws)), lines: make([][]byte, len(raws))}
 	var open []int // places of the events that have no result yet
 	for i, raw := range raws {
-		f, err := event.Parse(raw)
+		sent, err := c.submission(raw)
 		if err != nil {
-			results[i] = Result{Status: Rejected, Err: localProblem(err)}
+			b.results[i] = unsent(err)
 			continue
 		}
-		sent[i] = f
+		b.sent[i], b.lines[i] = sent, sent.line()
 		open = append(open, i)
 	}
-	for n := 1; len(open) > 0; n++ {
-		if err := c.submitOpen(ctx, raws, sent, open, results); err != nil {
-			if n == 1 {
+	for first := true; len(open) > 0; first = false {
+		n := b.fit(open)
+		if err := b.submit(ctx, open[:n]); err != nil {
+			if first {
 				return nil, err
 			}
-			for _, i := range open {
-				results[i] = Result{Err: fmt.Errorf("sent again: %w", err)}
-			}
-			return results, nil
-		}
-		open = again(open, results)
-		if len(open) == 0 || n >= c.cfg.Attempts || c.sleep(ctx, c.backoff(n)) != nil {
+			b.fail(open, err)
 			break
 		}
+		open = open[n:]
 	}
-	return results, nil
+	return b.results, nil
 }
 
 func checkBatch(raws [][]byte) error {
@@ -114,14 +120,57 @@ func checkBatch(raws [][]byte) error {
 	return nil
 }
 
+// batch is one call of SubmitBatch.
+type batch struct {
+	c       *Client
+	sent    []submission
+	lines   [][]byte // as they are sent
+	results []Result
+}
+
+// fit returns how many of the events one request has room for: at least one.
+func (b *batch) fit(open []int) int {
+	total := 0
+	for n, i := range open {
+		if total += len(b.lines[i]) + 1; total > MaxBatchBytes && n > 0 {
+			return n
+		}
+	}
+	return len(open)
+}
+
+// submit sends events until each has a result that won't change.
+func (b *batch) submit(ctx context.Context, open []int) error {
+	for n := 1; len(open) > 0; n++ {
+		if err := b.submitOpen(ctx, open); err != nil {
+			if n == 1 {
+				return err
+			}
+			b.fail(open, fmt.Errorf("sent again: %w", err))
+			return nil
+		}
+		open = again(open, b.results)
+		if len(open) == 0 || n >= b.c.cfg.Attempts || b.c.sleep(ctx, b.c.backoff(n)) != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// fail says of events that there was no answer.
+func (b *batch) fail(open []int, err error) {
+	for _, i := range open {
+		b.results[i] = Result{Err: err}
+	}
+}
+
 // submitOpen sends the events that have no result yet and fills theirs in.
-func (c *Client) submitOpen(ctx context.Context, raws [][]byte, sent []event.Fields, open []int, results []Result) error {
+func (b *batch) submitOpen(ctx context.Context, open []int) error {
 	var body []byte
 	for _, i := range open {
-		body = append(body, oneLine(raws[i], sent[i])...)
-		body = append(body, '\n')
+		body = append(append(body, b.lines[i]...), '\n')
 	}
-	a, err := c.do(ctx, c.batchRequest(body))
+	a, err := b.c.do(ctx, b.c.batchRequest(body))
 	if err != nil {
 		return err
 	}
@@ -130,9 +179,9 @@ func (c *Client) submitOpen(ctx context.Context, raws [][]byte, sent []event.Fie
 		return fmt.Errorf("submit batch: %w", err)
 	}
 	for n, i := range open {
-		results[i] = got[n]
+		b.results[i] = got[n]
 		if got[n].Err == nil {
-			c.finish(ctx, &results[i], sent[i])
+			b.c.finish(ctx, &b.results[i], b.sent[i].fields, b.sent[i].envelope)
 		}
 	}
 	return nil
@@ -169,16 +218,16 @@ func again(open []int, results []Result) []int {
 
 // finish fetches the receipt if it wasn't there in time, and checks it. Once the log is
 // convicted, no receipt of it is worth anything.
-func (c *Client) finish(ctx context.Context, r *Result, sent event.Fields) {
+func (c *Client) finish(ctx context.Context, r *Result, sent event.Fields, envelope *seal.Envelope) {
 	if c.checker == nil {
 		return
 	}
-	if c.finishReceipt(ctx, r, sent); r.Err == nil {
+	if c.finishReceipt(ctx, r, sent, envelope); r.Err == nil {
 		r.Err = c.checker.heads.verdict()
 	}
 }
 
-func (c *Client) finishReceipt(ctx context.Context, r *Result, sent event.Fields) {
+func (c *Client) finishReceipt(ctx context.Context, r *Result, sent event.Fields, envelope *seal.Envelope) {
 	if r.Receipt == nil && c.cfg.Wait == Durable {
 		return
 	}
@@ -195,7 +244,16 @@ func (c *Client) finishReceipt(ctx context.Context, r *Result, sent event.Fields
 		r.Err = err
 		return
 	}
-	r.Verdict, r.Uncompared = v, uncompared
+	unsigned, err := checkSigned(v.Opening, envelope, r.Status, c.cfg.Signer)
+	switch {
+	case errors.Is(err, ErrUnsigned):
+		r.Err = err
+		return
+	case err != nil:
+		r.Err = &ReceiptError{r.Receipt, err}
+		return
+	}
+	r.Verdict, r.Uncompared = v, append(uncompared, unsigned...)
 	if c.cfg.Wait == Witnessed && r.Provisional() {
 		r.Err = ErrProvisional
 	}

@@ -103,7 +103,7 @@ func TestLyingReceipts(t *testing.T) {
 			if err != nil {
 				f.t.Error(err)
 			}
-			s := f.seal(forged)
+			s := f.seal(forged, nil)
 			*r = verifier.Receipt{Index: 0, Checkpoint: f.sign(1, s.LeafHash), Extra: s.Opening}
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -302,7 +303,7 @@ func fullVectors(t testing.TB) []vectors.Case {
 			Blocks: map[string][]byte{"event": []byte(v.text), "salts": salts.Bytes()},
 		})
 	}
-	return append(all, sourceVectors(t)...)
+	return slices.Concat(all, sourceVectors(t), envelopeVectors(t))
 }
 
 func sourceVectors(t testing.TB) []vectors.Case {

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -74,26 +75,56 @@ var (
 	ErrBadSignature = errors.New("source signature is wrong")
 )
 
+// ErrOtherSalts: an event was sealed with other salts than those that its source sent.
+var ErrOtherSalts = errors.New("the salt isn't the source's")
+
 // CheckSource checks the source signature of an opening against the source's
 // key. It says nothing of the leaf: that is the opening's business. The error
 // is one of ErrNoSignature, ErrUnknownKey and ErrBadSignature, wrapped.
 func CheckSource(o *Opening, v note.Verifier) error {
-	name, encoded, ok := strings.Cut(o.Event().Text("/ingest/signature"), " ")
-	if !ok {
-		return fmt.Errorf("check source: %w", ErrNoSignature)
+	signature := o.Text("/ingest/signature")
+	_, _, err := SourceKeyOf(signature)
+	if err == nil {
+		n, root := o.SourceRoot()
+		err = checkSource(signature, n, root, v)
 	}
-	sig, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if err != nil || strings.ContainsAny(encoded, "\r\n") || len(sig) < 4 {
-		return fmt.Errorf("check source: %w", ErrBadSignature)
-	}
-	if name != v.Name() || binary.BigEndian.Uint32(sig) != v.KeyHash() {
-		return fmt.Errorf("check source: %w", ErrUnknownKey)
-	}
-	n, root := o.SourceRoot()
-	if !v.Verify(sourceText(name, n, root), sig[4:]) {
-		return fmt.Errorf("check source: %w", ErrBadSignature)
+	if err != nil {
+		return fmt.Errorf("check source: %w", err)
 	}
 	return nil
+}
+
+func checkSource(signature string, n int, root Hash, v note.Verifier) error {
+	name, hash, sig, err := splitSignature(signature)
+	switch {
+	case err != nil:
+		return err
+	case name != v.Name() || hash != v.KeyHash():
+		return ErrUnknownKey
+	case !v.Verify(sourceText(name, n, root), sig):
+		return ErrBadSignature
+	}
+	return nil
+}
+
+// SourceKeyOf returns the name and the hash of the key that a source signature,
+// the text of /ingest/signature, says it is by. Nothing is verified. The error
+// is ErrNoSignature or ErrBadSignature.
+func SourceKeyOf(signature string) (name string, keyHash uint32, err error) {
+	name, keyHash, _, err = splitSignature(signature)
+	return name, keyHash, err
+}
+
+func splitSignature(signature string) (name string, keyHash uint32, sig []byte, err error) {
+	name, encoded, ok := strings.Cut(signature, " ")
+	if !ok {
+		return "", 0, nil, ErrNoSignature
+	}
+	sig, err = base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil || strings.ContainsAny(encoded, "\r\n") || len(sig) != 4+ed25519.SignatureSize {
+		return "", 0, nil, ErrBadSignature
+	}
+	return name, binary.BigEndian.Uint32(sig), sig[4:], nil
 }
 
 // IdentityHash returns the identity hash of an event's leaf: the HMAC-SHA-256,

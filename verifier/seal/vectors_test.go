@@ -39,6 +39,8 @@ func run(c vectors.Case) (map[string]string, error) {
 		return runWithhold(c)
 	case "source":
 		return runSource(c)
+	case "envelope":
+		return runEnvelope(c)
 	case "compare":
 		return runCompare(c)
 	case "identity":

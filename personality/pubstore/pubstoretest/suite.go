@@ -35,6 +35,7 @@ func Run(t *testing.T, factory Factory) {
 		"OpeningsInBulk":           testOpeningsInBulk,
 		"Marks":                    testMarks,
 		"Tokens":                   testTokens,
+		"SourceKeys":               testSourceKeys,
 		"Checkpoint":               testCheckpoint,
 		"Quarantine":               testQuarantine,
 		"QuarantineFull":           testQuarantineFull,
@@ -241,6 +242,10 @@ func testHold(t *testing.T, factory Factory) {
 	moved("PutToken on a held head", s.PutToken(ctx, pubstore.Token{ID: "t"}, ""))
 	if tokens, err := s.Tokens(ctx); err != nil || len(tokens) != 0 {
 		t.Errorf("%d tokens, %v", len(tokens), err)
+	}
+	moved("PutSourceKey on a held head", s.PutSourceKey(ctx, sourceKey("k"), ""))
+	if keys, err := s.SourceKeys(ctx); err != nil || len(keys) != 0 {
+		t.Errorf("%d source keys, %v", len(keys), err)
 	}
 	check(t, s.PutToken(ctx, pubstore.Token{ID: "t"}, long))
 	s = reopen()
@@ -459,6 +464,27 @@ func testTokens(t *testing.T, factory Factory) {
 	got, err := reopen().Tokens(ctx)
 	if want := []pubstore.Token{tok("a"), revoked, tok("c")}; err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("Tokens: got %v, %v; want %v", got, err, want)
+	}
+}
+
+func sourceKey(id string) pubstore.SourceKey {
+	return pubstore.SourceKey{ID: id, Tenant: "default", Source: "cron://" + id + "/", VKey: id + "+01020304+AAAA", Required: id != "b",
+		From: time.Unix(1700000000, 5).UTC(), Created: time.Unix(1700000001, 0).UTC(), MAC: []byte(id)}
+}
+
+func testSourceKeys(t *testing.T, factory Factory) {
+	s, reopen := created(t, factory)
+	ctx := t.Context()
+	for _, id := range []string{"b", "a", "c"} {
+		check(t, s.PutSourceKey(ctx, sourceKey(id), ""))
+	}
+	check(t, s.PutToken(ctx, pubstore.Token{ID: "a", SecretHash: make([]byte, 32)}, ""))
+	revoked := sourceKey("c")
+	revoked.Revoked, revoked.Released = time.Unix(1700000002, 0).UTC(), true
+	check(t, s.PutSourceKey(ctx, revoked, ""))
+	got, err := reopen().SourceKeys(ctx)
+	if want := []pubstore.SourceKey{sourceKey("a"), sourceKey("b"), revoked}; err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("SourceKeys: got %v, %v; want %v", got, err, want)
 	}
 }
 
