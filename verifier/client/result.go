@@ -119,6 +119,13 @@ var errProtocol = fmt.Errorf("%w: unexpected form of the answer", ErrServer)
 
 // parseResult reads the answer to one event.
 func parseResult(body []byte) (Result, error) {
+	if r, ok := readStored(body); ok {
+		return r, nil
+	}
+	return decodeResult(body)
+}
+
+func decodeResult(body []byte) (Result, error) {
 	var w wireResult
 	if err := json.Unmarshal(body, &w); err != nil {
 		return Result{}, fmt.Errorf("%w: %w", errProtocol, err)

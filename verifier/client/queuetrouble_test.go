@@ -3,7 +3,9 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier/client/spool"
+	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
 // TestQueueCloseRequired: whoever waits for a required event while the queue is closed is told at once, also
@@ -126,5 +129,62 @@ func TestQueueSource(t *testing.T) {
 	f.queue(dir, nil).Close()
 	if _, err := f.client(nil).OpenQueue(QueueConfig{Dir: dir, Source: "cron://other/"}); err == nil {
 		t.Error("opened as another's")
+	}
+}
+
+// TestQueueRefused: what the log refuses for good is kept aside, doesn't stop the others, and is accounted for.
+func TestQueueRefused(t *testing.T) {
+	f := newFakeLog(t)
+	other := bytes.Replace(rawEvent("e3"), []byte("cron://test/"), []byte(queueSource), 1)
+	f.add(other)
+	f.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+	dir := queueDir(t)
+	alarms := make(chan error, 100)
+	q := f.queue(dir, func(_ *Config, qc *QueueConfig) { qc.Alarm = func(err error) { alarms <- err } })
+	if err := os.WriteFile(filepath.Join(dir, "refused.ndjson"), []byte(`{"seq":1,"er`), 0o600); err != nil { // cut by a crash
+		t.Fatal(err)
+	}
+	enqueue(t, q, 1, 5)
+	f.set(func() { f.answer = nil })
+	if err := <-alarms; !errors.Is(err, ErrConflict) {
+		t.Error(err)
+	}
+	waitSeq(t, q, 6) // the report
+	if _, err := q.Enqueue(t.Context(), queueEvent("e3"), Required); !errors.Is(err, ErrConflict) || !errors.Is(err, ErrNotLogged) {
+		t.Error(err)
+	}
+	waitSeq(t, q, 8)
+	_, seqs := f.logged()
+	if want := []string{"", "1", "2", "4", "5", "6", "8"}; !slices.Equal(seqs, want) {
+		t.Errorf("seqs %q, want %q", seqs, want)
+	}
+	var reports []string
+	for _, e := range f.entries {
+		if a, ok := event.ReadAccount(e.sent); ok {
+			reports = append(reports, fmt.Sprintf("%s %d: %d of %d-%d", a.Action, a.Seq, a.Dropped, a.FirstDropped, a.LastDropped))
+		}
+	}
+	if want := []string{"audit.dropped 6: 1 of 3-3", "audit.dropped 8: 1 of 7-7"}; !slices.Equal(reports, want) {
+		t.Errorf("%q, want %q", reports, want)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "refused.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	for i, line := range lines[1:] {
+		var aside struct {
+			Seq          int
+			Error, Event string
+		}
+		if err := json.Unmarshal([]byte(line), &aside); err != nil || aside.Seq != 3+4*i || !strings.Contains(aside.Event, `"id":"e3"`) || aside.Error == "" {
+			t.Errorf("%q, %v", line, err)
+		}
+	}
+	if len(lines) != 3 {
+		t.Errorf("%q", lines)
+	}
+	if st := q.Stats(); st.Refused != 2 || st.Unreported != 0 {
+		t.Errorf("%+v", st)
 	}
 }
