@@ -70,6 +70,8 @@ type Audit struct {
 	cfg  Config
 	hand *handover.Handover
 
+	updating sync.Mutex // for one call of Update through By at a time
+
 	mu      sync.Mutex
 	runs    map[uuid.UUID][]*run        // that have started
 	due     map[uuid.UUID]due           // of the run that is about to start

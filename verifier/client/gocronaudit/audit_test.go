@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -330,6 +331,105 @@ func TestDiskHangs(t *testing.T) {
 		case <-ran:
 		case <-time.After(10 * time.Second):
 			t.Fatal("the job doesn't run")
+		}
+	}
+}
+
+// TestUpdatesAtOnce: each is logged.
+func TestUpdatesAtOnce(t *testing.T) {
+	s, a, r := scheduler(t, gocronaudit.Config{})
+	by := a.By(ada(t), s)
+	task := gocron.NewTask(func() {})
+	job, err := by.NewJob(hourly, task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	const n = 20
+	for i := range n {
+		go func() {
+			_, err := by.Update(job.ID(), gocron.DurationJob(time.Duration(i+1)*time.Minute), task)
+			done <- err
+		}()
+	}
+	for range n {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	flush(t, a)
+	if got := len(r.Wait("job.update", n)); got != n || len(r.Actions()) != n+1 {
+		t.Errorf("%d updates of %q", got, r.Actions())
+	}
+}
+
+// own is a monitor of the user's, which notes what it is called for.
+type own struct {
+	mu    sync.Mutex
+	calls map[string]int
+}
+
+func (o *own) note(call string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calls[call]++
+}
+
+func (o *own) SchedulerStarted()                                          { o.note("started") }
+func (o *own) SchedulerStopped()                                          { o.note("stopped") }
+func (o *own) SchedulerShutdown()                                         { o.note("shutdown") }
+func (o *own) JobRegistered(gocron.Job)                                   { o.note("registered") }
+func (o *own) JobUnregistered(gocron.Job)                                 { o.note("unregistered") }
+func (o *own) JobStarted(gocron.Job)                                      { o.note("job started") }
+func (o *own) JobRunning(gocron.Job)                                      { o.note("running") }
+func (o *own) JobFailed(gocron.Job, error)                                { o.note("failed") }
+func (o *own) JobCompleted(gocron.Job)                                    { o.note("completed") }
+func (o *own) JobExecutionTime(gocron.Job, time.Duration)                 { o.note("took") }
+func (o *own) JobSchedulingDelay(gocron.Job, time.Time, time.Time)        { o.note("delay") }
+func (o *own) ConcurrencyLimitReached(string, gocron.Job)                 { o.note("limit") }
+func (o *own) IncrementJob(uuid.UUID, string, []string, gocron.JobStatus) { o.note("increment") }
+func (o *own) RecordJobTiming(time.Time, time.Time, uuid.UUID, string, []string) {
+	o.note("timing")
+}
+func (o *own) RecordJobTimingWithStatus(time.Time, time.Time, uuid.UUID, string, []string, gocron.JobStatus, error) {
+	o.note("status")
+}
+
+// TestOwnMonitors: the user's are called for all that gocron has.
+func TestOwnMonitors(t *testing.T) {
+	o := &own{calls: map[string]int{}}
+	s, a, r := scheduler(t, gocronaudit.Config{SchedulerMonitor: o, Monitor: o, MonitorStatus: o})
+	release := make(chan struct{})
+	job, err := s.NewJob(hourly, gocron.NewTask(func() error { <-release; return errors.New("no") }), gocron.WithSingletonMode(gocron.LimitModeReschedule))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	by := a.By(t.Context(), s)
+	for range 2 {
+		if err := by.RunNow(job); err != nil {
+			t.Fatal(err)
+		}
+		r.Wait("run.start", 1)
+	}
+	r.Wait("run.skip", 1)
+	close(release)
+	r.Wait("run.finish", 1)
+	if _, err := s.NewJob(gocron.OneTimeJob(gocron.OneTimeJobStartImmediately()), gocron.NewTask(func() {})); err != nil {
+		t.Fatal(err)
+	}
+	r.Wait("run.finish", 2)
+	if err := by.RemoveJob(job.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, call := range []string{"started", "stopped", "shutdown", "registered", "unregistered", "job started", "running", "failed", "completed", "took", "delay", "limit", "increment", "timing", "status"} {
+		if o.calls[call] == 0 {
+			t.Errorf("never called: %s", call)
 		}
 	}
 }

@@ -68,15 +68,15 @@ func (b *By) NewJob(d gocron.JobDefinition, t gocron.Task, o ...gocron.JobOption
 // Update is the scheduler's, logged as the caller's: one job.update. A job that isn't there is made: job.create.
 func (b *By) Update(id uuid.UUID, d gocron.JobDefinition, t gocron.Task, o ...gocron.JobOption) (gocron.Job, error) {
 	a, u := b.a, &update{}
+	a.updating.Lock()
+	defer a.updating.Unlock()
 	a.mu.Lock()
 	a.updates[id] = u
 	a.mu.Unlock()
 	job, err := b.s.Update(id, d, t, o...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.updates[id] == u {
-		delete(a.updates, id)
-	}
+	delete(a.updates, id)
 	switch {
 	case u.before != nil && u.after != nil:
 		a.put(updated(*u.before, *u.after, b.c))

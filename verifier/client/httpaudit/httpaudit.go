@@ -31,6 +31,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -198,8 +199,8 @@ func (x *exchange) event(outcome, code string) event.Event {
 	x.holder.mu.Lock()
 	actor := x.holder.actor
 	x.holder.mu.Unlock()
-	if scheme, _, ok := strings.Cut(x.r.Header.Get("Authorization"), " "); ok && actor.AuthMethod == "" && len(scheme) <= 32 {
-		actor.AuthMethod = strings.ToLower(scheme)
+	if actor.AuthMethod == "" {
+		actor.AuthMethod = authScheme(x.r)
 	}
 	e := event.Event{Time: time.Now(), Action: x.route.Action, Outcome: outcome, Actor: actor, Origin: x.origin,
 		Details: map[string]any{"method": cut(x.r.Method, 32), "path": cut(x.r.URL.Path, 4096)}}
@@ -218,6 +219,16 @@ func (x *exchange) event(outcome, code string) event.Event {
 		x.route.Edit(x.r, &e)
 	}
 	return e
+}
+
+// authScheme is the scheme of Authorization, if it is a known one: what else stands there may be the secret.
+func authScheme(r *http.Request) string {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	scheme = strings.ToLower(scheme)
+	if slices.Contains([]string{"basic", "bearer", "digest", "dpop", "hoba", "mutual", "negotiate", "ntlm", "scram-sha-256"}, scheme) {
+		return scheme
+	}
+	return ""
 }
 
 func (x *exchange) log(e event.Event, mode client.Mode) error {

@@ -115,7 +115,7 @@ func TestSecretNames(t *testing.T) {
 			"signature X-Amz-Signature dsn otp jwt credential credentials creds secret_id client-key-data tls.key password1 PASSWORD2 token_2 bearer password_hash pass": true,
 		"author authorized authority authentication passenger passive passed bypass compass token_count tokenCount max_tokens num_tokens has_password is_secret no_password tokenizer secretary " +
 			"credential_id secret_name secretName token_type password_changed_at passwordExpires session_timeout_seconds password_policy token_file password-file auth_method authUrl " +
-			"access_key_id private_key_id public_key key keys monkey keyboard turkey hotkey cookiecutter_path broken spoken assignee design signal signed": false,
+			"token_refresh token-rotate access_key_id private_key_id public_key key keys monkey keyboard turkey hotkey cookiecutter_path broken spoken assignee design signal signed": false,
 	} {
 		for _, name := range strings.Fields(names) {
 			got := mask.Default().Value(name, "hunter2") == any(mask.Masked)

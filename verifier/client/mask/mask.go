@@ -4,8 +4,8 @@
 // It knows secrets
 //
 //   - by the names that they are given, in members of details, labels and patches, in texts (NAME=secret,
-//     name: secret, "name": "secret", --name secret, ?name=secret, <name>secret</name>) and in texts that are
-//     JSON, YAML or connection strings. A name is split into words, so that author, passenger and
+//     name: secret, "name": "secret", --name secret, ?name=secret, <name>secret</name>, or a long random
+//     word behind a name) and in texts that are JSON, YAML or connection strings. A name is split into words, so that author, passenger and
 //     tokenizer name no secret, and it names none if it says that it is about one: token_count, secret_name,
 //     password_changed_at, credential_id. Bare true, false and null stay;
 //   - by their looks: private keys, JSON web tokens, tokens with a known prefix (AWS, GitHub, GitLab, Slack,

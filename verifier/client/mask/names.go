@@ -24,7 +24,7 @@ var (
 		"expiry", "expires", "expired", "expiration", "at", "date", "time", "timestamp", "seconds", "days", "hours", "ms",
 		"id", "ids", "name", "names", "type", "types", "kind", "version", "path", "file", "filename", "dir", "url", "uri", "endpoint",
 		"method", "policy", "status", "state", "result", "required", "enabled", "disabled", "valid", "verified", "present",
-		"used", "changed", "rotated", "rotation", "algorithm", "alg", "issuer", "scope", "scopes", "audience", "owner",
+		"used", "changed", "rotated", "rotation", "rotate", "refresh", "renew", "renewal", "algorithm", "alg", "issuer", "scope", "scopes", "audience", "owner",
 		"provider", "manager", "ref", "field", "header", "index", "mode", "format", "class", "backend", "store",
 		"service", "server", "svc", "job", "controller", "app", "operator", "handler", "worker", "cleanup", "check", "sync", "stdin")
 	// asks are first words of names that say whether, or how many.

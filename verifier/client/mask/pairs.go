@@ -48,9 +48,8 @@ func (p *pair) value(m *Masker, loose bool) (from, to int) {
 			return quoted(p.s, at, p.s[at:at+1]) // SQL's PASSWORD 'secret'
 		}
 	}
-	if !secret || p.isResource() || strings.HasSuffix(p.s[:p.from], "://") { // a URL's user
-
-		return 0, 0
+	if !secret || p.isResource() || strings.HasSuffix(p.s[:p.from], "://") {
+		return 0, 0 // as in https://token:…@host, which is for urls
 	}
 	at, sep := p.separator()
 	switch {
