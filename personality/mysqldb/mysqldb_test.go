@@ -305,11 +305,22 @@ func TestLock(t *testing.T) {
 	const holders, turns = 4, 25
 	var inside, total int
 	var last [holders]int
-	var wg sync.WaitGroup
+	var wg, connected sync.WaitGroup
+	connected.Add(holders)
 	for h := range holders {
 		l := NewLock(db, "test", time.Minute)
 		wg.Go(func() {
 			defer l.Close()
+			_, err := l.Acquire(context.Background())
+			if err == nil {
+				err = l.Release(context.Background())
+			}
+			connected.Done()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			connected.Wait() // whoever still connects isn't waiting for its turn
 			for range turns {
 				now, err := l.Acquire(context.Background())
 				if d := time.Since(now).Abs(); err != nil || d > time.Minute {
