@@ -179,7 +179,7 @@ func TestIngestRefuses(t *testing.T) {
 		{"coding", call{path: wordsPath, token: "submit", body: "skip", header: map[string]string{"Content-Encoding": "br"}}, 415, "gzip"},
 		{"no gzip", call{path: wordsPath, token: "submit", body: "skip", header: map[string]string{"Content-Encoding": "gzip"}}, 400, "gzip"},
 		{"too many for the rate", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", MaxEvents+1)}, 413, "500"},
-		{"too many", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", MaxIngestItems+1)}, 413, "10000"},
+		{"too many", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", ingest.MaxItems+1)}, 413, "10000"},
 		{"too long", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", MaxIngestBytes/5+1)}, 413, "16777216"},
 	} {
 		refill()

@@ -156,6 +156,9 @@ func (a *audit) finished() (failed *event.Reason, final bool) {
 // change is what the request would have changed, if the audit policy records objects: a JSON patch as it came, another patch as one of the
 // paths that it names, and an object as one that sets its spec, roleRef, subjects and rules.
 func (a *audit) change() *event.Change {
+	if a.left > 0 {
+		return leftOut(a.left)
+	}
 	if a.Stage != stageComplete || len(a.Request) == 0 || a.Verb == "delete" || a.Verb == "deletecollection" {
 		return nil
 	}
@@ -175,9 +178,14 @@ func (a *audit) change() *event.Change {
 		return nil
 	}
 	if b, err := json.Marshal(p); err != nil || len(p) > maxOperations || len(b) > maxChange {
-		return &event.Change{Patch: []event.Operation{{Op: "replace", Path: "", Value: "[left out: " + strconv.Itoa(len(a.Request)) + " bytes]"}}}
+		return leftOut(len(a.Request))
 	}
 	return &event.Change{Patch: p}
+}
+
+// leftOut stands for a change that is too long.
+func leftOut(bytes int) *event.Change {
+	return &event.Change{Patch: []event.Operation{{Op: "replace", Path: "", Value: "[left out: " + strconv.Itoa(bytes) + " bytes]"}}}
 }
 
 const (
