@@ -15,9 +15,9 @@ func TestMask(t *testing.T) {
 	const secret = "hunter2hunter2"
 	e := event.Event{
 		ID: "password=x", Source: "cron://token=x", Time: time.Unix(1e9, 0).UTC(), Action: "job.update", Outcome: "failure",
-		Reason: &event.Reason{Code: "1", Text: "token: " + secret}, Actor: event.Actor{Type: "user", ID: "secret=u", Name: "Bearer " + secret},
+		Reason: &event.Reason{Code: "1", Text: "token: " + secret}, Actor: event.Actor{Type: "user", ID: "u", Name: "Bearer " + secret},
 		Origin: &event.Origin{UserAgent: "x/1 api_key=" + secret}, Target: []event.Target{{Type: "job", ID: "j", Name: "https://u:" + secret + "@h/"}},
-		Job: &event.Job{ID: "j", Name: "--password " + secret},
+		Job: &event.Job{ID: "j", Name: "run password=" + secret},
 		Change: &event.Change{Patch: []event.Operation{{Op: "add", Path: "/env/DB_PASSWORD", Value: secret}, {Op: "add", Path: "/args", Value: []any{"--token", secret}},
 			{Op: "add", Path: "/deep", Value: map[string]any{"list": []any{map[string]any{"secret": secret}, 5, []any{"password=" + secret}}}}, {Op: "remove", Path: "/password"}}},
 		Labels:  map[string]string{"api-key": secret, "month": "11"},
@@ -33,8 +33,8 @@ func TestMask(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `{"schema":"prooftrail.event/1","id":"password=x","source":"cron://token=x","time":"2001-09-09T01:46:40Z","action":"job.update","outcome":"failure",` +
-		`"reason":{"code":"1","text":"token: [masked]"},"actor":{"type":"user","id":"secret=u","name":"Bearer [masked]"},"origin":{"user_agent":"x/1 api_key=[masked]"},` +
-		`"target":[{"type":"job","id":"j","name":"https://u:[masked]@h/"}],"job":{"id":"j","name":"--password [masked]"},` +
+		`"reason":{"code":"1","text":"token: [masked]"},"actor":{"type":"user","id":"u","name":"Bearer [masked]"},"origin":{"user_agent":"x/1 api_key=[masked]"},` +
+		`"target":[{"type":"job","id":"j","name":"https://u:[masked]@h/"}],"job":{"id":"j","name":"run password=[masked]"},` +
 		`"change":{"patch":[{"op":"add","path":"/env/DB_PASSWORD","value":"[masked]"},{"op":"add","path":"/args","value":["--token","[masked]"]},` +
 		`{"op":"add","path":"/deep","value":{"list":[{"secret":"[masked]"},5,["password=[masked]"]]}},{"op":"remove","path":"/password"}]},` +
 		`"labels":{"api-key":"[masked]","month":"11"},"details":{"list":["a","pwd=[masked]"],"map":{"keep":"this","passwd":"[masked]"},"n":5,"session":"[masked]"}}`

@@ -190,9 +190,9 @@ func leftOut(bytes int) *event.Change {
 
 const (
 	maxOperations = 256
-	maxChange     = 128 << 10 // bytes of JSON
-	valueDepth    = 11        // levels of a value in a patch, so that the event has 16
-	mergeDepth    = 6         // levels of a merge patch that are taken apart into paths
+	maxChange     = 80 << 10 // bytes of JSON; masking may double them, and the event has 256 KiB
+	valueDepth    = 11       // levels of a value in a patch, so that the event has 16
+	mergeDepth    = 6        // levels of a merge patch that are taken apart into paths
 )
 
 func jsonPatchOperations(ops []patchOp) (p []event.Operation) {
