@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -57,7 +58,7 @@ func (a *API) deliver(x *exchange, adapter, sender string, body []byte) error {
 	ctx, cancel := context.WithTimeout(x.r.Context(), a.cfg.AnswerTimeout)
 	defer cancel()
 	taken, err := a.cfg.Log.Ingest(ctx, x.caller(), personality.Delivery{
-		Adapter: adapter, Sender: sender, Header: x.r.Header, Query: query, Source: source, Body: body, Charge: x.chargeItems,
+		Adapter: adapter, Sender: sender, Header: withoutCredentials(x.r.Header), Query: query, Source: source, Body: body, Charge: x.chargeItems,
 	})
 	if err != nil {
 		return err
@@ -70,6 +71,15 @@ func (a *API) deliver(x *exchange, adapter, sender string, body []byte) error {
 	}
 	x.send(taken.Answer.Status, []string{taken.Answer.ContentType}, taken.Answer.Body)
 	return nil
+}
+
+// withoutCredentials is what an adapter may see of a header, and keep.
+func withoutCredentials(h http.Header) http.Header {
+	h = h.Clone()
+	for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie"} {
+		h.Del(name)
+	}
+	return h
 }
 
 // chargeItems charges a delivery's items but the first. More than the token's burst can never pass.

@@ -35,6 +35,9 @@ func (words) Translate(r *ingest.Request) ([]ingest.Item, error) {
 	if len(r.Body) == 0 {
 		return nil, errors.New("the body: expected lines")
 	}
+	if r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" {
+		return nil, errors.New("the header: expected no credentials")
+	}
 	if strings.HasPrefix(string(r.Body), "panic") {
 		panic("at this body")
 	}

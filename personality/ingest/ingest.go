@@ -32,9 +32,9 @@ import (
 
 // Request is one delivery, authenticated already.
 type Request struct {
-	Header http.Header
-	Query  url.Values // what the adapter's own parameters are in; "source" isn't one of them
-	Body   []byte     // with no content coding any more
+	Header http.Header // without credentials
+	Query  url.Values  // what the adapter's own parameters are in; "source" isn't one of them
+	Body   []byte      // with no content coding any more
 	// Source is the source that the sender's request names, "" if none. A form that names sources itself
 	// may give others.
 	Source string

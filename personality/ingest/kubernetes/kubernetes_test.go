@@ -309,7 +309,7 @@ func hostile() []string {
 		// What masking makes longer.
 		audited(map[string]any{"userAgent": strings.Repeat("token=a ", 512), "auditID": strings.Repeat("token=a ", 64), "verb": "create", "user": map[string]any{"username": strings.Repeat("token=a ", 64), "groups": []string{strings.Repeat("token=a ", 64)}},
 			"sourceIPs": []string{strings.Repeat("token=a ", 64), "::1"}, "objectRef": ref("cronjobs", "batch", strings.Repeat("token=a ", 32), strings.Repeat("token=a ", 64), ""),
-			"requestObject": map[string]any{"spec": map[string]any{"schedule": strings.Repeat("token=a ", 512), "timeZone": strings.Repeat("token=a ", 16), "args": strings.Repeat("pwd=a ", 13_000)}},
+			"requestObject":  map[string]any{"spec": map[string]any{"schedule": strings.Repeat("token=a ", 512), "timeZone": strings.Repeat("token=a ", 16), "args": strings.Repeat("pwd=a ", 13_000)}},
 			"responseStatus": map[string]any{"code": 201}}),
 		audited(map[string]any{"requestReceivedTimestamp": "9999-12-31T23:59:59.999999999-23:00"}),
 	}
