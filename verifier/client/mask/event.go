@@ -101,7 +101,7 @@ func cut(s, masked string, most int) string {
 // name masks a text that names something.
 func (m *Masker) name(s *string) {
 	most := 512
-	if len(*s) < 128 { // trace_id, tz and auth_method have at most 128 bytes
+	if len(*s) <= 128 { // trace_id, tz and auth_method have at most 128 bytes
 		most = max(128, len(*s))
 	}
 	*s = cut(*s, m.text(*s, false), most)
