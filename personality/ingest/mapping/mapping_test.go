@@ -377,7 +377,7 @@ func TestBounded(t *testing.T) {
 		case got == nil || !strings.HasSuffix(got.Error(), c.want) || c.want == "":
 			t.Errorf("%s: %v, want %s", c.expression, got, c.want)
 		}
-		if took := time.Since(begun); took > 10*time.Second {
+		if took := time.Since(begun); took > time.Minute {
 			t.Errorf("%s took %v", c.expression, took)
 		}
 	}
