@@ -6,6 +6,9 @@
 //
 //  1. Admit ([Service.Admit], admit.go): check credential and event, stamp it with
 //     tenant, time and principal, split it into fields and commit to each.
+//     What other systems send in forms of their own ([Service.Ingest], ingest.go, package ingest) is made events of
+//     first, and admitted likewise; what can't be goes to the quarantine (quarantine.go, with a crash table of
+//     its own).
 //  2. Sequence (sequence.go, plan.go): one goroutine takes whatever has queued up while it
 //     wrote the batch before, and gives each new event the next index. Openings
 //     and the batch's mark (mark.go) go to the publication store, then the leaves

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,8 +19,6 @@ import (
 	"github.com/prooftrail/prooftrail/personality/ingest"
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 	"github.com/prooftrail/prooftrail/verifier/client/mask"
-	"github.com/prooftrail/prooftrail/verifier/event"
-	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // Delivery is what another system sent, in a form of its own.
@@ -150,6 +147,9 @@ func (s *Service) translate(from Caller, d *Delivery) (*ingest.Request, []ingest
 			return s.in.id("item", append([]string{from.Token.Tenant, d.Adapter}, parts...)...)
 		}}
 	items, err := s.callAdapter(a, r)
+	if err == nil && len(items) > ingest.MaxItems {
+		err = ingest.ErrTooManyItems
+	}
 	if err != nil {
 		return nil, nil, &FormError{err}
 	}
@@ -173,134 +173,4 @@ func onlySource(t *Token) string {
 		return t.Sources[0]
 	}
 	return ""
-}
-
-// Items are taken so many at a time, or so many bytes: what they become is held in memory until they are
-// durable.
-const (
-	takeItems = 500
-	takeBytes = 4 << 20
-)
-
-func (s *Service) takeAll(ctx context.Context, from Caller, d *Delivery, items []ingest.Item) ([]ingest.Result, error) {
-	results := make([]ingest.Result, 0, len(items))
-	for len(items) > 0 {
-		n, size := 0, 0
-		for n < min(len(items), takeItems) && (n == 0 || size+len(items[n].Raw) <= takeBytes) {
-			size += len(items[n].Raw)
-			n++
-		}
-		some, err := s.takeSome(ctx, from, d, items[:n])
-		if err != nil {
-			return nil, err
-		}
-		results, items = append(results, some...), items[n:]
-	}
-	return results, nil
-}
-
-// takeSome brings items into the log, and those that it doesn't take into the quarantine.
-func (s *Service) takeSome(ctx context.Context, from Caller, d *Delivery, items []ingest.Item) ([]ingest.Result, error) {
-	results, pending := make([]ingest.Result, len(items)), make([]*Pending, len(items))
-	for i := range items {
-		var err error
-		if results[i], pending[i], err = s.submitItem(ctx, from, d, &items[i]); err != nil {
-			return nil, err
-		}
-	}
-	var bad []pubstore.Quarantined
-	for i := range items {
-		if p := pending[i]; p != nil {
-			r := p.Wait(ctx, Durable)
-			if r.Err != nil {
-				return nil, r.Err
-			}
-			results[i] = itemResult(r)
-		}
-		switch results[i].Status {
-		case ingest.Conflict, ingest.Rejected, ingest.Quarantined:
-			q, err := s.quarantined(from, d, &items[i], results[i])
-			if err != nil {
-				return nil, err
-			}
-			results[i].Quarantine = q.ID
-			bad = append(bad, q)
-		}
-	}
-	if err := s.quarantine(ctx, d, bad); err != nil {
-		return nil, err
-	}
-	for i := range results {
-		s.cfg.Metrics.ingested.WithLabelValues(d.Adapter, string(results[i].Status)).Inc()
-	}
-	return results, nil
-}
-
-// submitItem admits the event of an item. Without a Pending the result is final; an error is one
-// that may pass.
-func (s *Service) submitItem(ctx context.Context, from Caller, d *Delivery, it *ingest.Item) (ingest.Result, *Pending, error) {
-	if it.Skip {
-		return ingest.Result{Status: ingest.Skipped}, nil, nil
-	}
-	if it.Err != nil {
-		return ingest.Result{Status: ingest.Quarantined, Reason: it.Err.Error()}, nil, nil
-	}
-	ingest.Mask(s.in.masker, &it.Event)
-	setSender(&it.Event, d.Sender)
-	if it.Untimed {
-		if err := s.sameTime(ctx, from.Token.Tenant, &it.Event); err != nil {
-			return ingest.Result{}, nil, err
-		}
-	}
-	raw, err := json.Marshal(it.Event)
-	if err != nil {
-		return ingest.Result{Status: ingest.Rejected, Reason: "the event that was made of it can't be written as JSON"}, nil, nil
-	}
-	sum := sha256.Sum256(it.Raw)
-	p, err := s.Admit(ctx, from, Submission{Event: raw, Adapter: d.Adapter, RawSHA256: hex.EncodeToString(sum[:])})
-	var invalid *event.Error
-	if errors.As(err, &invalid) || errors.Is(err, ErrForeignSource) {
-		return ingest.Result{Status: ingest.Rejected, Reason: err.Error()}, nil, nil
-	}
-	return ingest.Result{}, p, err
-}
-
-// setSender sets the labels that are the service's.
-func setSender(e *event.Event, sender string) {
-	labels := map[string]string{ingest.LabelSender: sender}
-	for name, value := range e.Labels {
-		if !strings.HasPrefix(name, ingest.LabelPrefix) {
-			labels[name] = value
-		}
-	}
-	e.Labels = labels
-}
-
-// itemResult is what became of an admitted event.
-func itemResult(r Result) ingest.Result {
-	out := ingest.Result{Status: ingest.Status(r.Status), Index: r.Index}
-	if r.Status == StatusConflict {
-		out.Reason = fmt.Sprintf("entry %d is another event with this source and id; entry %d records the attempt", r.Index, r.ConflictIndex)
-	}
-	return out
-}
-
-// sameTime gives an event whose item has no time the one that the log has it under, if it has it.
-func (s *Service) sameTime(ctx context.Context, tenant string, e *event.Event) error {
-	first, err := s.lookUp(ctx, s.identity(tenant, e.Source, e.ID))
-	if err != nil || first == nil {
-		return err
-	}
-	opening, err := s.store.Opening(ctx, first.index, first.leafHash)
-	if err != nil {
-		return notAMiss(err)
-	}
-	o, err := seal.ParseOpening(opening)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if at, err := time.Parse(time.RFC3339Nano, o.Event().Text("/time")); err == nil {
-		e.Time = at
-	}
-	return nil
 }

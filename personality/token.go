@@ -14,7 +14,7 @@ type Role string
 const (
 	RoleSubmit Role = "submit" // submit events, fetch the receipts of one's own
 	RoleRead   Role = "read"   // read the tenant's events
-	RoleAdmin  Role = "admin"  // make, list and revoke tokens
+	RoleAdmin  Role = "admin"  // make, list and revoke tokens; look after the quarantine
 )
 
 const (

@@ -201,7 +201,7 @@ type LimitsConfig struct {
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`
 	// Memory for the bodies of all requests under way and what is made of them, in
 	// bytes, at least 16 MiB. A request of 8 MiB takes up to 32, a delivery in another
-	// system's form of 16 MiB up to 80.
+	// system's form of 16 MiB up to 128.
 	BodyMemory int64 `yaml:"body_memory"`
 	// Items of one tenant in the quarantine, where what comes in another system's form and
 	// can't be taken into the log waits for an operator. Past it a delivery with one more is

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/client/mask"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -71,6 +72,7 @@ type execFlags struct {
 	required, flush    bool
 	logCommand         bool
 	maskFlags
+	mask         *mask.Masker // of the lanes' queues
 	job          event.Job
 	scheduledFor string
 	actor        event.Actor
@@ -109,6 +111,9 @@ func (x *execFlags) parse(e *cli.Env, args []string) error {
 	}
 	given, err := fromEnv(fs)
 	if err != nil {
+		return err
+	}
+	if x.mask, err = x.masker(); err != nil {
 		return err
 	}
 	if x.flush && !given["wait"] {

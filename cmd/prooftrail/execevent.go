@@ -20,7 +20,7 @@ import (
 // maxCommand bounds what is logged of a command line, in bytes.
 const maxCommand = 32 << 10
 
-// execEvents makes the two events of a run. Every text in them has been masked.
+// execEvents makes the two events of a run. The lane's queue masks every text in them.
 type execEvents struct {
 	base    event.Event
 	command []string
@@ -29,16 +29,11 @@ type execEvents struct {
 // newExecEvents makes the events, and checks that they are valid: what is wrong with a flag is the same in
 // each run, and is better said before the first one.
 func newExecEvents(x *execFlags) (*execEvents, error) {
-	m, err := x.masker()
-	if err != nil {
-		return nil, err
-	}
 	run, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
 	}
 	job := x.job
-	job.ID, job.Name, job.Schedule = m.Text(job.ID), m.Text(job.Name), m.Text(job.Schedule)
 	job.RunID = run.String()
 	job.Node, _ = os.Hostname() // "" is left out
 	details := map[string]any{"uid": strconv.Itoa(os.Getuid())}
@@ -46,9 +41,8 @@ func newExecEvents(x *execFlags) (*execEvents, error) {
 		details["user"] = name
 	}
 	if x.logCommand {
-		details["command"] = shorten(m.Args(x.command))
+		details["command"] = shorten(x.command)
 	}
-	x.actor.ID = m.Text(x.actor.ID)
 	e := &execEvents{command: x.command, base: event.Event{
 		Actor: x.actor, Job: &job, Details: details,
 		Target: []event.Target{{Type: "job", ID: job.ID, Name: job.Name}},

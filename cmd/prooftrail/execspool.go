@@ -14,6 +14,7 @@ import (
 	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/client/mask"
 	"github.com/prooftrail/prooftrail/verifier/client/spool"
 )
 
@@ -87,6 +88,7 @@ type lanes struct {
 	dir, source  string
 	cfg          client.Config
 	requiredWait time.Duration
+	mask         *mask.Masker
 }
 
 func (x *execFlags) lanes(e *cli.Env) (*lanes, error) {
@@ -100,7 +102,7 @@ func (x *execFlags) lanes(e *cli.Env) (*lanes, error) {
 		sayEvidence(e, err)
 	}
 	dir, source, err := x.spoolDir()
-	return &lanes{dir, source, cfg, x.requiredWait}, err
+	return &lanes{dir, source, cfg, x.requiredWait, x.mask}, err
 }
 
 func (s *lanes) path(n int) string { return filepath.Join(s.dir, strconv.Itoa(n)) }
@@ -112,7 +114,7 @@ func (s *lanes) open(n int) (_ *lane, err error) {
 		return nil, err
 	}
 	l.queue, err = l.client.OpenQueue(client.QueueConfig{
-		Dir: s.path(n), Source: s.source + "/" + strconv.Itoa(n),
+		Dir: s.path(n), Source: s.source + "/" + strconv.Itoa(n), Mask: s.mask,
 		MaxBytes: laneBytes, SegmentBytes: laneSegment,
 		DiskWait: diskWait, RequiredWait: s.requiredWait, Heartbeat: -1, MaxBackoff: 5 * time.Second,
 		Observe: func(st client.QueueStats) {

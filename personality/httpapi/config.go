@@ -17,9 +17,8 @@ const (
 	// MaxBodyBytes is the size of the body of one request.
 	MaxBodyBytes = 8 << 20
 	// MaxIngestBytes is the size of a delivery in another system's form, before and after
-	// its gzip coding is undone, and MaxIngestItems how many items it has.
+	// its gzip coding is undone. It has at most ingest.MaxItems items.
 	MaxIngestBytes = 16 << 20
-	MaxIngestItems = 10_000
 	// MaxOpenings is the number of openings of one request.
 	MaxOpenings = 10_000
 )

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -31,6 +32,9 @@ func (a *API) ingest(x *exchange) error {
 	return a.deliver(x, x.args[0], ingest.SenderToken, buf.b)
 }
 
+// translationFactor is about how much more than an event's opening takes what an adapter makes of a body while it does.
+const translationFactor = 2
+
 // deliver hands a body to an adapter on behalf of x.token, and answers. One item is charged already.
 func (a *API) deliver(x *exchange, adapter, sender string, body []byte) error {
 	query, err := url.ParseQuery(x.r.URL.RawQuery)
@@ -44,13 +48,13 @@ func (a *API) deliver(x *exchange, adapter, sender string, body []byte) error {
 	delete(query, "source")
 	var kept int64
 	defer func() { a.bodyMemory.Add(-kept) }()
-	if err := a.keep(len(body), &kept); err != nil { // what the adapter makes of it
+	if err := a.keep(translationFactor*len(body), &kept); err != nil { // what the adapter makes of it
 		return err
 	}
 	ctx, cancel := context.WithTimeout(x.r.Context(), a.cfg.AnswerTimeout)
 	defer cancel()
 	taken, err := a.cfg.Log.Ingest(ctx, x.caller(), personality.Delivery{
-		Adapter: adapter, Sender: sender, Header: x.r.Header, Query: query, Source: source, Body: body, Charge: x.chargeItems,
+		Adapter: adapter, Sender: sender, Header: withoutCredentials(x.r.Header), Query: query, Source: source, Body: body, Charge: x.chargeItems,
 	})
 	if err != nil {
 		return err
@@ -65,11 +69,17 @@ func (a *API) deliver(x *exchange, adapter, sender string, body []byte) error {
 	return nil
 }
 
+// withoutCredentials is what an adapter may see of a header, and keep.
+func withoutCredentials(h http.Header) http.Header {
+	h = h.Clone()
+	for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie"} {
+		h.Del(name)
+	}
+	return h
+}
+
 // chargeItems charges a delivery's items but the first. More than the token's burst can never pass.
 func (x *exchange) chargeItems(items int) error {
-	if items > MaxIngestItems {
-		return &problem{kind: kindRequestSize, detail: fmt.Sprintf("the request has more than %d items", MaxIngestItems)}
-	}
 	if x.limit != nil && items > x.limit.Burst() {
 		return &problem{kind: kindRequestSize, detail: fmt.Sprintf("the request has more items than a token may send at once, %d", x.limit.Burst())}
 	}

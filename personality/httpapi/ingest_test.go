@@ -35,6 +35,9 @@ func (words) Translate(r *ingest.Request) ([]ingest.Item, error) {
 	if len(r.Body) == 0 {
 		return nil, errors.New("the body: expected lines")
 	}
+	if r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" {
+		return nil, errors.New("the header: expected no credentials")
+	}
 	if strings.HasPrefix(string(r.Body), "panic") {
 		panic("at this body")
 	}
@@ -179,7 +182,7 @@ func TestIngestRefuses(t *testing.T) {
 		{"coding", call{path: wordsPath, token: "submit", body: "skip", header: map[string]string{"Content-Encoding": "br"}}, 415, "gzip"},
 		{"no gzip", call{path: wordsPath, token: "submit", body: "skip", header: map[string]string{"Content-Encoding": "gzip"}}, 400, "gzip"},
 		{"too many for the rate", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", MaxEvents+1)}, 413, "500"},
-		{"too many", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", MaxIngestItems+1)}, 413, "10000"},
+		{"too many", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", ingest.MaxItems+1)}, 413, "10000"},
 		{"too long", call{path: wordsPath, token: "submit", body: strings.Repeat("skip\n", MaxIngestBytes/5+1)}, 413, "16777216"},
 	} {
 		refill()

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/prooftrail/prooftrail/personality"
+	"github.com/prooftrail/prooftrail/personality/ingest"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -165,6 +166,9 @@ func problemOf(err error) *problem {
 	}
 	var form *personality.FormError
 	if errors.As(err, &form) {
+		if errors.Is(err, ingest.ErrTooManyItems) {
+			return &problem{kind: kindRequestSize, detail: form.Error()}
+		}
 		return &problem{kind: kindInvalidRequest, detail: cut(form.Error(), maxPointer), cause: err}
 	}
 	var invalid *personality.InvalidError

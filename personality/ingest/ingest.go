@@ -22,6 +22,7 @@ package ingest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -31,9 +32,9 @@ import (
 
 // Request is one delivery, authenticated already.
 type Request struct {
-	Header http.Header
-	Query  url.Values // what the adapter's own parameters are in; "source" isn't one of them
-	Body   []byte     // with no content coding any more
+	Header http.Header // without credentials
+	Query  url.Values  // what the adapter's own parameters are in; "source" isn't one of them
+	Body   []byte      // with no content coding any more
 	// Source is the source that the sender's request names, "" if none. A form that names sources itself
 	// may give others.
 	Source string
@@ -143,6 +144,13 @@ type Answerer interface {
 	// Answer makes the answer. There is a result for each item, in order.
 	Answer(r *Request, results []Result) Answer
 }
+
+// MaxItems is how many items a request has at most.
+const MaxItems = 10_000
+
+// ErrTooManyItems: the request has more. An adapter stops there, for items take more memory than what they are
+// made of.
+var ErrTooManyItems = fmt.Errorf("it has more than %d items", MaxItems)
 
 // Adapter translates requests of one form. It is safe for concurrent use.
 type Adapter interface {

@@ -27,7 +27,8 @@ type Enqueued struct {
 // Enqueue puts an event into the spool, from which it is sent in order, and returns when it is on stable
 // storage (BestEffort), or in the log with a receipt that holds (Required). Seq is the queue's to set; Source may be
 // left out, and so may ID, for which a UUIDv7 is made, and Time, which is then now. An event that isn't
-// valid is refused in either mode, with a *[Problem].
+// valid is refused in either mode, with a *[Problem]. Secrets are masked before it is written anywhere
+// (QueueConfig.Mask); the given event isn't changed.
 //
 // In best effort an error is ErrDropped, or that DiskWait or the context is over and it isn't known whether the
 // event was kept. It is for the caller's information; the action goes on.
@@ -169,7 +170,7 @@ func (q *Queue) prepare(e event.Event, mode Mode) (id string, raw []byte, err er
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	raw, err = json.Marshal(e)
+	raw, err = json.Marshal(q.cfg.Mask.Event(e))
 	if err == nil {
 		_, err = event.Parse(withSeq(raw, math.MaxUint64))
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prooftrail/prooftrail/verifier/client/mask"
 	"github.com/prooftrail/prooftrail/verifier/client/spool"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
@@ -67,6 +68,10 @@ type QueueConfig struct {
 	// MinBackoff and MaxBackoff bound the pause after a failure, which doubles from one to the next
 	// and is jittered by half. Defaults 200 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Mask takes secrets out of each event before it is written to the spool. Default: mask.Default; mask.New
+	// makes one that knows more. With mask.Off a password in an event is on this disk and in a log that
+	// can't forget, for all who may read the event: read there what that takes.
+	Mask *mask.Masker
 	// Actor is who heartbeats and reports of losses are by. Default: the service with the source's name.
 	Actor event.Actor
 	// Receipt, if not nil, is called with each event that is logged, in order, and its result, before the event
@@ -166,6 +171,9 @@ func setQueueDefaults(cfg *QueueConfig, c *Client) {
 	}
 	if cfg.MaxBackoff <= 0 {
 		cfg.MaxBackoff = 30 * time.Second
+	}
+	if cfg.Mask == nil {
+		cfg.Mask = mask.Default()
 	}
 	if cfg.Actor.Type == "" {
 		cfg.Actor = event.Actor{Type: "service", ID: cfg.Source}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier"
+	"github.com/prooftrail/prooftrail/verifier/client/mask"
 	"github.com/prooftrail/prooftrail/verifier/client/spool"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
@@ -501,4 +502,64 @@ type unreachable struct{}
 
 func (unreachable) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, errors.New("no route to host")
+}
+
+// TestQueueMasks: what looks like a secret is neither in the spool nor in the log, unless masking is switched off, and the
+// caller's event is as it was.
+func TestQueueMasks(t *testing.T) {
+	more, err := mask.New([]string{"badge"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		mask *mask.Masker
+		gone []string
+		stay []string
+	}{
+		"default": {nil, []string{"hunter2", "s3cr3t"}, []string{"badge-77", "nightly"}},
+		"more":    {more, []string{"hunter2", "s3cr3t", "badge-77"}, []string{"nightly"}},
+		"off":     {mask.Off(), nil, []string{"hunter2", "s3cr3t", "badge-77", "nightly"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeLog(t)
+			f.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+			dir := queueDir(t)
+			q := f.queue(dir, func(_ *Config, qc *QueueConfig) { qc.Mask = c.mask })
+			e := queueEvent("e1")
+			e.Details = map[string]any{"env": map[string]any{"DB_PASSWORD": "hunter2"}, "my_badge": "badge-77", "command": []string{"mysql", "-ps3cr3t", "nightly"}}
+			if _, err := q.Enqueue(t.Context(), e, BestEffort); err != nil {
+				t.Fatal(err)
+			}
+			if e.Details["env"].(map[string]any)["DB_PASSWORD"] != "hunter2" {
+				t.Error("the caller's event was changed")
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kept []byte
+			for _, path := range files {
+				b, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				kept = append(kept, b...)
+			}
+			f.set(func() { f.answer = nil })
+			flush(t, q)
+			where := map[string][]byte{"spool": kept, "log": f.entries[0].sent.JSON()}
+			for place, b := range where {
+				for _, s := range c.gone {
+					if bytes.Contains(b, []byte(s)) {
+						t.Errorf("%q is in the %s", s, place)
+					}
+				}
+				for _, s := range c.stay {
+					if !bytes.Contains(b, []byte(s)) {
+						t.Errorf("%q isn't in the %s", s, place)
+					}
+				}
+			}
+		})
+	}
 }

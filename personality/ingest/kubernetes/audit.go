@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"time"
@@ -14,10 +15,10 @@ type audit struct {
 	RequestURI string `json:"requestURI"`
 	Verb       string `json:"verb"`
 
-	User         user     `json:"user"`
-	Impersonated *user    `json:"impersonatedUser"`
-	SourceIPs    []string `json:"sourceIPs"`
-	UserAgent    string   `json:"userAgent"`
+	User         user   `json:"user"`
+	Impersonated *user  `json:"impersonatedUser"`
+	SourceIPs    texts  `json:"sourceIPs"`
+	UserAgent    string `json:"userAgent"`
 
 	Ref      *reference      `json:"objectRef"`
 	Response *status         `json:"responseStatus"`
@@ -26,14 +27,24 @@ type audit struct {
 	Received moment `json:"requestReceivedTimestamp"`
 	AtStage  moment `json:"stageTimestamp"`
 
-	Annotations map[string]string `json:"annotations"`
+	Annotations struct {
+		Decision string `json:"authorization.k8s.io/decision"`
+		Reason   string `json:"authorization.k8s.io/reason"`
+	} `json:"annotations"`
+
+	left int // length of a requestObject that is too long to be read
 }
 
+// maxObject is how long a requestObject that is read is at most, in bytes: decoded it takes many times that. The API server cuts what
+// is longer than a tenth of it, unless it is told otherwise.
+const maxObject = 1 << 20
+
 type user struct {
-	Username string              `json:"username"`
-	UID      string              `json:"uid"`
-	Groups   []string            `json:"groups"`
-	Extra    map[string][]string `json:"extra"`
+	Username string `json:"username"`
+	Groups   texts  `json:"groups"`
+	Extra    struct {
+		CredentialID texts `json:"authentication.kubernetes.io/credential-id"`
+	} `json:"extra"`
 }
 
 type reference struct {
@@ -50,6 +61,43 @@ type status struct {
 	Message string `json:"message"`
 	Reason  string `json:"reason"`
 	Code    int    `json:"code"`
+}
+
+// texts is a list of texts, of which the last few are kept, however many there are.
+type texts struct {
+	last []string
+	n    int // how many there are
+}
+
+// maxTexts is how many are kept: one more than the addresses that an event takes beside its own.
+const maxTexts = maxForwarded + 1
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *texts) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return &listError{}
+	}
+	for d.More() {
+		var text *string
+		if d.Decode(&text) != nil || text == nil {
+			return &listError{}
+		}
+		if l.n++; len(l.last) == maxTexts {
+			l.last = append(l.last[:0], l.last[1:]...)
+		}
+		l.last = append(l.last, *text)
+	}
+	return nil
+}
+
+type listError struct{}
+
+func (*listError) Error() string {
+	return "sourceIPs, user.groups or user.extra: expected lists of texts"
 }
 
 // moment is a time that may be null, as metav1.MicroTime is when it is zero.
@@ -89,6 +137,13 @@ const (
 	stageComplete = "ResponseComplete"
 	stagePanic    = "Panic"
 )
+
+// leaveLong forgets an object that is too long.
+func (a *audit) leaveLong() {
+	if n := len(a.Request); n > maxObject {
+		a.Request, a.left = nil, n
+	}
+}
 
 // check refuses what isn't an audit event. What a client of the API server can choose is never the reason.
 func (a *audit) check() error {

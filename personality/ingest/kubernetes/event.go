@@ -87,7 +87,7 @@ func (a *audit) actor(c *cutter) event.Actor {
 	if actor.ID == "" {
 		actor.ID = "unknown"
 	}
-	if id := u.Extra["authentication.kubernetes.io/credential-id"]; len(id) > 0 {
+	if id := u.Extra.CredentialID.last; len(id) > 0 {
 		actor.CredentialID = c.text("actor.credential_id", id[0], 512)
 	}
 	if a.Impersonated != nil {
@@ -102,14 +102,17 @@ const maxForwarded = 32
 // origin: the last address is the one that the API server saw; those before it are what the client, or a proxy, says.
 func (a *audit) origin(c *cutter) *event.Origin {
 	o := &event.Origin{UserAgent: c.text("origin.user_agent", a.UserAgent, 4096), RequestID: c.text("origin.request_id", a.AuditID, 512)}
-	claimed := a.SourceIPs
+	claimed := a.SourceIPs.last
 	if n := len(claimed); n > 0 {
 		if ip, err := netip.ParseAddr(claimed[n-1]); err == nil {
 			o.IP, claimed = ip.WithZone("").String(), claimed[:n-1]
 		}
 	}
 	if n := len(claimed); n > maxForwarded {
-		c.names, claimed = append(c.names, "origin.forwarded"), claimed[n-maxForwarded:]
+		claimed = claimed[n-maxForwarded:]
+	}
+	if a.SourceIPs.n > maxForwarded+1 {
+		c.names = append(c.names, "origin.forwarded")
 	}
 	for _, ip := range claimed {
 		o.Forwarded = append(o.Forwarded, c.text("origin.forwarded", ip, 512))
@@ -123,7 +126,7 @@ func (a *audit) outcome(c *cutter) (string, *event.Reason) {
 	switch {
 	case a.Stage == stagePanic:
 		return "failure", &event.Reason{Code: "panic", Text: a.reasonText(c)}
-	case code == 401, code == 403, a.Annotations["authorization.k8s.io/decision"] == "forbid":
+	case code == 401, code == 403, a.Annotations.Decision == "forbid":
 		if code == 0 {
 			code = 403
 		}
@@ -137,7 +140,7 @@ func (a *audit) outcome(c *cutter) (string, *event.Reason) {
 }
 
 func (a *audit) reasonText(c *cutter) string {
-	text := a.Annotations["authorization.k8s.io/reason"]
+	text := a.Annotations.Reason
 	if a.Response != nil && text == "" {
 		text = a.Response.Message
 	}
@@ -201,15 +204,16 @@ func (a *audit) describe(c *cutter, e *event.Event) {
 	detail("verb", a.Verb)
 	detail("stage", a.Stage)
 	detail("level", a.Level)
-	detail("decision", a.Annotations["authorization.k8s.io/decision"])
+	detail("decision", a.Annotations.Decision)
 	if a.AtStage.usable() {
 		detail("stage_timestamp", a.AtStage.UTC().Format("2006-01-02T15:04:05.000000Z"))
 	}
 	if code := a.code(); code > 0 && code < 1000 {
 		e.Details["code"] = code
 	}
-	if groups := a.User.Groups; len(groups) > 0 {
-		detail("groups", strings.Join(groups, " "))
+	detail("groups", strings.Join(a.User.Groups.last, " "))
+	if a.User.Groups.n > maxTexts {
+		c.names = append(c.names, "details.groups")
 	}
 	if a.Ref == nil {
 		return

@@ -29,6 +29,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/prooftrail/prooftrail/personality/ingest"
 )
@@ -42,14 +44,6 @@ func New() Adapter { return Adapter{} }
 // Name implements ingest.Adapter.
 func (Adapter) Name() string { return "kubernetes" }
 
-// list is an EventList, or an Event alone. Those in a list lack kind and version, and are kept alone as they came.
-type list struct {
-	Kind       *string           `json:"kind"`
-	APIVersion *string           `json:"apiVersion"`
-	Items      []json.RawMessage `json:"items"`
-	AuditID    *string           `json:"auditID"`
-}
-
 const version = "audit.k8s.io/v1"
 
 // Translate implements ingest.Adapter. The webhook's client sends a batch again a few times unless it is answered 2xx, and then
@@ -59,8 +53,11 @@ func (Adapter) Translate(r *ingest.Request) ([]ingest.Item, error) {
 		return nil, errors.New("the body: expected an EventList of " + version)
 	}
 	whole := func(err error) ([]ingest.Item, error) { return []ingest.Item{{Raw: r.Body, Err: err}}, nil }
-	var l list
-	if err := json.Unmarshal(r.Body, &l); err != nil {
+	l, err := split(r.Body)
+	if errors.Is(err, ingest.ErrTooManyItems) {
+		return nil, err
+	}
+	if err != nil {
 		return whole(fmt.Errorf("the body: expected an EventList of %s as JSON: %w", version, plainError(err)))
 	}
 	if l.Kind == nil && l.APIVersion == nil && l.AuditID != nil {
@@ -91,6 +88,7 @@ func item(r *ingest.Request, raw []byte) ingest.Item {
 		it.Err = fmt.Errorf("expected an Event of %s: %w", version, plainError(err))
 		return it
 	}
+	a.leaveLong()
 	if err := a.check(); err != nil {
 		it.Err = err
 		return it
@@ -107,15 +105,15 @@ func item(r *ingest.Request, raw []byte) ingest.Item {
 func plainError(err error) error {
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {
-		return fmt.Errorf("%s: expected %s, not %s", cut(kind.Field, 128), kind.Type.Kind(), kind.Value)
+		value, _, _ := strings.Cut(kind.Value, " ") // of a number that doesn't fit it has the number behind
+		return fmt.Errorf("%s: expected %s, not %s", cut(kind.Field, 128), kind.Type.Kind(), value)
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		return fmt.Errorf("no JSON at byte %d", syntax.Offset)
 	}
-	var at *timeError
-	if errors.As(err, &at) {
-		return at
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("no JSON: it ends too soon")
 	}
-	return errors.New("it can't be read")
+	return err
 }

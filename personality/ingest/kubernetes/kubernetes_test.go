@@ -5,9 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"time"
@@ -246,15 +250,17 @@ func TestUnreadable(t *testing.T) {
 		{`{"kind":"EventList","apiVersion":"audit.k8s.io/v1beta1","items":[]}`, "apiVersion"},
 		{`{"kind":"Pod","apiVersion":"audit.k8s.io/v1"}`, "kind: expected EventList"},
 		{`{"apiVersion":"audit.k8s.io/v1"}`, "kind: expected EventList"},
-		{`[]`, "expected struct, not array"},
+		{`[]`, "expected an object"}, {`5`, "expected an object"}, {`{"items":5}`, "items: expected an array"}, {`{"items":null`, "no JSON"},
+		{`{"kind":"EventList","apiVersion":"audit.k8s.io/v1"} x`, "expected nothing behind"}, {`{"kind":5}`, "expected string, not number"},
 		{`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[5]}`, "expected struct, not number"},
 		{audited(map[string]any{"stage": "hunter2"}), "stage: expected"},
 		{audited(map[string]any{"auditID": ""}), "auditID: expected"},
 		{audited(map[string]any{"verb": nil}), "verb: expected"},
+		{audited(map[string]any{"sourceIPs": []any{"a", nil}}), "expected lists of texts"}, {audited(map[string]any{"sourceIPs": "hunter2"}), "expected lists of texts"},
 		{audited(map[string]any{"user": "hunter2"}), "user: expected struct, not string"},
 		{audited(map[string]any{"stageTimestamp": "hunter2"}), "a timestamp: expected"},
 		{audited(map[string]any{"stageTimestamp": 5}), "a timestamp: expected"},
-		{strings.Repeat("[", 1<<20), "no JSON at byte"},
+		{strings.Repeat("[", 1<<20), "expected an object"}, {`{"items":[` + strings.Repeat("[", 1<<20), "no JSON at byte"},
 	} {
 		items := translate(t, c.body)
 		if len(items) != 1 || items[0].Err == nil || !strings.Contains(items[0].Err.Error(), c.says) || strings.Contains(items[0].Err.Error(), "hunter2") {
@@ -300,6 +306,11 @@ func hostile() []string {
 			"verb": "create", "objectRef": ref("jobs", "batch", "a", "", "")}),
 		audited(map[string]any{"responseStatus": map[string]any{"code": 1 << 40, "message": long, "reason": long}, "annotations": map[string]any{"authorization.k8s.io/reason": long, "authorization.k8s.io/decision": long}}),
 		audited(map[string]any{"responseStatus": map[string]any{"code": -5}}),
+		// What masking makes longer.
+		audited(map[string]any{"userAgent": strings.Repeat("token=a ", 512), "auditID": strings.Repeat("token=a ", 64), "verb": "create", "user": map[string]any{"username": strings.Repeat("token=a ", 64), "groups": []string{strings.Repeat("token=a ", 64)}},
+			"sourceIPs": []string{strings.Repeat("token=a ", 64), "::1"}, "objectRef": ref("cronjobs", "batch", strings.Repeat("token=a ", 32), strings.Repeat("token=a ", 64), ""),
+			"requestObject":  map[string]any{"spec": map[string]any{"schedule": strings.Repeat("token=a ", 512), "timeZone": strings.Repeat("token=a ", 16), "args": strings.Repeat("pwd=a ", 13_000)}},
+			"responseStatus": map[string]any{"code": 201}}),
 		audited(map[string]any{"requestReceivedTimestamp": "9999-12-31T23:59:59.999999999-23:00"}),
 	}
 }
@@ -323,6 +334,62 @@ func TestSameAuditID(t *testing.T) {
 	a, b := one(t, audited(nil)), one(t, audited(map[string]any{"verb": "delete"}))
 	if a.Text("/id") == b.Text("/id") || a.Text("/origin/request_id") != b.Text("/origin/request_id") {
 		t.Errorf("ids %s and %s", a.Text("/id"), b.Text("/id"))
+	}
+}
+
+// peakOf is the most memory that was in use while f ran, beyond what was before.
+func peakOf(f func()) uint64 {
+	defer debug.SetGCPercent(debug.SetGCPercent(10)) // what is garbage isn't in use
+	runtime.GC()
+	used := func() uint64 {
+		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before, peak := used(), uint64(0)
+	done := make(chan struct{})
+	go func() {
+		f()
+		close(done)
+	}()
+	every := time.NewTicker(time.Millisecond)
+	defer every.Stop()
+	for {
+		peak = max(peak, used())
+		select {
+		case <-every.C:
+		case <-done:
+			peak = max(peak, used())
+			return peak - min(peak, before)
+		}
+	}
+}
+
+// TestMemory: what is made of a body is within a few times its length, whatever shape it has.
+func TestMemory(t *testing.T) {
+	const size = 16 << 20
+	fill := func(head, unit, tail string) string {
+		return head + strings.TrimSuffix(strings.Repeat(unit, (size-len(head)-len(tail))/len(unit)), ",") + tail
+	}
+	of := func(member, unit, end string) string {
+		whole := audited(map[string]any{member: nil})
+		return fill(strings.TrimSuffix(whole, "}")+`,"`+member+`":`+end[:1], unit, end[1:]+"}")
+	}
+	for name, body := range map[string]string{
+		"items": fill(`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[`, "{},", "]}"), "items of items": fill(`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[[`, "[],", "]]}"),
+		"deep": fill(`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[`, "[", "]}"), "names": fill(`{`, `"a":[],`, `}`),
+		"object": of("requestObject", `{"a":{}},`, "[]"), "patch": of("requestObject", `{},`, "[]"),
+		"addresses": of("sourceIPs", `"",`, "[]"), "annotations": of("annotations", `"a":"",`, "{}"), "not JSON": strings.Repeat("x", size),
+	} {
+		var items []ingest.Item
+		var err error
+		r := request(body)
+		if peak := peakOf(func() { items, err = New().Translate(r) }); peak > 12*size {
+			t.Errorf("%s: %d MiB were in use for a body of %d MiB", name, peak>>20, size>>20)
+		}
+		if len(items) > ingest.MaxItems || err != nil && !errors.Is(err, ingest.ErrTooManyItems) {
+			t.Errorf("%s: %d items, %v", name, len(items), err)
+		}
 	}
 }
 
@@ -365,8 +432,8 @@ func FuzzTranslate(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(body)
-		var l list
-		if err := json.Unmarshal(body, &l); err != nil {
+		l, err := split(body)
+		if err != nil {
 			f.Fatal(err)
 		}
 		for _, item := range l.Items {

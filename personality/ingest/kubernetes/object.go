@@ -156,6 +156,9 @@ func (a *audit) finished() (failed *event.Reason, final bool) {
 // change is what the request would have changed, if the audit policy records objects: a JSON patch as it came, another patch as one of the
 // paths that it names, and an object as one that sets its spec, roleRef, subjects and rules.
 func (a *audit) change() *event.Change {
+	if a.left > 0 {
+		return leftOut(a.left)
+	}
 	if a.Stage != stageComplete || len(a.Request) == 0 || a.Verb == "delete" || a.Verb == "deletecollection" {
 		return nil
 	}
@@ -175,16 +178,21 @@ func (a *audit) change() *event.Change {
 		return nil
 	}
 	if b, err := json.Marshal(p); err != nil || len(p) > maxOperations || len(b) > maxChange {
-		return &event.Change{Patch: []event.Operation{{Op: "replace", Path: "", Value: "[left out: " + strconv.Itoa(len(a.Request)) + " bytes]"}}}
+		return leftOut(len(a.Request))
 	}
 	return &event.Change{Patch: p}
 }
 
+// leftOut stands for a change that is too long.
+func leftOut(bytes int) *event.Change {
+	return &event.Change{Patch: []event.Operation{{Op: "replace", Path: "", Value: "[left out: " + strconv.Itoa(bytes) + " bytes]"}}}
+}
+
 const (
 	maxOperations = 256
-	maxChange     = 128 << 10 // bytes of JSON
-	valueDepth    = 11        // levels of a value in a patch, so that the event has 16
-	mergeDepth    = 6         // levels of a merge patch that are taken apart into paths
+	maxChange     = 80 << 10 // bytes of JSON; masking may double them, and the event has 256 KiB
+	valueDepth    = 11       // levels of a value in a patch, so that the event has 16
+	mergeDepth    = 6        // levels of a merge patch that are taken apart into paths
 )
 
 func jsonPatchOperations(ops []patchOp) (p []event.Operation) {
