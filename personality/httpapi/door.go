@@ -84,7 +84,7 @@ var errDoorSize = &problem{kind: kindRequestSize, detail: fmt.Sprintf("the body 
 // refuseProof counts a failed authentication: p, or 429 for an address that has failed too often.
 func (a *API) refuseProof(x *exchange, p *problem) error {
 	err := a.refuseUnknown(x)
-	if refused, ok := err.(*problem); p == nil || !ok || refused.kind == kindRate {
+	if p == nil || problemOf(err).kind == kindRate {
 		return err
 	}
 	return p

@@ -14,7 +14,6 @@ import "fmt"
 const (
 	MaxDepth     = 64      // of arrays and objects, the outermost being 1
 	MaxItemBytes = 1 << 20 // of one item: four times what an event may be
-	MaxItems     = 10_000  // of one request
 )
 
 // A Budget is how many values the reader of one request may still make. A value is an

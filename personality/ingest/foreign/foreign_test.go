@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prooftrail/prooftrail/personality/ingest"
 	"github.com/prooftrail/prooftrail/personality/ingest/foreign"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
@@ -86,7 +87,7 @@ func TestSplitArray(t *testing.T) {
 		{text: `[{]`, err: "(whole): expected brackets and quotes in pairs"},
 		{text: `["]`, err: "(whole): expected brackets and quotes in pairs"},
 		{text: `[}]`, err: "(whole): expected brackets in pairs"},
-		{text: "[" + strings.Repeat("1,", foreign.MaxItems) + "1]", err: "(whole): expected at most 10000 elements"},
+		{text: "[" + strings.Repeat("1,", ingest.MaxItems) + "1]", err: "it has more than 10000 items"},
 	} {
 		items, err := foreign.SplitArray([]byte(c.text))
 		var got []string
@@ -205,7 +206,7 @@ func FuzzSplit(f *testing.F) {
 		items, err := foreign.SplitArray(data)
 		v, strict := foreign.ParseJSON(data, foreign.NewBudget(1<<20))
 		list, ok := v.([]any)
-		if strict != nil || !ok || len(list) > foreign.MaxItems {
+		if strict != nil || !ok || len(list) > ingest.MaxItems {
 			return
 		}
 		if err != nil || len(items) != len(list) {

@@ -1,10 +1,14 @@
 package foreign
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/prooftrail/prooftrail/personality/ingest"
+)
 
 // SplitArray returns the texts of the elements of a JSON array. It looks at no more than brackets and quotes,
 // so that one bad element costs the others nothing; whoever reads the elements checks them. An error means that
-// the elements can't be told apart.
+// the elements can't be told apart, or that there are too many.
 func SplitArray(data []byte) ([][]byte, error) {
 	rest := bytes.TrimSpace(data)
 	if len(rest) < 2 || rest[0] != '[' || rest[len(rest)-1] != ']' {
@@ -20,8 +24,8 @@ func SplitArray(data []byte) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(items) == MaxItems {
-			return nil, Errorf("", "at most %d elements", MaxItems)
+		if len(items) == ingest.MaxItems {
+			return nil, ingest.ErrTooManyItems
 		}
 		items = append(items, bytes.TrimSpace(rest[:n]))
 		if n == len(rest) {
@@ -65,8 +69,8 @@ func SplitLines(data []byte) ([][]byte, error) {
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
-		if len(items) == MaxItems {
-			return nil, Errorf("", "at most %d lines", MaxItems)
+		if len(items) == ingest.MaxItems {
+			return nil, ingest.ErrTooManyItems
 		}
 		items = append(items, line)
 	}

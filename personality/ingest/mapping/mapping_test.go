@@ -295,7 +295,7 @@ func TestParseRefuses(t *testing.T) {
 		{minimal("  job: {id: 'body.map(a, body.map(b, body.map(c, c)))'}\n"), "event.job.id: expected an expression of CEL; character 33: comprehension exceeds nesting limit"},
 		{minimal("  job: {id: 'body.x.matches(\"[\")'}\n"), "event.job.id: expected an expression of CEL; character 15: undeclared reference to 'matches' (did you mean 'match'?)"},
 		{minimal("  job: {id: '" + strings.Repeat("1+", 4096) + "1'}\n"), "event.job.id: expected an expression of CEL; character 0: expression code point size exceeds limit: size: 8193, limit 4096"},
-		{minimal("  job: {nmae: body.x}\n"), "event.job.nmae: expected no such member: a mapping sets the members of docs/spec/event.md but schema, source, tenant, received_at, ingest"},
+		{minimal("  job: {names: body.x}\n"), "event.job.names: expected no such member: a mapping sets the members of docs/spec/event.md but schema, source, tenant, received_at, ingest"},
 		{minimal("  job: body.job\n"), "event.job: expected an object of command_sha256, duration_ms, exit_code, id, name, node, run_id, schedule, scheduled_for, trigger, tz"},
 		{minimal("  source: body.x\n"), "event.source: expected no such member: a mapping sets the members of docs/spec/event.md but schema, source, tenant, received_at, ingest"},
 		{minimal("  time: [body.x]\n"), "event.time: expected an expression, as a text"},
@@ -377,7 +377,7 @@ func TestBounded(t *testing.T) {
 		case got == nil || !strings.HasSuffix(got.Error(), c.want) || c.want == "":
 			t.Errorf("%s: %v, want %s", c.expression, got, c.want)
 		}
-		if took := time.Since(begun); took > 10*time.Second {
+		if took := time.Since(begun); took > time.Minute {
 			t.Errorf("%s took %v", c.expression, took)
 		}
 	}

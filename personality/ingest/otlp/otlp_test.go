@@ -290,9 +290,9 @@ func TestRefusesWhole(t *testing.T) {
 		{jsonType, []byte(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"traceId":"zz"}]}]}]}`), `(whole): expected an ExportLogsServiceRequest in JSON, such as {"resourceLogs":[…]}`},
 		{protobufType, []byte("\xff"), "(whole): expected an ExportLogsServiceRequest in protobuf"},
 		{protobufType, []byte{0x0a, 5, 0}, "(whole): expected an ExportLogsServiceRequest in protobuf"},
-		{protobufType, empty(foreign.MaxItems), "(whole): expected fewer attributes and records in one request"},
+		{protobufType, empty(ingest.MaxItems), "(whole): expected fewer attributes and records in one request"},
 		{protobufType, records(1_000_000), "(whole): expected fewer attributes and records in one request"},
-		{protobufType, records(foreign.MaxItems + 1), "(whole): expected at most 10000 log records"},
+		{protobufType, records(ingest.MaxItems + 1), "it has more than 10000 items"},
 		{protobufType, field(1, field(2, field(2, field(5, deep)))), "(whole): expected messages nested at most 64 deep"},
 		{protobufType, bigBody, "(whole): expected at most 33554432 bytes, each record counted with its resource; send fewer in one request"},
 	} {
@@ -300,7 +300,7 @@ func TestRefusesWhole(t *testing.T) {
 			t.Errorf("%s %.60q: %v\nwant %s", c.kind, c.body, err, c.want)
 		}
 	}
-	if items := translate(t, request(protobufType, records(foreign.MaxItems))); len(items) != foreign.MaxItems {
+	if items := translate(t, request(protobufType, records(ingest.MaxItems))); len(items) != ingest.MaxItems {
 		t.Errorf("%d items", len(items))
 	}
 	if items := translate(t, request(protobufType, nil)); len(items) != 0 {

@@ -34,8 +34,8 @@ func (Adapter) Translate(r *ingest.Request) ([]ingest.Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	if logs.LogRecordCount() > foreign.MaxItems {
-		return nil, foreign.Errorf("", "at most %d log records", foreign.MaxItems)
+	if logs.LogRecordCount() > ingest.MaxItems {
+		return nil, ingest.ErrTooManyItems
 	}
 	t := translator{r: r, inJSON: inJSON, skip: skip, left: maxRaw}
 	for _, rl := range logs.ResourceLogs().All() {
