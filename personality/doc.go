@@ -4,7 +4,8 @@
 //
 // # The life of an event
 //
-//  1. Admit ([Service.Admit], admit.go): check credential and event, stamp it with
+//  1. Admit ([Service.Admit], admit.go): check credential and event, and the signature of
+//     its source if there is one or must be one (sourcekeys.go), stamp it with
 //     tenant, time and principal, split it into fields and commit to each.
 //  2. Sequence (sequence.go, plan.go): one goroutine takes whatever has queued up while it
 //     wrote the batch before, and gives each new event the next index. Openings
