@@ -4,7 +4,8 @@
 //
 // # The life of an event
 //
-//  1. Admit ([Service.Admit], admit.go): check credential and event, stamp it with
+//  1. Admit ([Service.Admit], admit.go): check credential and event, and the signature of
+//     its source if there is one or must be one (sourcekeys.go), stamp it with
 //     tenant, time and principal, split it into fields and commit to each.
 //     What other systems send in forms of their own ([Service.Ingest], ingest.go, package ingest) is made events of
 //     first, and admitted likewise; what can't be goes to the quarantine (quarantine.go, with a crash table of

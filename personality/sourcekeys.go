@@ -49,6 +49,16 @@ type sourceKeySet struct {
 	table    atomic.Pointer[sourceKeyTable]
 }
 
+// noSourceKeys is what there is before the first load, or where that has failed: then nothing is admitted.
+var noSourceKeys sourceKeyTable
+
+func (s *sourceKeySet) now() *sourceKeyTable {
+	if t := s.table.Load(); t != nil {
+		return t
+	}
+	return &noSourceKeys
+}
+
 // sourceKeyTable never changes: a change makes another.
 type sourceKeyTable struct {
 	byID     map[string]pubstore.SourceKey
@@ -87,12 +97,10 @@ func (s *sourceKeySet) load(ctx context.Context, keys keys, store pubstore.Store
 		}
 		byID[sk.ID] = sk
 	}
-	if old := s.table.Load(); old != nil {
-		for id, was := range old.byID {
-			now, ok := byID[id]
-			if !ok || now.Revoked.IsZero() && !was.Revoked.IsZero() || was.Released && !now.Released {
-				return fmt.Errorf("source key %s: %w: it is gone, or as it was before", id, errRecord)
-			}
+	for id, was := range s.now().byID {
+		is, ok := byID[id]
+		if !ok || is.Revoked.IsZero() && !was.Revoked.IsZero() || was.Released && !is.Released {
+			return fmt.Errorf("source key %s: %w: it is gone, or as it was before", id, errRecord)
 		}
 	}
 	t, err := newSourceKeyTable(byID)
@@ -104,7 +112,7 @@ func (s *sourceKeySet) load(ctx context.Context, keys keys, store pubstore.Store
 
 // put takes in a key, or its end. The caller holds changing.
 func (s *sourceKeySet) put(sk pubstore.SourceKey) error {
-	byID := maps.Clone(s.table.Load().byID)
+	byID := maps.Clone(s.now().byID)
 	byID[sk.ID] = sk
 	t, err := newSourceKeyTable(byID)
 	if err == nil {
@@ -137,7 +145,7 @@ func (t *sourceKeyTable) keyFor(tenant, source, signature string, at time.Time) 
 // again it is answered as what it is (I5), whatever has become of the keys, and whatever it was signed with. The
 // salts are those to seal it with. *seal.EnvelopeError for a signature that is wrong.
 func (s *Service) checkSignature(ctx context.Context, tenant string, f event.Fields, sub *Submission) (salts seal.SaltSource, refusal, err error) {
-	t := s.sourceKeys.table.Load()
+	t := s.sourceKeys.now()
 	if sub.Signature == "" && len(sub.Salts) == 0 && len(t.byTenant[tenant]) == 0 {
 		return nil, nil, nil
 	}
@@ -206,7 +214,7 @@ func (s *Service) RevokeSourceKey(ctx context.Context, from Caller, id string, r
 	defer done()
 	s.sourceKeys.changing.Lock()
 	defer s.sourceKeys.changing.Unlock()
-	sk, ok := s.sourceKeys.table.Load().byID[id]
+	sk, ok := s.sourceKeys.now().byID[id]
 	// Of another tenant's not even that it exists.
 	if !ok || !from.Token.Sees(sk.Tenant) || !sk.Revoked.IsZero() && (sk.Released || !release) {
 		return ErrNotFound
@@ -225,7 +233,7 @@ func (s *Service) SourceKeys(_ context.Context, from Caller) ([]*SourceKey, erro
 	if err := s.mayAdminister(from, from.Token.Tenant); err != nil {
 		return nil, err
 	}
-	t := s.sourceKeys.table.Load()
+	t := s.sourceKeys.now()
 	list := []*SourceKey{}
 	for _, id := range slices.Sorted(maps.Keys(t.byID)) {
 		if sk := t.byID[id]; from.Token.Sees(sk.Tenant) {

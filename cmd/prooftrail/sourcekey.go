@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"text/tabwriter"
 	"time"
 
@@ -118,7 +117,7 @@ func (k *sourceKeyFlags) newKey(e *cli.Env, file string) error {
 	if err := writeSecret(file, skey); err != nil {
 		return refusedIfExists(err)
 	}
-	if err := os.WriteFile(file+".pub", []byte(vkey+"\n"), 0o644); err != nil {
+	if err := replaceFile(file+".pub", []byte(vkey+"\n")); err != nil {
 		return err
 	}
 	e.Say("made a key in %s; its public key is in %s.pub:", file, file)

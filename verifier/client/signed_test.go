@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -350,6 +351,47 @@ func FuzzParseSourceSigner(f *testing.F) {
 		sig, err := s.Sign([]byte("x"))
 		if err != nil || !s.public.Verify([]byte("x"), sig) || !strings.HasPrefix(text, "PRIVATE+KEY+"+s.Name()+"+") {
 			t.Errorf("%q: a key named %q, %v", text, s.Name(), err)
+		}
+	})
+}
+
+// FuzzReadSubmission: what is read from a caller or a spool goes over the wire on one line, and is the same there.
+func FuzzReadSubmission(f *testing.F) {
+	skey, _, err := note.GenerateKey(strings.NewReader(strings.Repeat("a", 32)), "node-7.example.com")
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := ParseSourceSigner(skey)
+	if err != nil {
+		f.Fatal(err)
+	}
+	plain, err := readSubmission(rawEvent("a"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	signed := plain
+	if err := signed.sign(s); err != nil {
+		f.Fatal(err)
+	}
+	for _, text := range []string{string(plain.raw), string(signed.raw), " " + string(signed.raw) + "\n", strings.ReplaceAll(string(signed.raw), ",", ",\r\n"),
+		strings.ReplaceAll(string(plain.raw), ",", ",\n"), `{"event":{}}`, strings.Replace(string(signed.raw), `"/id":`, `"/idd":`, 1)} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := readSubmission(data)
+		if err != nil {
+			if p := localProblem(err); !errors.Is(p, ErrRefused) || p.Code == "" {
+				t.Errorf("%q: %v", data, p)
+			}
+			return
+		}
+		line := s.line()
+		again, err := readSubmission(line)
+		if err != nil || strings.ContainsAny(string(line), "\r\n") || string(again.fields.JSON()) != string(s.fields.JSON()) || (again.envelope == nil) != (s.envelope == nil) {
+			t.Fatalf("%q goes out as %q: %v", data, line, err)
+		}
+		if s.envelope != nil && (again.envelope.Signature != s.envelope.Signature || !maps.Equal(again.envelope.Salts, s.envelope.Salts)) {
+			t.Errorf("%q goes out as %q, with another signature", data, line)
 		}
 	})
 }
