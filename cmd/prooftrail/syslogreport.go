@@ -89,6 +89,16 @@ func (r *syslogRun) figures() (f syslogFigures) {
 // reportNow says the figures, and logs what was lost since the last time.
 func (r *syslogRun) reportNow(ctx context.Context) {
 	f := r.figures()
+	if e, ok := r.lostSince(f.lost); ok {
+		r.keepers.put(cronlog.Out{Event: e, Lane: "lost"})
+	}
+	if err := r.saveRuns(); err != nil {
+		r.log.WarnContext(ctx, "the runs of now won't be known next time", "error", err)
+	}
+	if maps.Equal(f.lines, r.said) && f.queue.FailingSince.IsZero() {
+		return // nothing is new
+	}
+	r.said = f.lines
 	args := []any{"waiting", f.queue.Waiting, "logged", f.queue.Logged, "open_runs", f.translator.Open}
 	for _, m := range []map[string]uint64{f.lines, f.lost} {
 		for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -107,12 +117,6 @@ func (r *syslogRun) reportNow(ctx context.Context) {
 		args = append(args, "failing_since", f.queue.FailingSince, "failing", f.queue.LastError)
 	}
 	r.log.InfoContext(ctx, "syslog", args...)
-	if e, ok := r.lostSince(f.lost); ok {
-		r.keepers.put(cronlog.Out{Event: e, Lane: "lost"})
-	}
-	if err := r.saveRuns(); err != nil {
-		r.log.WarnContext(ctx, "the runs of now won't be known next time", "error", err)
-	}
 }
 
 // lostSince makes the event that says what was lost since the last one. What the queue has dropped it says itself.

@@ -39,7 +39,9 @@ type syslogRun struct {
 	forwards   []*syslog.Forwarder
 	keepers    *keepers
 	counts     syslogCounts
-	scanError  string // the last one; of the ticking goroutine
+	// Of the ticking goroutine.
+	scanError string            // the last one
+	said      map[string]uint64 // how many lines there were at the last report
 }
 
 // openSyslog opens all that the run needs: the queue first, for it is this process's alone.

@@ -20,7 +20,7 @@ var (
 	pamChanged    = regexp.MustCompile(`^password changed for (.+)$`)
 	pamBlank      = regexp.MustCompile(`^user \[(.*)\] has blank password; authenticated without it$`)
 	pamAccess     = regexp.MustCompile("^access denied for user [`'](.*)' from [`'](.*)'$")
-	pamNotNeeded  = regexp.MustCompile(`^(check pass; user unknown|could not identify user|username \[.*\] obtained|bad username|auth could not identify)`)
+	pamNotNeeded  = regexp.MustCompile(`^(check pass; user unknown|could not identify user|username \[.*\] obtained|bad username|auth could not identify|conversation failed)`)
 	pamOfNoMatter = map[string]bool{"limits": true, "env": true, "loginuid": true, "motd": true, "mail": true, "keyinit": true,
 		"systemd": true, "umask": true, "lastlog": true, "selinux": true, "gnome_keyring": true}
 )
@@ -134,6 +134,9 @@ func (p *pamEvent) failure(more string, m []string) event.Event {
 		if v != "" {
 			e.Details[name] = p.t.masked(v)
 		}
+	}
+	if by := orElse(m[4], m[0]); by != "" {
+		e.Labels["ingest.identity"] = p.t.identity(p.l, by)
 	}
 	setOrigin(&e, m[5])
 	return e

@@ -234,6 +234,7 @@ func (l *Line) machine() string {
 func (t *Translator) forgedLine(l *Line) Out {
 	uid := strconv.Itoa(l.Sender.UID)
 	e := t.event(l, "", "syslog.forged", "attempt")
+	e.Labels["ingest.identity"] = "self" // it is about whoever sent it
 	e.Reason = &event.Reason{Code: "sender", Text: "the kernel says that uid " + uid + " sent it"}
 	e.Actor = event.Actor{Type: "user", ID: orElse(t.cfg.User(l.Sender.UID), "#"+uid), AuthMethod: "unix-credentials"}
 	e.Target = []event.Target{{Type: "program", ID: orElse(clip(l.Program, 128), "?")}}

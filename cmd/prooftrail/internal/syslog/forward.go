@@ -22,6 +22,7 @@ type Forwarder struct {
 	lines            chan []byte
 	done             chan struct{}
 
+	closing     atomic.Bool
 	waiting     atomic.Int64
 	sent, lost  atomic.Uint64
 	lastFailure atomic.Pointer[error]
@@ -59,8 +60,9 @@ func (f *Forwarder) Send(raw []byte) {
 	}
 }
 
-// Close passes on what waits, and ends it. Send must not be called any more.
+// Close passes on what waits, if the other side takes it, and ends it. Send must not be called any more.
 func (f *Forwarder) Close() {
+	f.closing.Store(true)
 	close(f.lines)
 	<-f.done
 }
@@ -80,7 +82,7 @@ func (f *Forwarder) run() {
 	for raw := range f.lines {
 		f.waiting.Add(-int64(len(raw)))
 		err := errors.New("the other side isn't there")
-		if c == nil && !time.Now().Before(again) {
+		if c == nil && !time.Now().Before(again) && !(f.closing.Load() && !again.IsZero()) {
 			if c, err = net.Dial(f.network, f.address); err != nil {
 				c, again = nil, time.Now().Add(forwardWait)
 			}
@@ -98,7 +100,7 @@ func (f *Forwarder) run() {
 		f.lastFailure.Store(&err)
 		if c != nil {
 			_ = c.Close() // it is dialled anew
-			c = nil
+			c, again = nil, time.Now()
 		}
 	}
 	if c != nil {
