@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,7 @@ type keepers struct {
 	wg      sync.WaitGroup
 	ending  chan struct{} // closed when nothing is waited for any more
 	stopped sync.Once
+	full    atomic.Bool // the last event was dropped by the queue
 	started bool
 
 	mu        sync.Mutex
@@ -100,7 +102,8 @@ func (k *keepers) put(o cronlog.Out) {
 		}
 		return
 	}
-	if !k.isCongested() {
+	// A queue that is full takes a sync of the disk for each few events that it drops: nobody waits for that.
+	if !k.full.Load() && !k.isCongested() {
 		t := time.NewTimer(keeperWait)
 		defer t.Stop()
 		select {
@@ -136,6 +139,7 @@ func (k *keepers) enqueue(o cronlog.Out) {
 		_, err := k.queue.Enqueue(ctx, o.Event, client.BestEffort)
 		switch {
 		case err == nil:
+			k.full.Store(false)
 			if o.Kept != nil {
 				if err := o.Kept(); err != nil {
 					k.run.log.Warn("a crontab's version isn't remembered: its change may be told again", "error", err)
@@ -149,8 +153,11 @@ func (k *keepers) enqueue(o cronlog.Out) {
 		case !errors.Is(err, client.ErrDropped):
 			k.run.counts.unsure.Add(1)
 			return
-		case !wait || !k.pause():
+		case !wait:
+			k.full.Store(true)
 			return // the queue has counted it
+		case !k.pause():
+			return
 		}
 	}
 }

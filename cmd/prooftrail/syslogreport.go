@@ -29,23 +29,39 @@ type syslogCounts struct {
 	ignored, malformed, overBudget atomic.Uint64
 	full, unsure, invalid          atomic.Uint64 // events that weren't put into the queue, or may not have been
 
-	mu    sync.Mutex
-	loud  map[string]uint64 // by sender: over its budget since the last report
-	lost  map[string]uint64 // as of the last report
-	since time.Time         // of it
+	// Of the ticking goroutine: what the last syslog.lost event covers, and when that was.
+	lost  map[string]uint64
+	since time.Time
+
+	mu   sync.Mutex
+	loud map[string]uint64 // by sender: over its budget since that event
 }
 
 func (c *syslogCounts) over(sender string) {
 	c.overBudget.Add(1)
+	c.giveLoud(map[string]uint64{sender: 1})
+}
+
+func (c *syslogCounts) takeLoud() map[string]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	loud := c.loud
+	c.loud = nil
+	return loud
+}
+
+func (c *syslogCounts) giveLoud(more map[string]uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loud == nil {
 		c.loud = map[string]uint64{}
 	}
-	if _, ok := c.loud[sender]; !ok && len(c.loud) >= maxLoud {
-		sender = "others"
+	for sender, n := range more {
+		if _, ok := c.loud[sender]; !ok && len(c.loud) >= maxLoud {
+			sender = "others"
+		}
+		c.loud[sender] += n
 	}
-	c.loud[sender]++
 }
 
 // syslogFigures are all figures of one moment.
@@ -89,9 +105,7 @@ func (r *syslogRun) figures() (f syslogFigures) {
 // reportNow says the figures, and logs what was lost since the last time.
 func (r *syslogRun) reportNow(ctx context.Context) {
 	f := r.figures()
-	if e, ok := r.lostSince(f.lost); ok {
-		r.keepers.put(cronlog.Out{Event: e, Lane: "lost"})
-	}
+	r.logLost(ctx, f.lost)
 	if err := r.saveRuns(); err != nil {
 		r.log.WarnContext(ctx, "the runs of now won't be known next time", "error", err)
 	}
@@ -119,25 +133,26 @@ func (r *syslogRun) reportNow(ctx context.Context) {
 	r.log.InfoContext(ctx, "syslog", args...)
 }
 
-// lostSince makes the event that says what was lost since the last one. What the queue has dropped it says itself.
-func (r *syslogRun) lostSince(now map[string]uint64) (event.Event, bool) {
-	r.counts.mu.Lock()
-	defer r.counts.mu.Unlock()
+// lostWait is how long the report waits for the disk.
+const lostWait = 2 * time.Second
+
+// logLost logs what was lost since the last time that this was logged. What the queue has dropped it says itself.
+func (r *syslogRun) logLost(ctx context.Context, now map[string]uint64) {
+	c := &r.counts
 	details := map[string]any{}
 	for name, n := range now {
-		if name != "spool" && n > r.counts.lost[name] {
-			details[name] = n - r.counts.lost[name]
+		if name != "spool" && n > c.lost[name] {
+			details[name] = n - c.lost[name]
 		}
 	}
-	loud := r.counts.loud
-	since := r.counts.since
-	r.counts.lost, r.counts.loud, r.counts.since = now, nil, time.Now()
 	if len(details) == 0 {
-		return event.Event{}, false
+		return
 	}
-	if !since.IsZero() {
-		details["since"] = since.UTC().Format(time.RFC3339Nano)
+	if !c.since.IsZero() {
+		details["since"] = c.since.UTC().Format(time.RFC3339Nano)
 	}
+	at := time.Now()
+	loud := c.takeLoud()
 	var senders []any
 	for _, name := range slices.SortedFunc(maps.Keys(loud), func(a, b string) int { return cmp.Compare(loud[b], loud[a]) }) {
 		if len(senders) < 8 {
@@ -147,8 +162,15 @@ func (r *syslogRun) lostSince(now map[string]uint64) (event.Event, bool) {
 	if senders != nil {
 		details["senders"] = senders
 	}
-	return event.Event{Action: "syslog.lost", Outcome: "failure", Reason: &event.Reason{Code: "lost"}, Time: time.Now(), Details: details,
-		Actor: event.Actor{Type: "service", ID: "prooftrail syslog"}, Target: []event.Target{{Type: "service", ID: "syslog"}}}, true
+	ctx, cancel := context.WithTimeout(ctx, lostWait)
+	defer cancel()
+	_, err := r.queue.Enqueue(ctx, event.Event{Action: "syslog.lost", Outcome: "failure", Reason: &event.Reason{Code: "lost"}, Time: at, Details: details,
+		Actor: event.Actor{Type: "service", ID: "prooftrail syslog"}, Target: []event.Target{{Type: "service", ID: "syslog"}}}, client.BestEffort)
+	if err != nil { // the next report says it
+		c.giveLoud(loud)
+		return
+	}
+	c.lost, c.since = now, at
 }
 
 // serveMetrics serves /metrics, if it was asked for.

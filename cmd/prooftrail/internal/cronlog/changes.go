@@ -129,7 +129,7 @@ func (t *Translator) jobChange(base event.Event, c change) event.Event {
 	}
 	e.Job = t.job(now)
 	e.Target = append([]event.Target{{Type: "job", ID: e.Job.ID, Name: e.Job.Name}}, e.Target...)
-	e.Details["user"] = clip(t.cfg.Mask(now.user), 128)
+	e.Details["user"] = t.short(now.user, 128)
 	e.Details["command"] = t.masked(now.command)
 	if c.action != "job.update" {
 		return e
@@ -147,11 +147,11 @@ func (t *Translator) jobChange(base event.Event, c change) event.Event {
 	return e
 }
 
-func (t *Translator) patchText(s string) string { return clip(t.cfg.Mask(s), maxPatchText) }
+func (t *Translator) patchText(s string) string { return t.short(s, maxPatchText) }
 
 // job is a job of this machine.
 func (t *Translator) job(e entry) *event.Job {
-	return &event.Job{ID: t.jobID("", e.user, e.command), Name: clip(t.cfg.Mask(e.command), 128), Schedule: clip(e.schedule, 4096), Node: clip(t.cfg.Host, 512)}
+	return &event.Job{ID: t.jobID("", e.user, e.command), Name: t.short(e.command, 128), Schedule: clip(e.schedule, 4096), Node: clip(t.cfg.Host, 512)}
 }
 
 // describe says what has changed in a crontab as a whole: digests of the masked text, for one of what may be guessed could be tried
@@ -192,7 +192,7 @@ func (t *Translator) jobOperations(c change) (all []event.Operation) {
 		return "/jobs/" + strings.ReplaceAll(strings.ReplaceAll(t.jobID("", e.user, e.command), "~", "~0"), "/", "~1")
 	}
 	value := func(e entry) any {
-		return map[string]any{"schedule": t.patchText(e.schedule), "command": t.patchText(e.command), "user": clip(t.cfg.Mask(e.user), 128)}
+		return map[string]any{"schedule": t.patchText(e.schedule), "command": t.patchText(e.command), "user": t.short(e.user, 128)}
 	}
 	switch {
 	case c.action == "job.create" || c.action == "job.enable":

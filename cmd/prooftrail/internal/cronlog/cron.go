@@ -128,7 +128,7 @@ func (t *Translator) notLoaded(l *Line, tab, what, text string) []Out {
 
 // tabTarget names a crontab as cron does.
 func (t *Translator) tabTarget(tab string) event.Target {
-	return event.Target{Type: "crontab", ID: clip(orElse(t.cfg.Mask(tab), "?"), 512)}
+	return event.Target{Type: "crontab", ID: orElse(t.short(tab, 512), "?")}
 }
 
 var notSlug = regexp.MustCompile(`[^a-z0-9]+`)

@@ -63,7 +63,7 @@ func (t *Translator) tabEvent(l *Line, actor, whose, action, outcome string) []O
 }
 
 func (t *Translator) user(name string) event.Actor {
-	return event.Actor{Type: "user", ID: orElse(clip(t.cfg.Mask(name), 512), "unknown")}
+	return event.Actor{Type: "user", ID: orElse(t.short(name, 512), "unknown")}
 }
 
 // replaced is for REPLACE. The crontab that is read may be a later one already; then the next line finds no difference.

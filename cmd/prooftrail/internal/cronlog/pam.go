@@ -150,8 +150,8 @@ func (p *pamEvent) denied(user, code, text string) event.Event {
 
 func (p *pamEvent) event(user, action, outcome string) event.Event {
 	e := p.t.event(p.l, user, action, outcome)
-	e.Actor = event.Actor{Type: "user", ID: orElse(clip(p.t.cfg.Mask(user), 512), "unknown"), AuthMethod: clip("pam_"+p.module, 128)}
-	e.Target = []event.Target{{Type: "service", ID: clip(p.t.cfg.Mask(p.service), 512)}}
+	e.Actor = event.Actor{Type: "user", ID: orElse(p.t.short(user, 512), "unknown"), AuthMethod: clip("pam_"+p.module, 128)}
+	e.Target = []event.Target{{Type: "service", ID: p.t.short(p.service, 512)}}
 	return e
 }
 

@@ -110,7 +110,7 @@ func (t *Translator) Remember(all []Run) {
 
 // jobID is the id of a job: see the package comment.
 func (t *Translator) jobID(scope, user, command string) string {
-	return clip(t.cfg.Mask(user), 128) + "/" + t.hmac("job", scope, user, command)[:32]
+	return t.short(user, 128) + "/" + t.hmac("job", scope, user, command)[:32]
 }
 
 // command takes the text of CMD or END apart.
@@ -137,7 +137,7 @@ func (t *Translator) started(l *Line, user, detail string) ([]Out, fate) {
 		return nil, unknown
 	}
 	r := &Run{Scope: l.scope(), PID: pid, Parent: parent, ID: id.String(), Job: t.jobID(l.machine(), user, cmd),
-		User: clip(t.cfg.Mask(user), 128), Name: clip(t.cfg.Mask(cmd), 128), Began: l.Received, WithoutPIDs: parent == 0}
+		User: t.short(user, 128), Name: t.short(cmd, 128), Began: l.Received, WithoutPIDs: parent == 0}
 	var outs []Out
 	if old := t.runs.get(r.Scope, pid); old != nil && !old.Ended && !old.WithoutPIDs {
 		// The process id is another's now: this one's END was lost.
@@ -280,7 +280,7 @@ func (t *Translator) endedWithout(l *Line, user, cmd string) ([]Out, fate) {
 // unseen is a run of which no CMD was seen.
 func (t *Translator) unseen(l *Line, pid int, user, cmd string) *Run {
 	return &Run{Scope: l.scope(), PID: pid, ID: "unseen-" + strconv.Itoa(pid) + "-" + strconv.FormatInt(l.Received.Unix(), 10),
-		Job: t.jobID(l.machine(), user, cmd), User: clip(t.cfg.Mask(user), 128), Name: clip(t.cfg.Mask(cmd), 128)}
+		Job: t.jobID(l.machine(), user, cmd), User: t.short(user, 128), Name: t.short(cmd, 128)}
 }
 
 // expireLate makes events of errors for which no END has come.

@@ -44,7 +44,7 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 			e.Details["attempts"] = min(attempts, 1<<30)
 		}
 	}
-	e.Actor.OnBehalfOf = clip(t.cfg.Mask(s.members["USER"]), 512)
+	e.Actor.OnBehalfOf = t.short(s.members["USER"], 512)
 	for name, v := range s.members {
 		if v != "" && name != "USER" {
 			e.Details[strings.ToLower(name)] = t.masked(v)
@@ -52,7 +52,7 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 	}
 	e.Details["command"] = t.masked(s.command)
 	program, _, _ := strings.Cut(s.command, " ")
-	e.Target[0] = event.Target{Type: "command", ID: orElse(clip(t.cfg.Mask(program), 512), "?")}
+	e.Target[0] = event.Target{Type: "command", ID: orElse(t.short(program, 512), "?")}
 	if s.ambiguous {
 		e.Labels["sudo.ambiguous"] = "true"
 		e.Details["line"] = t.masked(rest)
@@ -62,7 +62,7 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 
 func (t *Translator) sudoEvent(l *Line, user, outcome string) event.Event {
 	e := t.event(l, user, "sudo.run", outcome)
-	e.Actor = event.Actor{Type: "user", ID: orElse(clip(t.cfg.Mask(user), 512), "unknown"), AuthMethod: "sudo"}
+	e.Actor = event.Actor{Type: "user", ID: orElse(t.short(user, 512), "unknown"), AuthMethod: "sudo"}
 	e.Target = []event.Target{{Type: "command", ID: "?"}}
 	return e
 }

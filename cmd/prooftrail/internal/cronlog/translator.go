@@ -98,6 +98,11 @@ const (
 func (t *Translator) Line(l *Line) []Out {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(l.Text) > maxLineText {
+		short := *l
+		short.Text, short.Cut = clip(l.Text, maxLineText), true
+		l = &short
+	}
 	outs, f := t.dispatch(l)
 	switch f {
 	case matters:
@@ -112,7 +117,7 @@ func (t *Translator) Line(l *Line) []Out {
 		outs = []Out{t.forgedLine(l)}
 	case unknown:
 		t.stats.Unknown++
-		t.stats.LastUnknown = clip(t.cfg.Mask(l.Program+": "+l.Text), 256)
+		t.stats.LastUnknown = t.short(l.Program+": "+l.Text, 256)
 	}
 	return outs
 }
@@ -173,7 +178,7 @@ func (t *Translator) event(l *Line, user, action, outcome string) event.Event {
 	case syslog.Network:
 		e.Details["peer"] = l.Sender.Peer.Addr().String()
 	case syslog.TLS:
-		e.Labels["ingest.peer"] = clip(t.cfg.Mask(l.Sender.Name), 256)
+		e.Labels["ingest.peer"] = t.short(l.Sender.Name, 256)
 		e.Details["peer"] = l.Sender.Peer.Addr().String()
 	}
 	if host := t.host(l); host != "" {
@@ -243,10 +248,17 @@ func (t *Translator) forgedLine(l *Line) Out {
 	return Out{Event: e, Lane: "forged"}
 }
 
+// maxLineText is more than cron (4 KiB), sudo (1 KiB) or PAM write.
+const maxLineText = 8 << 10
+
 // maxText bounds what of a line's text goes into an event.
 const maxText = 4 << 10
 
-func (t *Translator) masked(s string) string { return clip(t.cfg.Mask(s), maxText) }
+func (t *Translator) masked(s string) string { return t.short(s, maxText) }
+
+// short masks a text and cuts it. It is cut before too, for masking takes its time; of a secret that is cut, the rest is still
+// where it says what it is.
+func (t *Translator) short(s string, n int) string { return clip(t.cfg.Mask(clip(s, n)), n) }
 
 // hmac is what is said of content that may be guessed.
 func (t *Translator) hmac(purpose string, parts ...string) string {

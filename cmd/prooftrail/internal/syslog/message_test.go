@@ -22,13 +22,13 @@ func TestParse(t *testing.T) {
 	at := time.Date(2026, 11, 27, 10, 19, 38, 0, time.UTC)
 	exact := time.Date(2026, 11, 27, 9, 19, 38, 123456000, time.UTC)
 	for raw, want := range map[string]Message{
-		"<78>Nov 27 10:19:38 CRON[123]: (root) CMD ([124] x)":                                  {9, 6, at, true, "", "CRON", 123, "(root) CMD ([124] x)"},
-		"<78>Nov 27 10:19:38 web1 CRON[123]: (root) CMD ([124] x)\n":                           {9, 6, at, true, "web1", "CRON", 123, "(root) CMD ([124] x)"},
-		"<85>Nov 27 10:19:38 sudo:    alice : PWD=/\x00":                                       {10, 5, at, true, "", "sudo", 0, "   alice : PWD=/"},
-		"<78>Nov 27 10:19:38 web1.example.com /usr/sbin/cron[123]: x":                          {9, 6, at, true, "web1.example.com", "/usr/sbin/cron", 123, "x"},
-		"<78>Nov 27 10:19:38 cron[1]: a\tb\x7f\xff\ngrün":                                      {9, 6, at, true, "", "cron", 1, "a^Ib^?\\377^Jgrün"},
-		"<78>2026-11-27T10:19:38.123456+01:00 web1 CRON[123]: x":                               {9, 6, exact, false, "web1", "CRON", 123, "x"},
-		"<78>1 2026-11-27T10:19:38.123456+01:00 web1 CRON 123 - - (root) CMD ([1] x)":          {9, 6, exact, false, "web1", "CRON", 123, "(root) CMD ([1] x)"},
+		"<78>Nov 27 10:19:38 CRON[123]: (root) CMD ([124] x)":                                   {9, 6, at, true, "", "CRON", 123, "(root) CMD ([124] x)"},
+		"<78>Nov 27 10:19:38 web1 CRON[123]: (root) CMD ([124] x)\n":                            {9, 6, at, true, "web1", "CRON", 123, "(root) CMD ([124] x)"},
+		"<85>Nov 27 10:19:38 sudo:    alice : PWD=/\x00":                                        {10, 5, at, true, "", "sudo", 0, "   alice : PWD=/"},
+		"<78>Nov 27 10:19:38 web1.example.com /usr/sbin/cron[123]: x":                           {9, 6, at, true, "web1.example.com", "/usr/sbin/cron", 123, "x"},
+		"<78>Nov 27 10:19:38 cron[1]: a\tb\x7f\xff\ngrün":                                       {9, 6, at, true, "", "cron", 1, "a^Ib^?\\377^Jgrün"},
+		"<78>2026-11-27T10:19:38.123456+01:00 web1 CRON[123]: x":                                {9, 6, exact, false, "web1", "CRON", 123, "x"},
+		"<78>1 2026-11-27T10:19:38.123456+01:00 web1 CRON 123 - - (root) CMD ([1] x)":           {9, 6, exact, false, "web1", "CRON", 123, "(root) CMD ([1] x)"},
 		"<78>1 2026-11-27T10:19:38.123456+01:00 web1 CRON 123 - [t tz=\"1\"] \xef\xbb\xbfx\r\n": {9, 6, exact, false, "web1", "CRON", 123, "x"},
 		"<78>1 - - - - - -": {9, 6, time.Time{}, false, "", "", 0, ""},
 	} {
