@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,9 +19,12 @@ var noon = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 // users of these tests.
 func userOf(uid int) string { return map[int]string{0: "root", 1000: "alice", 1001: "bob"}[uid] }
 
+// masker takes its time to make.
+var masker = sync.OnceValues(func() (*mask.Masker, error) { return mask.New(nil, nil) })
+
 func newTranslator(tb testing.TB, tabs *Tabs) *Translator {
 	tb.Helper()
-	m, err := mask.New(nil, nil)
+	m, err := masker()
 	if err != nil {
 		tb.Fatal(err)
 	}
