@@ -153,7 +153,7 @@ func TestSyslogFlood(t *testing.T) {
 		t.Errorf("it has taken %d MiB", peak)
 	}
 	server := s.start()
-	f = s.settle(metrics, "the spool is empty", func(f map[string]int) bool { return f["waiting_events"] == 0 })
+	s.settle(metrics, "the spool is empty", func(f map[string]int) bool { return f["waiting_events"] == 0 })
 	r := s.audited()
 	for began := time.Now(); r.Missing != r.Dropped && time.Since(began) < 20*time.Second; r = s.audited() {
 		<-time.After(100 * time.Millisecond)

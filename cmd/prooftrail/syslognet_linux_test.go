@@ -175,7 +175,7 @@ func TestSyslogSenders(t *testing.T) {
 	}
 	for _, text := range said {
 		if !got[text] {
-			t.Errorf("%q was not passed on as it came: %q", text, got)
+			t.Errorf("%q was not passed on as it came: %v", text, got)
 		}
 	}
 	// One has too much to say.

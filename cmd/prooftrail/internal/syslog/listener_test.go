@@ -309,11 +309,10 @@ func TestBudget(t *testing.T) {
 	if taken < 27 || taken > 40 || len(b.now)+len(b.old) > 2*maxSenders {
 		t.Errorf("%d lines of made-up senders were taken, %d are remembered", taken, len(b.now)+len(b.old))
 	}
-	if b.Allow("a") && !b.all.Allow() {
-		t.Error("forgotten")
-	}
-	if none := NewBudget(0, 1); !none.Allow("a") || !none.Allow("a") {
-		t.Error("0 is a bound")
+	for none, i := NewBudget(0, 1), 0; i < 2; i++ {
+		if !none.Allow("a") {
+			t.Error("0 is a bound")
+		}
 	}
 }
 

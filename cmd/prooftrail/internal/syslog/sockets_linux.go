@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +47,7 @@ func credentialsIn(oob []byte) (pid, uid int, err error) {
 }
 
 // countDrops has the kernel say with each datagram how many it had no room for before (SO_RXQ_OVFL), and
-// returns a function that asks it at any time (SO_MEMINFO), for after the last one there is nobody to tell.
+// returns a function that asks it at any time, for after the last one there is nobody to tell.
 func countDrops(c *net.UDPConn) (func() uint64, error) {
 	if err := control(c, unix.SO_RXQ_OVFL); err != nil {
 		return nil, err
@@ -54,16 +56,32 @@ func countDrops(c *net.UDPConn) (func() uint64, error) {
 	if err != nil {
 		return nil, err
 	}
+	var st unix.Stat_t
+	var statErr error
+	if err := raw.Control(func(fd uintptr) { statErr = unix.Fstat(int(fd), &st) }); err != nil || statErr != nil {
+		return nil, errors.Join(err, statErr)
+	}
+	inode := strconv.FormatUint(st.Ino, 10)
 	var last atomic.Uint64
 	return func() uint64 {
-		_ = raw.Control(func(fd uintptr) { // it fails when the socket is closed
-			info := make([]byte, 9*4)
-			if n, err := getsockopt(int(fd), unix.SO_MEMINFO, info); err == nil && n == len(info) {
-				last.Store(max(last.Load(), uint64(binary.NativeEndian.Uint32(info[8*4:]))))
-			}
-		})
+		last.Store(max(last.Load(), tableDrops("/proc/net/udp", inode), tableDrops("/proc/net/udp6", inode)))
 		return last.Load()
 	}, nil
+}
+
+// tableDrops finds a socket's drops in a table of the kernel's, in which they are the last column and the inode is the tenth.
+func tableDrops(file, inode string) uint64 {
+	table, err := os.ReadFile(file)
+	if err != nil { // then only what comes with datagrams is known
+		return 0
+	}
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); len(f) > 12 && f[9] == inode {
+			n, _ := strconv.ParseUint(f[len(f)-1], 10, 64) // 0 if it isn't a number
+			return n
+		}
+	}
+	return 0
 }
 
 func dropsIn(oob []byte) (uint64, bool) {
@@ -77,14 +95,4 @@ func dropsIn(oob []byte) (uint64, bool) {
 		}
 	}
 	return 0, false
-}
-
-// getsockopt reads an option that is an array.
-func getsockopt(fd, option int, to []byte) (int, error) {
-	n := uint32(len(to))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, uintptr(option), uintptr(unsafe.Pointer(&to[0])), uintptr(unsafe.Pointer(&n)), 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }
