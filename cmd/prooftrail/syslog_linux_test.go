@@ -331,6 +331,7 @@ PASSWORD=hunter2
 // TestSyslogCron has the real cron and crontab of Debian run with `prooftrail syslog` on their /dev/log, among mounts of their
 // own: what they do is in the log, and nothing that somebody else made up in their name.
 func TestSyslogCron(t *testing.T) {
+	t.Parallel() // most of it waits for the full minute
 	if os.Getuid() != 0 {
 		t.Skip("cron runs jobs as other users: that takes root")
 	}

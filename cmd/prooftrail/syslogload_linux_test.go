@@ -117,6 +117,7 @@ func dialed(t *testing.T, network, address string) net.Conn {
 // down. Memory stays bounded, nobody who sends to the socket of this machine is kept waiting, and each line is accounted for:
 // it is in the log, or the log says that it was dropped.
 func TestSyslogFlood(t *testing.T) {
+	t.Parallel()
 	s := newSyslogTest(t)
 	metrics, err := porttest.Address()
 	if err != nil {
@@ -209,9 +210,14 @@ func hostile(t *testing.T, path, udp, tcp string) {
 // TestSyslogWaits: with --when-full wait nothing is lost that comes over the socket of this machine: who sends waits while the log is down and the spool
 // full.
 func TestSyslogWaits(t *testing.T) {
+	t.Parallel()
 	s := newSyslogTest(t)
 	path := filepath.Join(t.TempDir(), "log")
-	s.begin("--listen", "unix:"+path, "--no-crontabs", "--rate", "0", "--spool-events", "1000", "--when-full", "wait")
+	metrics, err := porttest.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.begin("--listen", "unix:"+path, "--no-crontabs", "--rate", "0", "--spool-events", "1000", "--when-full", "wait", "--metrics", metrics)
 	const lines = 10_000
 	c := dialed(t, "unixgram", path)
 	var sent atomic.Int64
@@ -226,6 +232,7 @@ func TestSyslogWaits(t *testing.T) {
 		}
 		done <- nil
 	}()
+	s.settle(metrics, "the spool has no room", func(f map[string]int) bool { return f["waiting_events"] >= 900 })
 	for last := int64(-1); last != sent.Load(); <-time.After(time.Second) { // until it doesn't move any more
 		last = sent.Load()
 	}
@@ -255,6 +262,7 @@ func TestSyslogWaits(t *testing.T) {
 // TestSyslogKill kills the command with SIGKILL, again and again on one spool, while lines come. What was in the spool is in the log, once and in
 // order; what was not is lost, and nobody was told otherwise.
 func TestSyslogKill(t *testing.T) {
+	t.Parallel()
 	s := newSyslogTest(t)
 	server := s.start()
 	path := filepath.Join(t.TempDir(), "log")
@@ -279,18 +287,19 @@ func TestSyslogKill(t *testing.T) {
 	close(stop)
 	total := <-sent
 	s.end(syscall.SIGTERM) // what was received is in the spool
-	s.begin(args...)
-	var found map[int]int
-	for last := -1; len(found) != last; <-time.After(500 * time.Millisecond) {
-		last = len(found)
-		found = numbers(s.logged())
+	metrics, err := porttest.Address()
+	if err != nil {
+		t.Fatal(err)
 	}
+	s.begin(append(args, "--metrics", metrics)...)
+	s.settle(metrics, "all is in the log", func(f map[string]int) bool { return f["waiting_events"] == 0 && f["logged_total"] > 0 })
+	found := numbers(s.logged())
 	once(t, found)
 	if r := s.audited(); r.Missing+r.Dropped+r.Repeated != 0 || r.Suspicious() {
 		t.Errorf("the audit says %+v", r)
 	}
 	t.Logf("%d kills; %d lines were sent, %d are in the log", kills, total, len(found))
-	if len(found) < 20*kills || total-len(found) > kills*1000 {
+	if len(found) < 20*kills || total-len(found) > kills*1000 || total < len(found) {
 		t.Errorf("%d lines were sent, %d are in the log", total, len(found))
 	}
 	s.end(syscall.SIGTERM)

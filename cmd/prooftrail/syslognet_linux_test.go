@@ -100,6 +100,7 @@ func (a *authority) client(address, name string) (net.Conn, error) {
 // TestSyslogSenders: over each kind of socket a line has the label of what is known of its sender, and the same line from elsewhere
 // is another's. What one sender has too much is counted, and told in the log.
 func TestSyslogSenders(t *testing.T) {
+	t.Parallel()
 	s := newSyslogTest(t)
 	server := s.start()
 	ca := newAuthority(t, "ca")
@@ -192,6 +193,7 @@ func TestSyslogSenders(t *testing.T) {
 
 // TestSyslogSocketActivation: the socket that systemd passes on.
 func TestSyslogSocketActivation(t *testing.T) {
+	t.Parallel()
 	s := newSyslogTest(t)
 	s.start()
 	path := filepath.Join(t.TempDir(), "log")

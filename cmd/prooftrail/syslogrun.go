@@ -168,6 +168,11 @@ func accounts() func(uid int) string {
 
 // run serves until the context ends or a socket fails.
 func (r *syslogRun) run(ctx context.Context) error {
+	stopMetrics, err := r.serveMetrics()
+	if err != nil {
+		r.close()
+		return fmt.Errorf("--metrics: %w", err)
+	}
 	failed := make(chan error, len(r.listeners))
 	var wg sync.WaitGroup
 	for i, l := range r.listeners {
@@ -179,11 +184,8 @@ func (r *syslogRun) run(ctx context.Context) error {
 			}
 		})
 	}
-	stopMetrics, err := r.serveMetrics()
-	if err == nil {
-		err = r.tick(ctx, failed)
-		stopMetrics()
-	}
+	err = r.tick(ctx, failed)
+	stopMetrics()
 	r.log.Info("ending")
 	r.keepers.stop()
 	for _, l := range r.listeners {
