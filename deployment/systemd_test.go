@@ -26,7 +26,15 @@ func TestUnits(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if out := command(t, analyze, "verify", "--man=no", file); strings.Contains(out, file) {
+			files := []string{file}
+			socket := strings.TrimSuffix(u, "service") + "socket" // a unit that wants its socket is verified with it
+			if _, err := os.Stat(socket); err == nil {
+				files = append(files, filepath.Join(filepath.Dir(file), filepath.Base(socket)))
+				if err := os.WriteFile(files[1], []byte(readFile(t, socket)), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out := command(t, analyze, append([]string{"verify", "--man=no"}, files...)...); strings.Contains(out, filepath.Dir(file)) {
 				t.Errorf("systemd-analyze verify: %s", out)
 			}
 			command(t, analyze, "security", "--offline=true", "--threshold="+exposure, "--no-pager", file)

@@ -260,6 +260,9 @@ step_process() {
 	need prometheus prometheus || return "$not_run" # promtool is in it
 	need prometheus-alertmanager prometheus-alertmanager || return "$not_run"
 	need systemd-analyze systemd || return "$not_run"
+	need cron cron || return "$not_run"
+	need sudo sudo || return "$not_run"
+	need logger bsdutils || return "$not_run"
 	trillian_servers || return "$not_run"
 	local packages
 	mapfile -t packages < <(go list ./... | grep -E "$process_tests|$many_faults" | grep -v '/personality$')

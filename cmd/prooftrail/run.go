@@ -19,6 +19,7 @@ var commands = []cli.Command{
 	{Name: "serve", Short: "run the log's server", Run: runServe},
 	{Name: "submit", Short: "send events and check the receipts", Run: runSubmit},
 	{Name: "exec", Short: "run a command and log that it ran: for crontab lines", Run: runExec},
+	{Name: "syslog", Short: "log what Debian's cron, crontab, PAM and sudo say in syslog", Run: runSyslog},
 	{Name: "get", Short: "read one event, checked", Run: runGet},
 	{Name: "receipt", Short: "fetch the receipt of an entry", Run: runReceipt},
 	{Name: "checkpoint", Short: "fetch the log's signed head", Run: runCheckpoint},
