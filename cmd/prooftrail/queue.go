@@ -17,6 +17,7 @@ import (
 type queueFlags struct {
 	serverFlags
 	spool, source string
+	queue         client.QueueConfig // what else the command asks for
 }
 
 // queueEnv are the flags that the environment can stand in for.
@@ -55,7 +56,9 @@ func (f *queueFlags) open(ctx context.Context, e *cli.Env, log *slog.Logger) (*c
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err := c.OpenQueue(client.QueueConfig{Dir: f.spool, Source: f.source, Logger: log})
+	queue := f.queue
+	queue.Dir, queue.Source, queue.Logger = f.spool, f.source, log
+	q, err := c.OpenQueue(queue)
 	if err != nil {
 		c.Close()
 		return nil, nil, err

@@ -19,6 +19,7 @@ var commands = []cli.Command{
 	{Name: "serve", Short: "run the log's server", Run: runServe},
 	{Name: "submit", Short: "send events and check the receipts", Run: runSubmit},
 	{Name: "exec", Short: "run a command and log that it ran: for crontab lines", Run: runExec},
+	{Name: "proxy", Short: "record who does what, as a proxy in front of a scheduler's API", Run: runProxy},
 	{Name: "get", Short: "read one event, checked", Run: runGet},
 	{Name: "receipt", Short: "fetch the receipt of an entry", Run: runReceipt},
 	{Name: "checkpoint", Short: "fetch the log's signed head", Run: runCheckpoint},
