@@ -19,7 +19,7 @@ import (
 
 	"github.com/prooftrail/prooftrail/cmd/internal/cli"
 	"github.com/prooftrail/prooftrail/cmd/internal/limit"
-	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/recorder"
+	rec "github.com/prooftrail/prooftrail/cmd/prooftrail/internal/recorder"
 	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/recorder/rules"
 	"github.com/prooftrail/prooftrail/verifier/client"
 )
@@ -35,7 +35,7 @@ const (
 
 // recording is a recorder with all that is around it.
 type recording struct {
-	recorder *recorder.Recorder
+	recorder *rec.Recorder
 	queue    *client.Queue
 	servers  []*http.Server
 	failed   chan error // what ended a server, other than being closed
@@ -66,7 +66,7 @@ func (x *proxyFlags) run(ctx context.Context, e *cli.Env, logger *slog.Logger) e
 	}
 	defer closeQueue()
 	cfg.Key, cfg.Queue, p.queue = key, q, q
-	if p.recorder, err = recorder.New(cfg); err != nil {
+	if p.recorder, err = rec.New(cfg); err != nil {
 		return err
 	}
 	defer p.recorder.Close()
@@ -86,14 +86,14 @@ func (x *proxyFlags) run(ctx context.Context, e *cli.Env, logger *slog.Logger) e
 	return errors.Join(err, p.stop(closing))
 }
 
-func (x *proxyFlags) recorderConfig(reg *prometheus.Registry, logger *slog.Logger) (cfg recorder.Config, err error) {
+func (x *proxyFlags) recorderConfig(reg *prometheus.Registry, logger *slog.Logger) (cfg rec.Config, err error) {
 	if err := x.limits(); err != nil {
 		return cfg, err
 	}
-	cfg = recorder.Config{
+	cfg = rec.Config{
 		Forward: x.forward, MaxCopy: x.maxCopy, CopyMemory: x.copyMemory, MaxSessions: x.sessions, Patience: x.patience,
 		AnswerTimeout: x.answerTimeout, ResourceTimeout: proxyResourceTimeout, RecordAfter: proxyRecordAfter, RequiredWait: x.queue.RequiredWait,
-		Metrics: recorder.NewMetrics(reg), Logger: logger,
+		Metrics: rec.NewMetrics(reg), Logger: logger,
 	}
 	if cfg.Mode, err = rules.ParseMode(x.mode); err != nil {
 		return cfg, fmt.Errorf("--mode: %w", err)
