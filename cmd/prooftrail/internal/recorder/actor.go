@@ -33,6 +33,14 @@ func decodeBase64(s string) ([]byte, error) {
 	return base64.RawURLEncoding.DecodeString(strings.TrimRight(s, "="))
 }
 
+// sessionID is what events call a session. A bearer token is one with the word before it and without.
+func (p *Recorder) sessionID(secret string) string {
+	if scheme, rest, ok := strings.Cut(secret, " "); ok && strings.EqualFold(scheme, "bearer") {
+		secret = strings.TrimSpace(rest)
+	}
+	return p.hmac("session", secret)
+}
+
 // claim is who a request says that it is from.
 type claim struct {
 	actor event.Actor
@@ -91,7 +99,7 @@ func (x *exchange) add(c *claim, a *rules.Actor, src scope) {
 		}
 	case len(a.Session) > 0:
 		if id := a.Session.First(src); id != "" && c.actor.SessionID == "" {
-			c.actor.SessionID = x.p.hmac("session", id)
+			c.actor.SessionID = x.p.sessionID(id)
 			name(x.p.sessions.user(c.actor.SessionID), "session")
 			c.method("session")
 		}

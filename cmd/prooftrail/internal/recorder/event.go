@@ -146,7 +146,7 @@ func (x *exchange) job(rule *rules.Rule, src scope, t event.Target) *event.Job {
 // details are what the schema has no place for.
 func (x *exchange) details(who claim, r result) map[string]any {
 	m := x.p.cfg.Masker
-	d := map[string]any{"method": clip(x.r.Method, 32), "path": clip(m.Text(clip(x.path, maxPath)), maxPath)}
+	d := map[string]any{"method": clip(x.r.Method, 32), "path": clip(m.Text(clip(x.shownPath(), maxPath)), maxPath)}
 	if q := x.shownQuery(); len(q) > 0 {
 		d["query"] = q
 	}
@@ -174,6 +174,14 @@ func (x *exchange) details(who claim, r result) map[string]any {
 		}
 	}
 	return d
+}
+
+// shownPath is the path, or its pattern if a secret is in it.
+func (x *exchange) shownPath() string {
+	if rule := x.decision.Match.Rule; rule.Secrets(rules.InPath) {
+		return rule.Path.String()
+	}
+	return x.path
 }
 
 // basis says what vouches for the actor.
@@ -248,7 +256,13 @@ func (x *exchange) addChange(e *event.Event) {
 	if c := x.decision.Match.Rule.Change; c != nil {
 		x.compare(e, c)
 	}
-	if e.Change == nil && strings.HasSuffix(e.Action, ".update") {
+	switch {
+	case e.Change != nil:
+	case strings.HasSuffix(e.Action, ".update"):
+		if e.Change = x.askedChange(); e.Change == nil {
+			e.Change = &event.Change{Patch: []event.Operation{{Op: "replace", Path: "", Value: notRead}}}
+		}
+	case strings.HasSuffix(e.Action, ".create"):
 		e.Change = x.askedChange()
 	}
 }
@@ -290,7 +304,7 @@ func (x *exchange) version(r *resource, c *rules.Change) patch.Version {
 // notRead stands for a resource that nobody could read.
 const notRead = "[not read]"
 
-// askedChange is the change that was asked for, where nobody could see the one that was made.
+// askedChange is the change that was asked for, where nobody could see the one that was made; nil if that couldn't be read.
 func (x *exchange) askedChange() *event.Change {
 	if v, ok := x.asked(); ok {
 		if sum := v.Digest(); sum != "" {
@@ -301,7 +315,7 @@ func (x *exchange) askedChange() *event.Change {
 			return &event.Change{AfterSHA256: sum, Patch: ops}
 		}
 	}
-	return &event.Change{Patch: []event.Operation{{Op: "replace", Path: "", Value: notRead}}}
+	return nil
 }
 
 // least is what is left of an event that the schema refuses, whatever is wrong with it: nothing that a stranger

@@ -66,7 +66,7 @@ func (s scope) Lookup(sel rules.Selector) (found []string, state rules.State) {
 	found, state = s.find(sel)
 	if sel.Secret {
 		for i, f := range found {
-			found[i] = s.x.p.hmac(sel.In+":"+sel.Name, f)
+			found[i] = s.x.p.hmac("value", f)
 		}
 	}
 	return found, state

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -115,14 +116,34 @@ func (x *exchange) learn(r result) {
 	}
 	if l := rule.Learn; l != nil {
 		if id, user := l.Session.First(src), l.User.First(src); id != "" && user != "" {
-			x.session = x.p.hmac("session", id)
+			x.session = x.p.sessionID(id)
 			x.p.sessions.learn(x.session, clip(user, maxID))
 		}
 	}
 	if id := rule.Forget.First(src); id != "" {
-		x.forgotten = x.p.hmac("session", id)
+		x.forgotten = x.p.sessionID(id)
 	}
 }
+
+// learnFirst learns from a login before the client gets the answer: its next request must find whose the session is.
+func (x *exchange) learnFirst(resp *http.Response) {
+	body := resp.Body
+	read, err := io.ReadAll(io.LimitReader(body, int64(x.p.cfg.MaxCopy)))
+	var rest io.Reader = body
+	if err != nil {
+		rest = failing{err}
+	}
+	resp.Body = &again{io.MultiReader(bytes.NewReader(read), rest), body}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.learn(x.result())
+}
+
+// failing is the rest of a body that broke off.
+type failing struct{ err error }
+
+// Read implements io.Reader.
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // rewrite makes the request that the scheduler gets: the same, but for what RFC 9110 section 7.6.1 has a proxy remove.
 func (p *Recorder) rewrite(pr *httputil.ProxyRequest) {
@@ -181,6 +202,9 @@ func (p *Recorder) answered(resp *http.Response) error {
 	x.answer = &capture{limit: p.cfg.MaxCopy, budget: p.copies}
 	x.mu.Unlock()
 	resp.Body = &tee{ReadCloser: resp.Body, copy: x.answer}
+	if x.decision.Match.Rule.Learn != nil {
+		x.learnFirst(resp)
+	}
 	x.recordLater = time.AfterFunc(p.cfg.RecordAfter, x.record)
 	return nil
 }

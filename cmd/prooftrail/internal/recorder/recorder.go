@@ -262,7 +262,11 @@ func (x *exchange) admit() (status int, text string) {
 			return http.StatusBadRequest, err.Error()
 		}
 	}
-	if c := x.decision.Match.Rule.Change; c != nil && c.Get.String() != "" {
+	switch c := x.decision.Match.Rule.Change; {
+	case c == nil:
+	case c.Get.String() == "": // it is being made
+		x.before = resource{state: absent}
+	default:
 		x.before = x.get(c)
 	}
 	if !required {

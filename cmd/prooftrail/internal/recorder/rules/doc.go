@@ -141,3 +141,15 @@ type JWT struct {
 
 // Generic reports whether the rule is one of the defaults.
 func (r *Rule) Generic() bool { return r.generic }
+
+// Secrets reports whether the rule shows something of a place as an HMAC only.
+func (r *Rule) Secrets(in string) bool {
+	for _, v := range []Value{r.Target.ID, r.Target.Name, r.Job.ID, r.Job.RunID} {
+		for _, s := range v {
+			if s.Secret && s.In == in {
+				return true
+			}
+		}
+	}
+	return false
+}

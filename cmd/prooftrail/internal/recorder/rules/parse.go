@@ -30,6 +30,10 @@ type file struct {
 		Safe   Mode `yaml:"safe"`
 		Unsafe Mode `yaml:"unsafe"`
 	} `yaml:"default"`
+	// Of rules that have none of their own.
+	Outcomes []Choice `yaml:"outcomes"`
+	Reason   Reason   `yaml:"reason"`
+
 	Rules []*Rule `yaml:"rules"`
 }
 
@@ -78,6 +82,7 @@ func (f *file) set(base *Set) (*Set, error) {
 		if r == nil {
 			return nil, fmt.Errorf("rules[%d]: expected a rule", i)
 		}
+		f.inherit(r)
 		if err := r.check(); err != nil {
 			return nil, fmt.Errorf("rules[%d] %q: %w", i, r.Name, err)
 		}
@@ -93,6 +98,8 @@ func (f *file) set(base *Set) (*Set, error) {
 		}
 	}
 	safe, unsafe := defaultRule(true, f.Default.Safe), defaultRule(false, f.Default.Unsafe)
+	f.inherit(safe)
+	f.inherit(unsafe)
 	if base != nil {
 		for _, r := range base.Rules {
 			if r.generic && r.safe && f.Default.Safe == Unset {
@@ -112,6 +119,16 @@ func (f *file) set(base *Set) (*Set, error) {
 	}
 	s.Rules = append(s.Rules, safe, unsafe)
 	return s, nil
+}
+
+// inherit gives a rule what the file says for all.
+func (f *file) inherit(r *Rule) {
+	if len(r.Outcomes) == 0 {
+		r.Outcomes = f.Outcomes
+	}
+	if len(r.Reason.Code) == 0 && len(r.Reason.Text) == 0 {
+		r.Reason = f.Reason
+	}
 }
 
 // defaultRule is what a request gets that no rule matches.

@@ -173,6 +173,7 @@ func Methods(method string, h http.Header, query []Param) []string {
 			all = append(all, name)
 		}
 	}
+	add(method) // some take it in any case
 	for _, name := range overrides {
 		for _, v := range h[name] {
 			add(v)
