@@ -166,7 +166,7 @@ func (x *exchange) details(who claim, r result) map[string]any {
 		d["unread"] = true
 	}
 	if who.actor.Type != "anonymous" {
-		d["actor"] = x.basis(who)
+		d["actor"] = basis(who, r)
 	}
 	if x.decision.Match.Rule.Body {
 		if text := x.shownBody(); text != "" {
@@ -184,12 +184,12 @@ func (x *exchange) shownPath() string {
 	return x.path
 }
 
-// basis says what vouches for the actor.
-func (x *exchange) basis(who claim) string {
+// basis says what vouches for the actor: a proxy before this one, the scheduler by doing what was asked for, or nobody.
+func basis(who claim, r result) string {
 	switch {
 	case who.vouched:
 		return "proxy"
-	case x.status >= 200 && x.status < 400:
+	case r.outcome == "success":
 		return "accepted"
 	}
 	return "claimed"

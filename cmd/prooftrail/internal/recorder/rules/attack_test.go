@@ -224,7 +224,7 @@ func FuzzPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(readings) == 1 && slices.ContainsFunc(readings[0], func(s string) bool { return s == "" || s == ".." || strings.ContainsAny(s, "/;%\\") }) {
+		if len(readings) == 1 && slices.ContainsFunc(readings[0], func(s string) bool { return s == "" || s == ".." || strings.ContainsAny(s, "/;\\") }) {
 			t.Errorf("%q is plain: %q", path, readings)
 		}
 		if d, err := decide(t, set, "POST", path); err != nil || d.Match.Rule == nil {

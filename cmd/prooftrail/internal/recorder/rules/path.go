@@ -69,7 +69,8 @@ func parsePart(s string) (part, error) {
 	}
 	if strings.Contains(s, "*") {
 		re := "(?is)^" + strings.ReplaceAll(regexp.QuoteMeta(s), `\*`, ".*") + "$"
-		return part{glob: regexp.MustCompile(re)}, nil
+		glob, err := regexp.Compile(re)
+		return part{glob: glob}, err
 	}
 	return part{literal: strings.ToLower(s)}, nil
 }
