@@ -176,6 +176,9 @@ func (s *stand) do(method, target, body string, headers ...string) (status int, 
 		req.Body, req.ContentLength = nil, 0
 	}
 	for _, h := range headers {
+		if h == "" {
+			continue
+		}
 		name, value, _ := strings.Cut(h, ": ")
 		req.Header.Set(name, value)
 	}
