@@ -270,13 +270,3 @@ func TestProxySpoolFull(t *testing.T) {
 		t.Errorf("%v were lost; the audit says %+v", lost, report)
 	}
 }
-
-// BenchmarkProxy measures what the proxy adds, with log, proxy, scheduler and load on the same cores: 16 clients that each send
-// one request after the other, every one of which is recorded, in turn with the same without the proxy.
-//
-//	go test ./cmd/prooftrail -run '^$' -bench Proxy -benchtime 20000x
-func BenchmarkProxy(b *testing.B) {
-	for _, mode := range []string{"direct", "ignored", "best-effort", "required"} {
-		b.Run(mode, func(b *testing.B) { benchmarkProxy(b, mode) })
-	}
-}

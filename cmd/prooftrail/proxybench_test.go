@@ -19,8 +19,27 @@ import (
 
 const proxyClients = 16
 
-// benchmarkProxy sends b.N requests to run a job, of which each answer is that of a scheduler.
-func benchmarkProxy(b *testing.B, mode string) {
+// BenchmarkProxy measures how many requests pass, with log, proxy, scheduler and load on the same cores: 16 clients that each send
+// one request after the other, every one of which is recorded, and in turn the same without the proxy.
+//
+//	go test ./cmd/prooftrail -run '^$' -bench 'Proxy$' -benchtime 20000x
+func BenchmarkProxy(b *testing.B) {
+	for _, mode := range []string{"direct", "ignored", "best-effort", "required"} {
+		b.Run(mode, func(b *testing.B) { benchmarkProxy(b, mode, 0) })
+	}
+}
+
+// BenchmarkProxyPaced measures what the proxy adds to a request when 500 come in a second.
+//
+//	go test ./cmd/prooftrail -run '^$' -bench ProxyPaced -benchtime 4000x
+func BenchmarkProxyPaced(b *testing.B) {
+	for _, mode := range []string{"direct", "ignored", "best-effort", "required"} {
+		b.Run(mode, func(b *testing.B) { benchmarkProxy(b, mode, 500) })
+	}
+}
+
+// benchmarkProxy sends b.N requests to run a job, of which each answer is that of a scheduler, so many a second or as many as pass.
+func benchmarkProxy(b *testing.B, mode string, rate int) {
 	job := `{"name":"nightly","schedule":"@daily","timezone":"Europe/Berlin","disabled":false,"executor":"shell","executor_config":{"command":"invoices"}}`
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -37,15 +56,21 @@ func benchmarkProxy(b *testing.B, mode string) {
 		url = benchProxy(b, upstream.URL, flag)
 	}
 	took := make([]time.Duration, b.N)
-	next := make(chan int, proxyClients)
+	type due struct {
+		i  int
+		at time.Time
+	}
+	next := make(chan due, proxyClients)
 	transport := &http.Transport{MaxIdleConnsPerHost: proxyClients}
 	defer transport.CloseIdleConnections()
 	var wg sync.WaitGroup
 	b.ResetTimer()
 	for range proxyClients {
 		wg.Go(func() {
-			for i := range next {
-				began := time.Now()
+			for d := range next {
+				if rate == 0 {
+					d.at = time.Now() // the wait for a client isn't the proxy's
+				}
 				req, err := http.NewRequestWithContext(b.Context(), method, url+"/v1/jobs/nightly", strings.NewReader(`{"by":"bench"}`))
 				if err != nil {
 					b.Error(err)
@@ -61,12 +86,18 @@ func benchmarkProxy(b *testing.B, mode string) {
 				if resp.StatusCode != http.StatusOK {
 					b.Errorf("answered %s", resp.Status)
 				}
-				took[i] = time.Since(began)
+				took[d.i] = time.Since(d.at)
 			}
 		})
 	}
+	began := time.Now()
 	for i := range b.N {
-		next <- i
+		d := due{i, time.Now()}
+		if rate > 0 {
+			d.at = began.Add(time.Duration(i) * time.Second / time.Duration(rate))
+			<-time.After(time.Until(d.at))
+		}
+		next <- d
 	}
 	close(next)
 	wg.Wait()
