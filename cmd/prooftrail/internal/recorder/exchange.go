@@ -36,7 +36,6 @@ type exchange struct {
 	mu          sync.Mutex // of what follows: an answer that goes on for long is recorded meanwhile
 	status      int        // 0: there is no answer
 	answerH     http.Header
-	failed      error // what kept an answer away
 	refused     string
 	bodyDoc     *parsed
 	answerDoc   *parsed

@@ -222,9 +222,13 @@ func newID() string {
 
 // decide finds the rule, with what is known by now.
 func (x *exchange) decide() error {
-	readings, err := rules.Readings(x.path)
-	if err != nil {
-		return err
+	var readings [][]string
+	for _, path := range rules.Paths(x.path, x.header) {
+		more, err := rules.Readings(path)
+		if err != nil {
+			return err
+		}
+		readings = append(readings, more...)
 	}
 	x.decision = x.p.cfg.Rules.Decide(&rules.Request{
 		Methods: rules.Methods(x.r.Method, x.header, x.query), Readings: readings,

@@ -274,3 +274,37 @@ func TestOutcomes(t *testing.T) {
 		}
 	}
 }
+
+// TestLookingChangesNothing: the resource is asked for by a GET that is nothing but that, whatever the change says.
+func TestLookingChangesNothing(t *testing.T) {
+	var asked []http.Header
+	s := newStand(t, parsedRules(t, jobRules), func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			asked = append(asked, r.Header)
+			if n, err := io.Copy(io.Discard, r.Body); n != 0 || err != nil {
+				t.Errorf("a body of %d bytes", n)
+			}
+		}
+		fmt.Fprint(w, "{}")
+	}, nil)
+	s.do("PUT", "/jobs/a", `{"a":1}`, "X-Api-Key: mine", "X-HTTP-Method-Override: DELETE", "X_HTTP_Method: DELETE", "X-Original-URL: /x", "If-Match: 1", "Range: bytes=0-1")
+	s.queue.next(1)
+	if len(asked) != 2 {
+		t.Fatalf("asked %d times", len(asked))
+	}
+	for _, h := range asked {
+		for name := range h {
+			if name != "X-Api-Key" && name != "Accept" && name != "User-Agent" && name != "Accept-Encoding" {
+				t.Errorf("asked with %s", name)
+			}
+		}
+		if h.Get("X-Api-Key") != "mine" {
+			t.Errorf("asked with the credentials %q", h.Get("X-Api-Key"))
+		}
+	}
+	asked = nil
+	s.do("PUT", "/jobs/a?_method=DELETE", `{"a":1}`)
+	if e := s.queue.next(2)[1]; len(asked) != 0 || e.Details["before"] == nil || e.Change == nil {
+		t.Errorf("asked %d times: %+v", len(asked), e.Details)
+	}
+}

@@ -48,7 +48,7 @@ func (r *resource) pick(at doc.Pointer) ([]string, rules.State) {
 var notForGET = []string{
 	"Content-Length", "Content-Type", "Content-Encoding", "Content-Md5", "Content-Range", "Digest", "Content-Digest", "Transfer-Encoding", "Trailer",
 	"Expect", "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Accept-Encoding", "Connection", "Upgrade",
-	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "Te", "Keep-Alive", "Proxy-Connection",
+	"Te", "Keep-Alive", "Proxy-Connection",
 }
 
 // get asks the scheduler for the resource, with the credentials of whoever changes it.
@@ -72,6 +72,11 @@ func (x *exchange) get(change *rules.Change) resource {
 	req.Header, req.Host = x.header.Clone(), x.r.Host
 	for _, name := range notForGET {
 		delete(req.Header, textproto.CanonicalMIMEHeaderKey(name))
+	}
+	for name := range req.Header {
+		if rules.Overrides(name) { // or it may be the change itself
+			delete(req.Header, name)
+		}
 	}
 	req.Header.Set("Accept", "application/json")
 	resp, err := x.p.transport.RoundTrip(req)

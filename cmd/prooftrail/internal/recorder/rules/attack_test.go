@@ -25,14 +25,18 @@ func (n nothing) Lookup(s rules.Selector) ([]string, rules.State) {
 func decide(t testing.TB, set *rules.Set, method, target string, headers ...string) (rules.Decision, error) {
 	t.Helper()
 	path, query, _ := strings.Cut(target, "?")
-	readings, err := rules.Readings(path)
-	if err != nil {
-		return rules.Decision{}, err
-	}
 	h := http.Header{}
 	for _, line := range headers {
 		name, value, _ := strings.Cut(line, ": ")
 		h.Add(name, value)
+	}
+	var readings [][]string
+	for _, p := range rules.Paths(path, h) {
+		more, err := rules.Readings(p)
+		if err != nil {
+			return rules.Decision{}, err
+		}
+		readings = append(readings, more...)
 	}
 	params, _ := rules.Query(query)
 	return set.Decide(&rules.Request{
@@ -110,6 +114,15 @@ func TestAttacks(t *testing.T) {
 		{"in the query", "GET", "/v1/jobs/a/run?_method=POST", ""},
 		{"in a query with semicolons", "GET", "/v1/jobs/a/run?x;_method=post", ""},
 		{"another method from a header", "POST", "/v1/jobs/a", "X-HTTP-Method-Override: DELETE"},
+		{"with underscores", "GET", "/v1/jobs/a/run", "X_HTTP_METHOD_OVERRIDE: POST"},
+		{"a path in a header", "POST", "/harmless", "X-Original-URL: /v1/jobs/a/run"},
+		{"in another header, whole", "POST", "/harmless", "X-Rewrite-URL: http://x/v1/jobs/a/run?y=1"},
+		{"odd in a header", "POST", "/harmless", "X-Original-URL: /v1//jobs/a%2frun"},
+		{"a dot behind it", "POST", "/v1/jobs/a/run.", ""},
+		{"a space behind it", "POST", "/v1/jobs/a/run%20", ""},
+		{"dots and spaces", "POST", "/v1./jobs%20/a/run.%20.", ""},
+		{"an overlong slash", "POST", "/v1/jobs/a%c0%afrun", ""},
+		{"overlong dots", "POST", "/v1/x/%c0%ae%c0%ae/jobs/a/run", ""},
 		{"both", "GET", "/v1/x/..;/jobs%2Fa", "X-HTTP-Method-Override: DELETE"},
 	} {
 		var headers []string

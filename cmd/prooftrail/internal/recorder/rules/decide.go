@@ -84,20 +84,20 @@ func (s *Set) read(r *Request, method string, segments []string, unset Mode) (d 
 	return d // the defaults match everything
 }
 
-func (rule *Rule) match(r *Request, method string, segments []string) (Match, bool) {
-	if rule.generic {
-		return Match{Rule: rule, Method: method, sure: true}, rule.safe == Safe(method)
+func (r *Rule) match(req *Request, method string, segments []string) (Match, bool) {
+	if r.generic {
+		return Match{Rule: r, Method: method, sure: true}, r.safe == Safe(method)
 	}
-	if len(rule.Methods) > 0 && !slices.Contains(rule.Methods, method) {
+	if len(r.Methods) > 0 && !slices.Contains(r.Methods, method) {
 		return Match{}, false
 	}
-	captures, ok := rule.Path.Match(segments)
+	captures, ok := r.Path.Match(segments)
 	if !ok {
 		return Match{}, false
 	}
-	m := Match{Rule: rule, Method: method, Captures: captures, sure: true}
-	if len(rule.If) > 0 {
-		switch rule.If.hold(r.Source(m)) {
+	m := Match{Rule: r, Method: method, Captures: captures, sure: true}
+	if len(r.If) > 0 {
+		switch r.If.hold(req.Source(m)) {
 		case no:
 			return Match{}, false
 		case maybe:

@@ -7,8 +7,8 @@
 // # Which rule a request gets
 //
 // The first that matches method, path and conditions. What decides is what the scheduler reads, and that
-// isn't known for certain: some decode %2F before they split a path, some drop ;parameters, some take a method from a
-// header. So a request is matched in each way that it can be read ([Readings], [Methods]), and where these differ, the
+// isn't known for certain: some decode %2F before they split a path, some drop ;parameters, some take a method or a path from a
+// header. So a request is matched in each way that it can be read ([Readings], [Methods], [Paths]), and where these differ, the
 // strictest rule counts: required over best effort over ignored. [Decision] says that it was so.
 package rules
 

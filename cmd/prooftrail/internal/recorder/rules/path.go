@@ -44,7 +44,7 @@ func ParsePattern(text string) (Pattern, error) {
 			many++
 		}
 		if one.capture != "" && seen[one.capture] || many > 2 {
-			return p, fmt.Errorf("path %q: a name twice, or more than two with ...", text)
+			return p, fmt.Errorf("path %q: a name twice, or more than two that take many", text)
 		}
 		seen[one.capture] = true
 		p.parts = append(p.parts, one)

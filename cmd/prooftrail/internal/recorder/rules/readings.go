@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxOddPath bounds a path that isn't plain, in bytes: it is read in many ways.
@@ -19,7 +20,8 @@ var ErrPath = errors.New("the path is too long, or too odd, to tell what it mean
 
 // Readings returns the ways in which a server may read a path, as it stands in the request line, as segments; the
 // first one is what RFC 3986 says. There is one alone if the path is plain: no segment is empty but the last, or
-// a dot or two, or has in it, once decoded, any of / \ % ; ? # or a control character.
+// a dot or two, or ends in a dot or a space, or has in it, once decoded, any of / \ % ; ? # or a control character, or what
+// isn't UTF-8.
 func Readings(escaped string) ([][]string, error) {
 	first, err := split(escaped)
 	if err != nil {
@@ -35,7 +37,7 @@ func Readings(escaped string) ([][]string, error) {
 		return nil, ErrPath
 	}
 	all, seen := [][]string{first}, map[string]bool{strings.Join(first, "\x00/"): true}
-	for how := range reading(allReadings) {
+	for how := range allReadings {
 		r := how.read(escaped)
 		if key := strings.Join(r, "\x00/"); !seen[key] {
 			seen[key] = true
@@ -64,7 +66,7 @@ func split(escaped string) ([]string, error) {
 func trimEnds(path string) string { return strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/") }
 
 func odd(segment string) bool {
-	return segment == "" || segment == "." || segment == ".." ||
+	return segment == "" || strings.HasSuffix(segment, ".") || strings.HasSuffix(segment, " ") || !utf8.ValidString(segment) ||
 		strings.ContainsFunc(segment, func(r rune) bool { return r < ' ' || strings.ContainsRune("/\\%;?#", r) })
 }
 
@@ -75,9 +77,10 @@ const (
 	dotsFirst   reading = 1 << iota // . and .. are resolved before anything is decoded, and again if resolve is set
 	decodeFirst                     // %2F is decoded before the path is split
 	decodeAgain                     // what was decoded is decoded once more, until nothing is left
-	backslash                       // \ is /
+	backslash                       // \ is /, and so are the two bytes of an overlong one
 	cut                             // the path ends at ? # or NUL
 	parameters                      // ; and what follows isn't part of a segment
+	trim                            // dots and spaces at the end of a segment are dropped
 	collapse                        // empty segments are dropped
 	resolve                         // . and .. are resolved
 	allReadings                     // one more than all of them
@@ -101,10 +104,13 @@ func (how reading) read(path string) []string {
 		return how.clean(segments)
 	}
 	if how&backslash != 0 {
-		path = strings.ReplaceAll(path, `\`, "/")
+		path = overlong.Replace(path)
 	}
 	return how.clean(strings.Split(path, "/"))
 }
+
+// overlong are other ways to write / and a dot.
+var overlong = strings.NewReplacer(`\`, "/", "\xc0\xaf", "/", "\xc0\xae", ".", "\xc1\x9c", "/")
 
 func (how reading) decode(s string) string {
 	for range 4 {
@@ -135,6 +141,14 @@ func (how reading) clean(segments []string) []string {
 			segments[i], _, _ = strings.Cut(s, ";")
 		}
 	}
+	if how&trim != 0 {
+		segments = slices.Clone(segments)
+		for i, s := range segments {
+			if s != "." && s != ".." {
+				segments[i] = strings.TrimRight(s, ". ")
+			}
+		}
+	}
 	if how&collapse != 0 {
 		segments = slices.DeleteFunc(slices.Clone(segments), func(s string) bool { return s == "" })
 	}
@@ -162,8 +176,30 @@ func resolveDots(segments []string) []string {
 	return out
 }
 
-// overrides are headers from which some servers take the method.
-var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+// Headers from which some servers take the method, or the path. Some take - and _ for the same.
+var (
+	methodHeaders = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+	pathHeaders   = []string{"X-Original-Url", "X-Rewrite-Url", "X-Http-Path-Override"}
+)
+
+func named(h http.Header, names []string) (values []string) {
+	for name, v := range h {
+		if isNamed(name, names) {
+			values = append(values, v...)
+		}
+	}
+	return values
+}
+
+func isNamed(header string, names []string) bool {
+	header = strings.ReplaceAll(header, "_", "-")
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, header) })
+}
+
+// Overrides reports whether a header may say another method or path than the request line.
+func Overrides(header string) bool {
+	return isNamed(header, methodHeaders) || isNamed(header, pathHeaders)
+}
 
 // Methods returns the methods that a request may have: its own first, and those that it names elsewhere.
 func Methods(method string, h http.Header, query []Param) []string {
@@ -174,14 +210,28 @@ func Methods(method string, h http.Header, query []Param) []string {
 		}
 	}
 	add(method) // some take it in any case
-	for _, name := range overrides {
-		for _, v := range h[name] {
-			add(v)
-		}
+	for _, v := range named(h, methodHeaders) {
+		add(v)
 	}
 	for _, p := range query {
 		if strings.EqualFold(p.Name, "_method") {
 			add(p.Value)
+		}
+	}
+	return all
+}
+
+// Paths returns the paths that a request may have, as Readings takes them: its own first, and those that its headers name.
+func Paths(path string, h http.Header) []string {
+	all := []string{path}
+	for _, v := range named(h, pathHeaders) {
+		v, _, _ = strings.Cut(v, "?")
+		if _, rest, ok := strings.Cut(v, "://"); ok {
+			_, rest, _ = strings.Cut(rest, "/")
+			v = "/" + rest
+		}
+		if len(all) < 4 && !slices.Contains(all, v) {
+			all = append(all, v)
 		}
 	}
 	return all
