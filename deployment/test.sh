@@ -232,10 +232,12 @@ step_test() {
 }
 
 # step_process runs the tests that start the programs. The commands in the
-# documentation use curl and openssl; those of deployment/ start what stands around a log.
+# documentation use curl, openssl, Python and Node.js; those of deployment/ start what stands around a log.
 step_process() {
 	need openssl openssl || return "$not_run"
 	need curl curl ca-certificates || return "$not_run"
+	need python3 python3 || return "$not_run"
+	need node nodejs || return "$not_run"
 	need mariadbd mariadb-server-core || return "$not_run"
 	need mariadb mariadb-client-core || return "$not_run"
 	need etcd etcd-server || return "$not_run"

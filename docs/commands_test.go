@@ -76,9 +76,13 @@ func (p *page) commands(t *testing.T) []command {
 			if !json.Valid([]byte(text)) {
 				t.Errorf("%s: not JSON", where)
 			}
+		case "python", "js":
+			if b.file() == "" {
+				t.Errorf("%s: no comment with the name of a file in its first line", where)
+			}
 		case "text", "go", "yaml":
 		default:
-			t.Errorf("%s: a code block of kind %q; there are sh, console, json, yaml, go and text", where, b.kind)
+			t.Errorf("%s: a code block of kind %q; there are sh, console, json, yaml, python, js, go and text", where, b.kind)
 		}
 	}
 	return all
@@ -109,7 +113,7 @@ func session(t *testing.T, where string, lines []string) (all []command) {
 }
 
 func TestCommands(t *testing.T) {
-	for _, program := range []string{"bash", "curl", "openssl"} {
+	for _, program := range []string{"bash", "curl", "openssl", "python3", "node"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("the pages' commands need %s: %v", program, err)
 		}
@@ -121,23 +125,95 @@ func TestCommands(t *testing.T) {
 		t.Fatalf("build the programs: %v\n%s", err, out)
 	}
 	for _, p := range pages(t) {
-		if commands := p.commands(t); len(commands) > 0 {
+		commands, files := p.commands(t), p.files(t)
+		for name := range files {
+			if !slices.ContainsFunc(commands, func(c command) bool { return strings.Contains(c.text, name) }) {
+				t.Errorf("%s: nothing runs %s", p.path, name)
+			}
+		}
+		if len(commands) > 0 {
 			t.Run(p.path, func(t *testing.T) {
 				t.Parallel()
-				run(t, bin, commands)
+				run(t, bin, commands, files)
 			})
 		}
 	}
 }
 
+// named is how the first line of a block says which file it is.
+var named = regexp.MustCompile(`^(?:#|//) ([a-z][a-z0-9_-]*\.(?:py|mjs|go))$`)
+
+// file is the name of the file that the block is; "" if it is none.
+func (b *block) file() string {
+	if len(b.text) == 0 {
+		return ""
+	}
+	if m := named.FindStringSubmatch(b.text[0]); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// files are those that the page has its reader save, before all commands.
+func (p *page) files(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, b := range p.blocks {
+		name := b.file()
+		if name == "" || b.kind == "sh" {
+			continue
+		}
+		if _, twice := all[name]; twice {
+			t.Errorf("%s:%d: a second %s", p.path, b.line, name)
+		}
+		all[name] = strings.Join(b.text, "\n") + "\n"
+	}
+	return all
+}
+
+// save writes the files, in which other addresses are put.
+func save(t *testing.T, dir string, files map[string]string, free *strings.Replacer) {
+	t.Helper()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(free.Replace(text)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// goRun is a command that runs Go files of the page. They are built here, where their imports are.
+var goRun = regexp.MustCompile(`\bgo run ((?:[a-z]+\.go ?)+)`)
+
+// built puts the program in the place of go run.
+func built(t *testing.T, dir, text string) string {
+	t.Helper()
+	return goRun.ReplaceAllStringFunc(text, func(command string) string {
+		files := strings.Fields(goRun.FindStringSubmatch(command)[1])
+		out := filepath.Join(dir, strings.TrimSuffix(files[0], ".go"))
+		build := exec.Command("go", "build", "-o", out)
+		for _, f := range files {
+			build.Args = append(build.Args, filepath.Join(dir, f))
+		}
+		build.Dir = root
+		if printed, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, printed)
+		}
+		return out + " "
+	})
+}
+
 // run runs a page's commands in one bash and compares what they print.
-func run(t *testing.T, bin string, commands []command) {
+func run(t *testing.T, bin string, commands []command, files map[string]string) {
 	dir, outputs := t.TempDir(), t.TempDir()
 	commands = withDatabase(t, dir, commands)
 	var there, back []string // replacements
 	for i, free := range freeAddresses(t, len(addresses)) {
 		there = append(there, addresses[i], free)
 		back = append(back, free, addresses[i])
+	}
+	save(t, dir, files, strings.NewReplacer(there...))
+	for i := range commands {
+		commands[i].text = built(t, dir, commands[i].text)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
 	defer cancel()

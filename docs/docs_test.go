@@ -8,7 +8,9 @@
 //     programs of this repository in PATH. Each command must succeed. Where a console
 //     block shows output, the command must have printed those lines in that
 //     order; numbers may differ, and … stands for anything. Blocks marked json
-//     must be JSON. Blocks marked text are not run: what they show needs a
+//     must be JSON. Blocks marked python and js, and those marked go that name a file in
+//     their first line, are saved under that name, and sh and console blocks run them.
+//     Blocks marked text are not run: what they show needs a
 //     machine of its own, or isn't a command.
 //   - The worked example of docs/spec verifies.
 package docs_test

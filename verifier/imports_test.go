@@ -39,6 +39,15 @@ var monitorMayImport = map[string][]string{
 	"verifier/monitor/witness":  {"filippo.io/mldsa"},
 }
 
+// adapterMayImport says which adapter below the client imports which library: the one that it adapts, with
+// what that library's own signatures name, and nothing else. A program links what it imports: docs/decisions/0028-adapters.md.
+var adapterMayImport = map[string][]string{
+	"verifier/client/gocronaudit": {"github.com/go-co-op/gocron/v2", "github.com/google/uuid"},
+	"verifier/client/robfigaudit": {"github.com/robfig/cron/v3"},
+	"verifier/client/httpaudit":   {},
+	"verifier/client/slogaudit":   {},
+}
+
 // verifierMayLink are modules that those above bring along.
 var verifierMayLink = append([]string{
 	"filippo.io/mldsa",    // formats: ML-DSA-44
@@ -161,7 +170,11 @@ func TestVerifierImports(t *testing.T) {
 			continue
 		}
 		for _, imp := range f.imports {
-			if isStd(imp) || under(imp, module) || under(imp, verifierMayImport...) || under(imp, monitorMayImport[f.dir]...) || f.test && under(imp, verifierTestsMayImport...) {
+			if isStd(imp) || under(imp, module) || under(imp, verifierMayImport...) || under(imp, monitorMayImport[f.dir]...) || under(imp, adapterMayImport[f.dir]...) || f.test && under(imp, verifierTestsMayImport...) {
+				continue
+			}
+			if _, isAdapter := adapterMayImport[f.dir]; isAdapter {
+				t.Errorf("%s imports %s: an adapter imports what it adapts", f.path, imp)
 				continue
 			}
 			owner := slices.IndexFunc(oneSmallLibrary, func(dir string) bool { return under(f.dir, dir) })
@@ -234,6 +247,25 @@ func TestVerifierLinks(t *testing.T) {
 	}
 	if len(modules) > maxModules {
 		t.Errorf("prooftrail-verify links %d modules, at most %d: %q", len(modules), maxModules, modules)
+	}
+}
+
+// TestAdaptersLink: whoever doesn't import an adapter links nothing of what it adapts, and of adapters only what they may import
+// comes in, with what that brings along.
+func TestAdaptersLink(t *testing.T) {
+	brings := []string{"github.com/jonboulle/clockwork", "github.com/robfig/cron/v3"} // gocron's
+	for dir, own := range adapterMayImport {
+		for _, dep := range dependencies(t, "./"+dir) {
+			if !under(dep.path, module) && !slices.Contains(verifierMayLink, dep.module) && !slices.Contains(own, dep.module) &&
+				!(len(own) > 1 && slices.Contains(brings, dep.module)) {
+				t.Errorf("%s links %s", dir, dep.path)
+			}
+		}
+	}
+	for _, dep := range dependencies(t, "./verifier/client") {
+		if under(dep.path, "github.com/go-co-op", "github.com/robfig", "github.com/google/uuid") {
+			t.Errorf("verifier/client links %s", dep.path)
+		}
 	}
 }
 

@@ -24,7 +24,8 @@ Usage: prooftrail submit --server URL --token-file FILE [flags] [FILE|-]
 Sends events to the log and gets a receipt for each: one JSON object, or any number of
 them with one on each line (NDJSON). With --policy, each receipt is checked before
 the event counts as verified: that the log signed it, and that it is of this very
-event. Sending an event again is safe: it keeps its first place in the log.
+event. Sending an event again is safe: it keeps its first place in the log. What is sent is
+just what was given: nothing is masked.
 
 "provisional" is a receipt that fewer witnesses have cosigned than the policy wants; with
 --wait witnessed that is a failure. "partly compared" is an event that was there before,

@@ -55,6 +55,8 @@
 //
 //   - [Queue.Enqueue] in [BestEffort] returns when the event is on stable storage, whatever the log does; in
 //     [Required] when it is in the log, or with an error on which the action must not happen.
+//   - Secrets are masked before an event is written: package mask says which, [QueueConfig].Mask by what. Submit and
+//     SubmitBatch send the bytes that they are given: an event that is sent again has to be the same.
 //   - An event has its id and its seq before it is written. It is sent under these until the log has it, over
 //     restarts, so that it is in the log once.
 //   - It leaves the spool when its receipt has been checked as Submit does it. A log that is down, lies, or

@@ -21,7 +21,7 @@ const (
 
 // Submit sends one event, JSON as [event.Parse] takes it, and returns once it
 // has come as far as Config.Wait says and its receipt has been checked. It
-// repeats what may succeed later.
+// repeats what may succeed later. The bytes are sent as they are: what is secret in them has to be masked before (mask.Masker.Raw).
 //
 // The result's Err is returned as the error too. A result comes with the error
 // when the server gave one: an event may be in the log although its receipt

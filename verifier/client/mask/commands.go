@@ -24,7 +24,7 @@ var programs = map[string]map[string]kind{
 	"mongo": {"-p": next}, "mongosh": {"-p": next}, "mongodump": {"-p": next}, "mongorestore": {"-p": next}, "mongoexport": {"-p": next}, "mongoimport": {"-p": next},
 	"docker": {"-p": next}, "podman": {"-p": next}, "skopeo": {"-p": next}, "helm": {"-p": next}, "az": {"-p": next}, "buildah": {"-p": next}, "oras": {"-p": next},
 	"sqlcmd": {"-P": next}, "bcp": {"-P": next}, "tsql": {"-P": next}, "isql": {"-P": next}, "cqlsh": {"-p": next}, "beeline": {"-p": next},
-	"clickhouse-client": {}, "smbclient": {"-U": percent}, "rpcclient": {"-U": percent},
+	"smbclient": {"-U": percent}, "rpcclient": {"-U": percent},
 	"7z": {"-p": attached}, "7za": {"-p": attached}, "zip": {"-P": next}, "unzip": {"-P": next}, "rar": {"-p": attached, "-hp": attached}, "unrar": {"-p": attached},
 	"mosquitto_pub": {"-P": next}, "mosquitto_sub": {"-P": next}, "rabbitmqadmin": {"-p": next}, "snmpget": {"-c": next, "-A": next, "-X": next},
 	"snmpwalk": {"-c": next, "-A": next, "-X": next}, "ipmitool": {"-P": next}, "wmic": {"-U": percent}, "openssl": {"-k": next, "-K": next, "-passin": next, "-passout": next, "-pass": next},
@@ -47,8 +47,8 @@ func (p *program) word(at spans, w string, from int) spans {
 		p.next = false
 		return secretIn(at, w, from, p.expect)
 	}
-	if flags, ok := programs[w[strings.LastIndexByte(w, '/')+1:]]; ok {
-		p.flags, p.wait = flags, onlyLogin[w[strings.LastIndexByte(w, '/')+1:]]
+	if flags, ok := programs[base(w)]; ok {
+		p.flags, p.wait = flags, onlyLogin[base(w)]
 		return at
 	}
 	if w == "login" {
@@ -80,54 +80,66 @@ func (p *program) word(at spans, w string, from int) spans {
 
 // secretIn adds what is secret in a flag's value.
 func secretIn(at spans, v string, from int, k kind) spans {
-	switch k {
-	case login:
-		n := strings.IndexAny(v, ":,")
-		if n < 0 {
+	v, from = unquoted(v, from)
+	if mark := map[kind]string{login: ":,", percent: "%"}[k]; mark != "" {
+		n := strings.IndexAny(v, mark)
+		switch {
+		case n < 0:
 			return at
+		case !strings.ContainsAny(v[:n], `"'`):
+			v, from = unquoted(v[n+1:], from+n+1)
 		}
-		v, from = v[n+1:], from+n+1
-	case percent:
-		n := strings.IndexByte(v, '%')
-		if n < 0 {
-			return at
-		}
-		v, from = v[n+1:], from+n+1
-	}
-	if len(v) >= 2 && (v[0] == '"' || v[0] == '\'') && v[len(v)-1] == v[0] {
-		v, from = v[1:len(v)-1], from+1
-	} else if len(v) >= 1 && (v[len(v)-1] == '"' || v[len(v)-1] == '\'') {
-		v = v[:len(v)-1]
 	}
 	return at.add(from, from+len(v))
 }
 
-// commands finds the secrets in command lines.
-func commands(at spans, s string) spans {
+// unquoted is what is within the quotation marks.
+func unquoted(v string, from int) (string, int) {
+	if len(v) >= 2 && (v[0] == '"' || v[0] == '\'') && strings.IndexByte(v[1:], v[0]) == len(v)-2 {
+		return v[1 : len(v)-1], from + 1
+	}
+	return v, from
+}
+
+// commands finds the secrets in command lines, also in those within quotation marks.
+func commands(at spans, s string, offset, depth int) spans {
 	var p program
 	for i := 0; i < len(s); {
 		switch c := s[i]; {
 		case c == '\n' || c == ';' || c == '|' || c == '&':
 			p = program{}
 			i++
-		case isSpace(c):
+		case isSpace(c), strings.IndexByte("(`$\\", c) >= 0 && !p.next && startsProgram(s[i:]):
 			i++
 		default:
 			to := shellWord(s, i)
-			w := strings.TrimLeft(s[i:to], "(`$\"'")
-			if len(w) < to-i && !p.next && len(w) > 0 { // "mysql … or $(mysql …: the word begins behind it
-				i = to - len(w)
-				to = shellWord(s, i)
-				w = s[i:to]
-			} else {
-				w = s[i:to]
+			w := s[i:to]
+			if n := strings.IndexAny(w, `"'`); n >= 0 && depth > 0 && !p.next && strings.ContainsAny(w, " \t\n") {
+				at = commands(at, strings.TrimSuffix(w[n+1:], w[n:n+1]), offset+i+n+1, depth-1)
 			}
-			at = p.word(at, w, i)
+			at = p.word(at, w, offset+i)
 			i = max(to, i+1)
 		}
 	}
 	return at
 }
+
+// startsProgram reports whether behind $( and the like there is a program of ours.
+func startsProgram(s string) bool {
+	n := 1
+	for n < len(s) && n < 4 && strings.IndexByte("(`$\"'\\", s[n]) >= 0 {
+		n++
+	}
+	to := n
+	for to < len(s) && to < n+maxName && (isName(s[to]) || s[to] == '/') {
+		to++
+	}
+	_, ok := programs[base(s[n:to])]
+	return ok
+}
+
+// base is the name of the program at a path.
+func base(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // shellWord returns the end of the word that begins there.
 func shellWord(s string, i int) int {

@@ -1,7 +1,6 @@
 package mask
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -315,10 +314,8 @@ func (m *Masker) other(v any, secret bool, depth int) (any, bool) {
 	if err != nil {
 		return v, false // the event can't be marshalled either
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var plain any
-	if err := d.Decode(&plain); err != nil {
+	plain, err := decode(string(raw))
+	if err != nil {
 		return v, false
 	}
 	return m.value(plain, secret, depth)

@@ -1,7 +1,7 @@
 package mask
 
 // A hint says which rules may find something in a text.
-type hint uint8
+type hint uint16
 
 const (
 	hintName    hint = 1 << iota // a name of a secret, perhaps
@@ -11,7 +11,13 @@ const (
 	hintKey                      // a private key
 	hintJWT                      // a JSON web token
 	hintScheme                   // Bearer, Basic
-	hintOther                    // all other looks
+	hintHook                     // a webhook
+	hintBot                      // Telegram's bots
+	hintTwilio
+	hintEntra
+	hintDriver // the address of a driver
+	hintOracle
+	hintStdin // a secret for standard input
 )
 
 // hints are by three characters in a row, in any case.
@@ -58,12 +64,21 @@ func (h hints) in(s string) (found hint) {
 func usualHints() hints {
 	h := make(hints, 1<<tripleBits)
 	for what, words := range map[hint][]string{
-		hintName: {"pas", "pwd", "ecr", "tok", "cre", "key", "uth", "oki", "ssi", "sig", "sas", "dsn", "otp", "cvv", "cvc", "jwt",
+		hintName: {"pas", "pwd", "ecr", "tok", "cre", "key", "uth", "oki", "ssi", "sig", "sas", "dsn", "otp", "cvv", "cvc", "jwt", "pw=", "pw:",
 			"bea", "nnw", "tif" /* IDENTIFIED BY */},
-		hintURL:    {"://", ":%2" /* %2F%2F */},
+		hintURL:    {"://"},
 		hintKey:    {"---"},
 		hintJWT:    {"eyj"},
 		hintScheme: {"bea", "sic"},
+		hintHook:   {"hoo"},
+		hintBot:    {"bot"},
+		hintTwilio: {"sk0"}, // a digit counts like any other
+		hintEntra:  {"0q~"},
+		hintDriver: {"tcp", "ix("},
+		hintOracle: {"acl", "lpl" /* sqlplus */},
+		hintStdin:  {"tdi", "hpa", "udo", "h-t"},
+		hintProgram: {"ysq", "iad", "iab", "rab", "ydu", "ylo", "rl ", "tp ", "ps ", "lft", "shp", "s-c", "y-c", "lda", "ngo", "cke", "dma", "kop",
+			"elm", "az ", "dah", "ora", "lcm", "bcp", "tsq", "isq", "qls", "eel", "mbc", "pcc", "7z ", "7za", "zip", "rar", "osq", "mqa", "nmp", "pmi", "wmi", "nss"},
 	} {
 		for _, w := range words {
 			h.add(what, w)
@@ -71,12 +86,6 @@ func usualHints() hints {
 	}
 	for _, p := range prefixes {
 		h.add(hintToken, p.prefix)
-	}
-	for name := range programs {
-		h.add(hintProgram, name)
-	}
-	for _, w := range []string{"ech", "rac" /* jdbc:oracle */, "tcp", "uni", "hoo" /* webhooks */, "bot", "SK0", "\x00q~", "sql"} {
-		h.add(hintOther, w)
 	}
 	return h
 }

@@ -45,17 +45,17 @@ var looks = []look{
 	{hintToken, tokens},
 	{hintKey, expression(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|$)`, nil)},
 	{hintJWT, expression(`\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*`, nil)},
-	{hintScheme, expression(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{8,})`, noWord)},
-	{hintOther, expression(`(?i)hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9/_-]+)`, nil)},
-	{hintOther, expression(`(?i)discord(?:app)?\.com/api/webhooks/[0-9]+/([A-Za-z0-9_-]+)`, nil)},
-	{hintOther, expression(`(?i)webhook\.office\.com/(webhook[A-Za-z0-9@/_-]+)`, nil)},
-	{hintOther, expression(`\bbot[0-9]{6,12}:([A-Za-z0-9_-]{30,})`, nil)},                                                                          // Telegram
-	{hintOther, expression(`\bSK[0-9a-f]{32}\b`, nil)},                                                                                             // Twilio
-	{hintOther, expression(`[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}`, nil)},                                                                // Entra
-	{hintOther, expression(`(?i)\b[\w.-]+:([^\s@/]+)@(?:tcp|unix)\(`, nil)},                                                                        // Go's MySQL driver
-	{hintOther, expression(`(?i)jdbc:oracle:\w+:[\w$#]+/([^@\s]+)@`, nil)},                                                                         // Oracle's
-	{hintOther, expression(`(?i)\bsqlplus(?:\s+-\S+)*\s+[\w$#]+/([^@\s]+)`, nil)},                                                                  // and its client
-	{hintOther, expression(`\becho\s+(?:-\w+\s+)?([^|\n]*[^|\s])\s*\|[^|\n]*(?:--password-stdin|--stdin\b|chpasswd|sudo\s+-S|--with-token)`, nil)}, // for others to read
+	{hintScheme, expression(`(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/-]{7,}=*)`, noWord)},
+	{hintHook, expression(`(?i)hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9/_-]+)`, nil)},
+	{hintHook, expression(`(?i)discord(?:app)?\.com/api/webhooks/[0-9]+/([A-Za-z0-9_-]+)`, nil)},
+	{hintHook, expression(`(?i)webhook\.office\.com/(webhook[A-Za-z0-9@/_-]+)`, nil)},
+	{hintBot, expression(`\bbot[0-9]{6,12}:([A-Za-z0-9_-]{30,})`, nil)},                                                                            // Telegram
+	{hintTwilio, expression(`\bSK[0-9a-f]{32}\b`, nil)},                                                                                            // Twilio
+	{hintEntra, expression(`[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}`, nil)},                                                                // Entra
+	{hintDriver, expression(`(?i)\b[\w.-]+:([^\s@/]+)@(?:tcp|unix)\(`, nil)},                                                                       // Go's MySQL driver
+	{hintOracle, expression(`(?i)jdbc:oracle:\w+:[\w$#]+/([^@\s]+)@`, nil)},                                                                        // Oracle's
+	{hintOracle, expression(`(?i)\bsqlplus(?:\s+-\S+)*\s+[\w$#]+/([^@\s]+)`, nil)},                                                                 // and its client
+	{hintStdin, expression(`\becho\s+(?:-\w+\s+)?([^|\n]*[^|\s])\s*\|[^|\n]*(?:--password-stdin|--stdin\b|chpasswd|sudo\s+-S|--with-token)`, nil)}, // for others to read
 }
 
 // expression finds what a regular expression does. Of its matches, keep says which are secrets.
@@ -80,8 +80,9 @@ func matches(at spans, s string, re *regexp.Regexp, keep func(string) bool) span
 
 // noWord reports whether a text isn't a word of a sentence, as in "basic authentication".
 func noWord(s string) bool {
+	s = strings.TrimRight(s, "=")
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; !isLower(c) && c != '-' && !(i == len(s)-1 && c == '.') {
+		if c := s[i]; !isLower(c) && c != '-' && c != '_' && c != '.' {
 			return true
 		}
 	}
@@ -126,11 +127,11 @@ func urls(at spans, s string) spans {
 		}
 		i += n + 3
 		end := len(s)
-		if n := strings.IndexAny(s[i:], " \t\r\n\"'`<>\\"); n >= 0 {
-			end = i + n
-		}
-		if next := strings.Index(s[i:end], "://"); next >= 0 { // the next one's scheme
+		if next := strings.Index(s[i:], "://"); next >= 0 { // the next one's scheme
 			end = i + next
+		}
+		if n := strings.IndexAny(s[i:end], " \t\r\n\"'`<>\\"); n >= 0 {
+			end = i + n
 		}
 		path := i + strings.IndexAny(s[i:end]+"/", "/?#")
 		host := strings.LastIndexByte(s[i:path], '@')
@@ -142,7 +143,7 @@ func urls(at spans, s string) spans {
 		case host < 0:
 		case colon >= 0 && colon < host:
 			at = at.add(i+colon+1, i+host)
-		case host >= 20 && strings.ContainsAny(s[i:i+host], "0123456789"):
+		case host >= 20 && strings.ContainsAny(s[i:i+host], "0123456789") && !strings.Contains(s[i:i+host], Masked):
 			at = at.add(i, i+host)
 		}
 		i = end

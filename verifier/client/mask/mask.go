@@ -84,6 +84,11 @@ func (m *Masker) text(s string, loose bool) string {
 	if found == 0 && len(m.moreLooks) == 0 {
 		return s
 	}
+	if loose && strings.IndexByte("{[", s[0]) >= 0 {
+		if masked, ok := m.json(s); ok {
+			return masked
+		}
+	}
 	return replace(s, m.find(s, found, loose))
 }
 
@@ -96,7 +101,7 @@ func (m *Masker) find(s string, found hint, loose bool) (at spans) {
 		at = urls(at, s)
 	}
 	if found&hintProgram != 0 && loose {
-		at = commands(at, s)
+		at = commands(at, s, 0, 3)
 	}
 	for _, l := range looks {
 		if found&l.hint != 0 {

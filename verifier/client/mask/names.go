@@ -13,7 +13,7 @@ var (
 	// notStems are words that have a stem, and name none.
 	notStems = set("tokenizer", "tokenizers", "tokenize", "tokenized", "tokenization", "secretary", "secretariat", "secretsmanager")
 	// whole words that name a secret.
-	whole = set("pass", "auth", "sig", "sas", "dsn", "otp", "totp", "cvv", "cvc", "jwt", "cred", "creds", "session")
+	whole = set("pass", "auth", "sig", "sas", "dsn", "otp", "totp", "cvv", "cvc", "jwt", "cred", "creds", "session", "pw")
 	// notPass are words that end in "pass", and name none.
 	notPass = set("bypass", "compass", "encompass", "surpass", "trespass", "underpass", "overpass")
 	// keys are words before "key" that make it name a secret.
@@ -75,7 +75,7 @@ func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\
 
 // secret reports whether a name is one of a secret.
 func (m *Masker) secret(name string) bool {
-	if m.hints.in(name)&hintName == 0 {
+	if len(name) >= 3 && m.hints.in(name)&hintName == 0 {
 		return false
 	}
 	all := words(name)

@@ -48,7 +48,8 @@ func (p *pair) value(m *Masker, loose bool) (from, to int) {
 			return quoted(p.s, at, p.s[at:at+1]) // SQL's PASSWORD 'secret'
 		}
 	}
-	if !secret || p.isResource() {
+	if !secret || p.isResource() || strings.HasSuffix(p.s[:p.from], "://") { // a URL's user
+
 		return 0, 0
 	}
 	at, sep := p.separator()
@@ -63,8 +64,21 @@ func (p *pair) value(m *Masker, loose bool) (from, to int) {
 		if at = p.skip(p.to); at > p.to && at < len(p.s) && p.s[at] != '-' {
 			return p.at(at, ' ')
 		}
+	default: // aws configure set aws_secret_access_key …
+		if at = p.skip(p.to); at > p.to {
+			if to := at + bare(p.s[at:], false); random(p.s[at:to]) {
+				return at, to
+			}
+		}
 	}
 	return 0, 0
+}
+
+// random reports whether a word looks as if nobody had made it up: long, with letters and digits.
+func random(w string) bool {
+	letter := func(r rune) bool { return r < 0x80 && (isUpper(byte(r)) || isLower(byte(r))) }
+	return len(w) >= 16 && strings.ContainsAny(w, "0123456789") && strings.ContainsFunc(w, letter) &&
+		!strings.ContainsAny(strings.TrimRight(w, "="), "/:=") && !strings.Contains(w, Masked)
 }
 
 func (p *pair) is(names ...string) bool {
@@ -139,6 +153,8 @@ func (p *pair) at(at int, sep byte) (from, to int) {
 	}
 	rest := s[at:]
 	switch {
+	case strings.HasPrefix(rest, Masked): // that is done
+		return 0, 0
 	case sep == '>':
 		if n := strings.IndexByte(rest, '<'); n >= 0 {
 			to = at + n
@@ -146,16 +162,23 @@ func (p *pair) at(at int, sep byte) (from, to int) {
 	case sep == '%':
 		to = at + bare(rest, true)
 	case p.wide():
-		if n := strings.IndexAny(rest, "\r\n\"'"); n >= 0 {
+		ends := "\r\n"
+		if p.from > 0 && (s[p.from-1] == '"' || s[p.from-1] == '\'') { // -H 'Cookie: …'
+			ends += s[p.from-1 : p.from]
+		}
+		if n := strings.IndexAny(rest, ends); n >= 0 {
 			to = at + n
 		}
+		if to > at && to < len(s) && s[to-1] == '\\' {
+			to--
+		}
 		from = at + afterScheme(s[at:to])
-	case strings.HasPrefix(rest, Masked):
-		to = at + bare(rest, false)
 	case rest != "" && (rest[0] == '{' || rest[0] == '['):
 		to = at + balanced(rest)
+		to += bare(s[to:], false)
 	case strings.HasPrefix(rest, "$("):
 		to = at + 1 + balanced(rest[1:])
+		to += bare(s[to:], false)
 	default:
 		from = at + afterScheme(rest)
 		to = from + bare(s[from:], false)
@@ -235,11 +258,7 @@ func balanced(s string) int {
 
 // bare returns the length of a value without quotation marks.
 func bare(s string, encoded bool) int {
-	i := 0
-	for strings.HasPrefix(s[i:], Masked) {
-		i += len(Masked)
-	}
-	for ; i < len(s); i++ {
+	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case isSpace(c), c == '"', c == '\'', c == '`', c == '&', c == ';', c == '|', c == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == 'n'):
 			return i
