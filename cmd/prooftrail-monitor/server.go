@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prooftrail/prooftrail/cmd/internal/limit"
 	"github.com/prooftrail/prooftrail/verifier"
 	"github.com/prooftrail/prooftrail/verifier/monitor"
 	"github.com/prooftrail/prooftrail/verifier/monitor/alarm"
@@ -159,14 +160,14 @@ func (s *server) httpServer(h http.Handler) *http.Server {
 	server := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: s.settings.Limits.BodyTimeout,
 		WriteTimeout: s.settings.Limits.BodyTimeout + answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ConnState: connState, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), // broken handshakes and the like
+		ConnState: limit.ConnState, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug), // broken handshakes and the like
 	}
 	s.http = append(s.http, server)
 	return server
 }
 
 func (s *server) start(h *http.Server, l net.Listener) {
-	limited := limitListener(l, s.settings.Limits.MaxConnections, s.metrics.shed.Inc)
+	limited := limit.New(l, s.settings.Limits.MaxConnections, s.metrics.shed.Inc)
 	go func() {
 		var err error
 		if h.TLSConfig != nil {

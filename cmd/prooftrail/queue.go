@@ -18,6 +18,7 @@ type queueFlags struct {
 	serverFlags
 	signFlags
 	spool, source string
+	queue         client.QueueConfig // what else the command asks for
 }
 
 func (f *queueFlags) add(fs *cli.Flags) {
@@ -56,8 +57,8 @@ func fromEnv(fs *cli.Flags) (given map[string]bool, err error) {
 }
 
 // open opens the spool of a command that runs for long, and begins to send what is in it. The function that it
-// returns gives it back. change says what isn't as usual.
-func (f *queueFlags) open(ctx context.Context, e *cli.Env, log *slog.Logger, change ...func(*client.QueueConfig)) (*client.Queue, func(), error) {
+// returns gives it back.
+func (f *queueFlags) open(ctx context.Context, e *cli.Env, log *slog.Logger) (*client.Queue, func(), error) {
 	cfg, err := f.config(e)
 	if err != nil {
 		return nil, nil, err
@@ -71,10 +72,8 @@ func (f *queueFlags) open(ctx context.Context, e *cli.Env, log *slog.Logger, cha
 	if err != nil {
 		return nil, nil, err
 	}
-	queue := client.QueueConfig{Dir: f.spool, Source: f.source, Logger: log}
-	for _, set := range change {
-		set(&queue)
-	}
+	queue := f.queue
+	queue.Dir, queue.Source, queue.Logger = f.spool, f.source, log
 	q, err := c.OpenQueue(queue)
 	if err != nil {
 		c.Close()

@@ -20,6 +20,7 @@ var commands = []cli.Command{
 	{Name: "submit", Short: "send events and check the receipts", Run: runSubmit},
 	{Name: "exec", Short: "run a command and log that it ran: for crontab lines", Run: runExec},
 	{Name: "syslog", Short: "log what Debian's cron, crontab, PAM and sudo say in syslog", Run: runSyslog},
+	{Name: "proxy", Short: "record who does what, as a proxy in front of a scheduler's API", Run: runProxy},
 	{Name: "get", Short: "read one event, checked", Run: runGet},
 	{Name: "receipt", Short: "fetch the receipt of an entry", Run: runReceipt},
 	{Name: "checkpoint", Short: "fetch the log's signed head", Run: runCheckpoint},

@@ -60,13 +60,11 @@ func openSyslog(ctx context.Context, e *cli.Env, x *syslogFlags, log *slog.Logge
 		return nil, fmt.Errorf("--spool: %w", err)
 	}
 	r.keepers = newKeepers(r)
-	r.queue, r.closeQueue, err = x.open(ctx, e, log, func(c *client.QueueConfig) {
-		c.MaxEvents, c.MaxBytes, c.Observe = x.spoolEvents, x.spoolBytes, r.keepers.observe
-		if x.whenFull == "wait" {
-			c.DiskWait = time.Hour
-		}
-	})
-	if err != nil {
+	x.queue = client.QueueConfig{MaxEvents: x.spoolEvents, MaxBytes: x.spoolBytes, Observe: r.keepers.observe, Mask: masker}
+	if x.whenFull == "wait" {
+		x.queue.DiskWait = time.Hour
+	}
+	if r.queue, r.closeQueue, err = x.open(ctx, e, log); err != nil {
 		return nil, err
 	}
 	if err := r.openTranslator(masker.Text); err != nil {

@@ -1,4 +1,5 @@
-package main
+// Package limit bounds the connections of the programs' servers.
+package limit
 
 import (
 	"crypto/tls"
@@ -8,14 +9,14 @@ import (
 	"sync/atomic"
 )
 
-// limitedListener bounds the connections that are open at once. At the bound the next
+// Listener bounds the connections that are open at once. At the bound the next
 // one takes the place of the one that has waited longest: silent since it was
 // opened, in the middle of its header, or idle between two requests. So nobody
 // locks others out by holding connections open. One with a request under way is
 // never cut off for another; while all are such, the next one waits here until one of
 // them ends, and those behind it in the kernel's backlog. It is what the service has
-// (personality/httpapi), which this program doesn't link.
-type limitedListener struct {
+// (personality/httpapi); a library can't import this one.
+type Listener struct {
 	net.Listener
 	max   int
 	shed  func()
@@ -25,20 +26,21 @@ type limitedListener struct {
 	done  chan struct{}
 
 	mu   sync.Mutex
-	open map[*limitedConn]struct{}
+	open map[*conn]struct{}
 }
 
-func limitListener(l net.Listener, n int, shed func()) *limitedListener {
-	return &limitedListener{Listener: l, max: n, shed: shed, freed: make(chan struct{}, 1), done: make(chan struct{}), open: map[*limitedConn]struct{}{}}
+// New bounds l to n connections. shed is called for each that is closed for another.
+func New(l net.Listener, n int, shed func()) *Listener {
+	return &Listener{Listener: l, max: n, shed: shed, freed: make(chan struct{}, 1), done: make(chan struct{}), open: map[*conn]struct{}{}}
 }
 
 // Accept implements net.Listener.
-func (l *limitedListener) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	inner, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c := &limitedConn{Conn: inner, listener: l}
+	c := &conn{Conn: inner, listener: l}
 	c.waits()
 	for !l.admit(c) {
 		select {
@@ -52,7 +54,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 }
 
 // admit makes room for c; false if every connection has a request under way.
-func (l *limitedListener) admit(c *limitedConn) bool {
+func (l *Listener) admit(c *conn) bool {
 	oldest, ok := l.place(c)
 	if oldest != nil {
 		_ = oldest.Conn.Close() // its reader, if there still is one, sees that
@@ -61,7 +63,7 @@ func (l *limitedListener) admit(c *limitedConn) bool {
 }
 
 // place takes c in if there is room, in the place of oldest if need be.
-func (l *limitedListener) place(c *limitedConn) (oldest *limitedConn, ok bool) {
+func (l *Listener) place(c *conn) (oldest *conn, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.open) >= l.max {
@@ -83,12 +85,12 @@ func (l *limitedListener) place(c *limitedConn) (oldest *limitedConn, ok bool) {
 }
 
 // remove counts c no more. The caller holds mu.
-func (l *limitedListener) remove(c *limitedConn) {
+func (l *Listener) remove(c *conn) {
 	delete(l.open, c)
 }
 
 // signal lets Accept look again, if it waits.
-func (l *limitedListener) signal() {
+func (l *Listener) signal() {
 	select {
 	case l.freed <- struct{}{}:
 	default:
@@ -96,25 +98,25 @@ func (l *limitedListener) signal() {
 }
 
 // Close implements net.Listener.
-func (l *limitedListener) Close() error {
+func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return l.Listener.Close()
 }
 
-// limitedConn is a connection that counts.
-type limitedConn struct {
+// conn is a connection that counts.
+type conn struct {
 	net.Conn
-	listener *limitedListener
+	listener *Listener
 	since    atomic.Uint64 // its turn among those that wait; 0: it has a request under way
 }
 
-func (c *limitedConn) waits() {
+func (c *conn) waits() {
 	c.since.Store(c.listener.turn.Add(1))
 	c.listener.signal()
 }
 
 // Close implements net.Conn.
-func (c *limitedConn) Close() error {
+func (c *conn) Close() error {
 	l := c.listener
 	l.mu.Lock()
 	l.remove(c)
@@ -125,20 +127,20 @@ func (c *limitedConn) Close() error {
 
 // CloseWrite lets net/http end a refused upload in order, so that the client
 // reads the refusal and not a reset.
-func (c *limitedConn) CloseWrite() error {
+func (c *conn) CloseWrite() error {
 	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
 	}
 	return nil
 }
 
-// connState is net/http's hook: a connection is active from a request's header, read
+// ConnState is net/http's hook: a connection is active from a request's header, read
 // whole, to the end of its answer.
-func connState(c net.Conn, state http.ConnState) {
+func ConnState(c net.Conn, state http.ConnState) {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}
-	limited, ok := c.(*limitedConn)
+	limited, ok := c.(*conn)
 	if !ok {
 		return
 	}
