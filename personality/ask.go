@@ -95,9 +95,7 @@ func (p *public) lacks(missing bool, since time.Time) bool {
 	case p.missing.IsZero():
 		p.missing = since
 	}
-	lost := missing && time.Since(p.missing) > p.cfg.Patience
-	p.lost(lost)
-	return lost
+	return missing && time.Since(p.missing) > p.cfg.Patience
 }
 
 // lacking returns for how long the quorum has been missing, and whether it is lost.

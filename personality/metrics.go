@@ -27,7 +27,7 @@ type Metrics struct {
 	diskFull   prometheus.Gauge
 	witnessed  prometheus.Gauge
 	quorum     prometheus.Gauge
-	lost       *prometheus.GaugeVec     // when_lost: open, closed; only what is configured
+	lost       quorumLost               // when_lost: open, closed; only what is configured
 	asking     *prometheus.HistogramVec // witness: its URL, of the policy; outcome: see package witnesses
 
 	ingested        *prometheus.CounterVec // adapter: its name; result: one of ingest.Statuses
@@ -84,7 +84,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		})
 	if r != nil {
 		r.MustRegister(m.accepted, m.duplicates, m.refused, m.batch, m.step, m.oldest, m.stored, m.published, m.refusing, m.clockBack,
-			m.diskFree, m.diskFull, m.witnessed, m.quorum, m.lost, m.asking, stalled,
+			m.diskFree, m.diskFull, m.witnessed, m.quorum, &m.lost, m.asking, stalled,
 			m.ingested, m.quarantineFull, m.quarantineItems, m.quarantineBytes)
 	}
 	return m
@@ -96,9 +96,6 @@ func (m *Metrics) makeWitnesses() {
 	m.quorum = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "prooftrail_quorum_timestamp_seconds",
 		Help: "Time in the newest cosignature of that head, as a Unix time; 0 without witnesses."})
-	m.lost = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "prooftrail_quorum_lost", Help: "1 when the quorum of witnesses has been missing for longer than the patience, else 0; not there without witnesses."},
-		[]string{"when_lost"})
 	m.asking = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "prooftrail_witness_seconds", Help: "Time until a witness answered, and what came of asking it.",
 		Buckets: prometheus.ExponentialBuckets(1e-3, 4, 8)}, []string{"witness", "outcome"})
@@ -129,19 +126,44 @@ func (m *Metrics) asked(url string, took time.Duration, o witnesses.Outcome) {
 	m.asking.WithLabelValues(url, string(o)).Observe(took.Seconds())
 }
 
-// quorumLost returns what shows whether the quorum is lost, and what that means for the log.
-func (m *Metrics) quorumLost(closed bool) func(bool) {
+// quorumLost is the gauge of that name. It is worked out when it is asked for: between two askings of the witnesses
+// a quorum gets lost by time alone.
+type quorumLost struct {
+	of atomic.Pointer[lostState]
+}
+
+// lostState says what a lost quorum means for the log, and whether it is lost now.
+type lostState struct {
+	when string
+	lost func() bool
+}
+
+var quorumLostDesc = prometheus.NewDesc("prooftrail_quorum_lost",
+	"1 when the quorum of witnesses has been missing for longer than the patience, else 0; not there without witnesses.", []string{"when_lost"}, nil)
+
+// Describe implements prometheus.Collector.
+func (*quorumLost) Describe(c chan<- *prometheus.Desc) { c <- quorumLostDesc }
+
+// Collect implements prometheus.Collector.
+func (q *quorumLost) Collect(c chan<- prometheus.Metric) {
+	of := q.of.Load()
+	if of == nil {
+		return
+	}
+	value := 0.0
+	if of.lost() {
+		value = 1
+	}
+	c <- prometheus.MustNewConstMetric(quorumLostDesc, prometheus.GaugeValue, value, of.when)
+}
+
+// show has the gauge tell of a log's quorum.
+func (q *quorumLost) show(closed bool, lost func() bool) {
 	when := "open"
 	if closed {
 		when = "closed"
 	}
-	gauge := m.lost.WithLabelValues(when)
-	return func(lost bool) {
-		gauge.Set(0)
-		if lost {
-			gauge.Set(1)
-		}
-	}
+	q.of.Store(&lostState{when, lost})
 }
 
 // since observes the time of a step that began at start.

@@ -60,7 +60,6 @@ type public struct {
 	cfg    WitnessConfig
 	asker  *witnesses.Asker
 	before []witnesses.Known // what the witnesses had when this process started
-	lost   func(bool)        // told whether the quorum is lost
 
 	shown    atomic.Pointer[publicHead] // what is kept, as far as this process knows
 	cosigned atomic.Pointer[publicHead] // the newest with the quorum
@@ -131,7 +130,7 @@ func (s *Service) newPublic(c *WitnessConfig) (*public, error) {
 		return nil, nil
 	}
 	p := &public{cfg: c.withDefaults(), moved: make(chan struct{})}
-	p.lost = s.cfg.Metrics.quorumLost(p.cfg.Closed)
+	s.cfg.Metrics.lost.show(p.cfg.Closed, func() bool { _, lost := p.lacking(); return lost })
 	var err error
 	p.asker, err = witnesses.New(witnesses.Config{
 		Policy: c.Policy, Prove: s.ProveConsistency, Check: s.checkKnown, AllowHTTP: c.AllowHTTP, Logger: s.log, Asked: s.cfg.Metrics.asked,

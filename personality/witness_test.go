@@ -108,11 +108,15 @@ func (l *testLog) verdict(receipt []byte) verifier.Verdict {
 }
 
 func (l *testLog) lost() float64 {
+	l.t.Helper()
 	when := "open"
 	if l.cfg.Witnesses.Closed {
 		when = "closed"
 	}
-	return testutil.ToFloat64(l.cfg.Metrics.lost.WithLabelValues(when))
+	if of := l.cfg.Metrics.lost.of.Load(); of == nil || of.when != when {
+		l.t.Errorf("the metric tells of %+v, want %s", of, when)
+	}
+	return testutil.ToFloat64(&l.cfg.Metrics.lost)
 }
 
 // TestWitnessed: heads are cosigned and shown, wait=witnessed gives a receipt that verifies
@@ -325,7 +329,9 @@ func TestQuorumLostClosed(t *testing.T) {
 	if r := l.svc.Ready(t.Context()); r.Refusing || !strings.Contains(r.Reason, ErrUnwitnessed.Error()) || r.Witnesses != "lost" {
 		t.Errorf("%+v", r)
 	}
-	eventually(t, "the metric", func() bool { return l.lost() == 1 })
+	if n := l.lost(); n != 1 { // nobody needs to have been asked since
+		t.Errorf("the metric says %v", n)
+	}
 	if r := l.submit(submitter("default"), "c", "x", Durable); !errors.Is(r.Err, ErrUnwitnessed) {
 		t.Errorf("%+v", r)
 	}
