@@ -55,6 +55,23 @@ func readDoors(file string) ([]*webhook.Door, error) {
 	if err != nil {
 		return nil, err
 	}
+	configs, err := parseWebhooks(text)
+	if err != nil {
+		return nil, err
+	}
+	var doors []*webhook.Door
+	for i := range configs {
+		d, err := configs[i].open(filepath.Dir(file))
+		if err != nil {
+			return nil, fmt.Errorf("doors.%d.%w", i, err)
+		}
+		doors = append(doors, d)
+	}
+	return doors, nil
+}
+
+// parseWebhooks reads the text of a file.
+func parseWebhooks(text []byte) ([]doorConfig, error) {
 	var f webhooksFile
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
@@ -67,20 +84,14 @@ func readDoors(file string) ([]*webhook.Door, error) {
 	if len(f.Doors) == 0 || len(f.Doors) > maxDoors {
 		return nil, fmt.Errorf("doors: expected 1 to %d", maxDoors)
 	}
-	var doors []*webhook.Door
 	names := map[string]int{}
 	for i, c := range f.Doors {
-		d, err := c.open(filepath.Dir(file))
-		if err != nil {
-			return nil, fmt.Errorf("doors.%d.%w", i, err)
-		}
 		if first, twice := names[c.Name]; twice {
 			return nil, fmt.Errorf("doors.%d.name: expected another one than that of doors.%d", i, first)
 		}
 		names[c.Name] = i
-		doors = append(doors, d)
 	}
-	return doors, nil
+	return f.Doors, nil
 }
 
 // open opens a door. Its errors begin with the name of a member.

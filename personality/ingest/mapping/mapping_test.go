@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"text/template"
 	"time"
@@ -381,6 +382,25 @@ func TestBounded(t *testing.T) {
 			t.Errorf("%s took %v", c.expression, took)
 		}
 	}
+}
+
+// TestConcurrent: a mapping is used by many requests at a time.
+func TestConcurrent(t *testing.T) {
+	m := ready(t, "ready:rundeck")
+	body := sample(t, "rundeck.json")
+	want := one(t, m, body)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				items, err := m.Translate(request(body))
+				if err != nil || len(items) != 1 || !reflect.DeepEqual(items[0].Event, want) {
+					t.Errorf("%v, %+v", err, items)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // FuzzTranslate: no body makes a ready mapping panic, and each item alone makes what it made in its request.
