@@ -78,6 +78,7 @@ func openSyslog(ctx context.Context, e *cli.Env, x *syslogFlags, log *slog.Logge
 		r.forwards = append(r.forwards, f)
 	}
 	r.keepers.start(r.queue)
+	context.AfterFunc(ctx, r.keepers.stop)
 	r.scanNow(ctx)
 	for _, spec := range x.listen {
 		l, err := syslog.Listen(spec, syslog.Config{Handle: r.handle, TLS: x.tls, Conns: x.conns, PeerConns: x.peerConns, Logger: log})

@@ -43,10 +43,13 @@ type Run struct {
 type runs struct {
 	byKey   map[runKey]*list.Element
 	order   *list.List // of *Run, oldest first
+	max     int
 	evicted uint64
 }
 
-func newRuns() runs { return runs{byKey: map[runKey]*list.Element{}, order: list.New()} }
+func newRuns() runs {
+	return runs{byKey: map[runKey]*list.Element{}, order: list.New(), max: maxRuns}
+}
 
 func (r *runs) get(scope string, pid int) *Run {
 	if at := r.byKey[runKey{scope, pid}]; at != nil {
@@ -61,7 +64,7 @@ func (r *runs) put(run *Run) {
 		r.order.Remove(at)
 	}
 	r.byKey[key] = r.order.PushBack(run)
-	for r.order.Len() > maxRuns {
+	for r.order.Len() > r.max {
 		oldest := r.order.Remove(r.order.Front()).(*Run)
 		delete(r.byKey, runKey{oldest.Scope, oldest.PID})
 		if !oldest.Ended {

@@ -145,13 +145,14 @@ func TestLostStart(t *testing.T) {
 // TestRunsAreBounded: of endless runs the newest are remembered, and those that are forgotten are counted.
 func TestRunsAreBounded(t *testing.T) {
 	tr := newTranslator(t, nil)
-	for i := range maxRuns + 100 {
+	tr.runs.max = 500
+	for i := range 600 {
 		runsOf(t, tr, local(0), fmt.Sprintf("CRON[5]: (alice) CMD ([%d] x)", i+10))
 	}
 	for i := range 3 * maxLate {
 		runsOf(t, tr, udp, fmt.Sprintf("web1 CRON[5]: (CRON) error (grandchild #%d failed with exit status 3)", i+10))
 	}
-	if st := tr.Stats(); st.Open != maxRuns || st.Evicted != 100 || st.Unknown != 2*maxLate {
+	if st := tr.Stats(); st.Open != 500 || st.Evicted != 100 || st.Unknown != 2*maxLate {
 		t.Errorf("%+v", st)
 	}
 }

@@ -114,6 +114,8 @@ func TestLines(t *testing.T) {
 		{local(0), "crontab[9]: (root) LIST (alice)", "config.read success by root to crontab:alice root", "matter"},
 		{local(1001), "crontab[9]: (bob) AUTH (crontab command not allowed)", "access.denied denied/not_allowed by bob to crontab:bob self", "matter"},
 		{local(1000), "crontab[9]: (alice) REPLACE (bob)", "syslog.forged attempt/sender by alice to program:crontab self", "forged"},
+		{local(4242), "crontab[9]: (eve) REPLACE (eve)", "config.replace success by eve to crontab:eve claimed", "matter"},
+		{local(4242), "crontab[9]: (eve) REPLACE (bob)", "syslog.forged attempt/sender by #4242 to program:crontab self", "forged"},
 		{local(1000), "crontab[9]: (bob) REPLACE (bob)", "syslog.forged attempt/sender by alice to program:crontab self", "forged"},
 		{udp, "web1 crontab[9]: (alice) REPLACE (alice)", "config.replace success by alice to crontab:alice claimed", "matter"},
 
