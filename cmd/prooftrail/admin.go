@@ -1,3 +1,5 @@
+//go:build !client
+
 package main
 
 import (
@@ -59,4 +61,13 @@ func (a *adminFlags) open(ctx context.Context, e *cli.Env) (admin, func() error,
 		return nil, nil, err
 	}
 	return offlineAdmin{svc}, func() error { return svc.Close(ctx) }, nil
+}
+
+// offlineRefusal is refusal for what an open data directory answers besides.
+func offlineRefusal(err error) error {
+	var invalid *personality.InvalidError
+	if errors.Is(err, personality.ErrForbidden) || errors.Is(err, personality.ErrNotFound) || errors.As(err, &invalid) {
+		return cli.Refused(err)
+	}
+	return refusal(err)
 }

@@ -13,6 +13,8 @@ import (
 var (
 	runDemo, runInit, runServe, runToken       = absent, absent, absent, absent
 	runAnchor, runMigrate, runSchema, runBench = absent, absent, absent, absent
+	runSyslog, runProxy                        = absent, absent // their metrics link what a log does
+	runSourceKey, runMapping                   = absent, absent
 )
 
 func absent(context.Context, *cli.Env, []string) error {

@@ -192,7 +192,7 @@ func TestClientBuild(t *testing.T) {
 	}
 	for _, c := range program.Commands {
 		out, err := exec.Command(bin, c.Name, "--help").CombinedOutput()
-		has := slices.Contains([]string{"submit", "exec", "get", "receipt", "checkpoint"}, c.Name)
+		has := slices.Contains([]string{"submit", "exec", "get", "receipt", "checkpoint", "quarantine"}, c.Name)
 		if (err == nil) != has || strings.Contains(string(out), "-tags client") == has {
 			t.Errorf("%s: %v, %q", c.Name, err, out)
 		}

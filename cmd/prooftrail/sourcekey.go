@@ -1,3 +1,5 @@
+//go:build !client
+
 package main
 
 import (
@@ -143,7 +145,7 @@ func (k *sourceKeyFlags) act(ctx context.Context, e *cli.Env, pos []string) (err
 	case "add":
 		made, err := keys.AddSourceKey(ctx, k.req)
 		if err != nil {
-			return refusal(err)
+			return offlineRefusal(err)
 		}
 		if k.json {
 			return json.NewEncoder(e.Stdout).Encode(made)
@@ -155,7 +157,7 @@ func (k *sourceKeyFlags) act(ctx context.Context, e *cli.Env, pos []string) (err
 		return k.list(ctx, e, keys)
 	}
 	if err := keys.RevokeSourceKey(ctx, pos[1], k.release); err != nil {
-		return refusal(err)
+		return offlineRefusal(err)
 	}
 	e.Say("revoked %s", pos[1])
 	return nil
@@ -164,7 +166,7 @@ func (k *sourceKeyFlags) act(ctx context.Context, e *cli.Env, pos []string) (err
 func (k *sourceKeyFlags) list(ctx context.Context, e *cli.Env, keys sourceKeyStore) error {
 	all, err := keys.SourceKeys(ctx)
 	if err != nil {
-		return refusal(err)
+		return offlineRefusal(err)
 	}
 	if k.json {
 		return json.NewEncoder(e.Stdout).Encode(all)

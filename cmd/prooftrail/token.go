@@ -182,15 +182,6 @@ func sourcesText(prefixes []string) string {
 	return strings.Join(prefixes, " ")
 }
 
-// offlineRefusal is refusal for what an open data directory answers besides.
-func offlineRefusal(err error) error {
-	var invalid *personality.InvalidError
-	if errors.Is(err, personality.ErrForbidden) || errors.Is(err, personality.ErrNotFound) || errors.As(err, &invalid) {
-		return cli.Refused(err)
-	}
-	return refusal(err)
-}
-
 // offlineAdmin manages tokens, and keys of sources, in an open data directory, as its operator.
 type offlineAdmin struct{ svc *personality.Service }
 
