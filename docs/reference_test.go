@@ -66,7 +66,10 @@ func metricsIn(t *testing.T, dirs ...string) (names []string) {
 }
 
 func TestMetricsAreListed(t *testing.T) {
-	listed(t, "docs/operate/metrics.md", metricsIn(t, "personality", "cmd/prooftrail", "cmd/prooftrail-verify"))
+	proxy := func(name string) bool { return strings.HasPrefix(name, "prooftrail_proxy_") } // it isn't the server
+	all := metricsIn(t, "personality", "cmd/prooftrail", "cmd/prooftrail-verify")
+	listed(t, "docs/proxy.md", slices.DeleteFunc(slices.Clone(all), func(name string) bool { return !proxy(name) }))
+	listed(t, "docs/operate/metrics.md", slices.DeleteFunc(all, proxy))
 	monitor := metricsIn(t, "cmd/prooftrail-monitor")
 	listed(t, "docs/operate/monitor-metrics.md", monitor)
 	for _, m := range regexp.MustCompile("\n\\| `(prooftrail_[a-z_]+)").FindAllStringSubmatch(strings.Join(pages(t)["docs/operate/monitor-metrics.md"].prose, "\n"), -1) {
