@@ -74,7 +74,8 @@ func FuzzExchange(f *testing.F) {
 		q.taken, q.refused = 0, nil
 		func() {
 			defer func() {
-				if v := recover(); v != nil && v != http.ErrAbortHandler {
+				v := recover()
+				if err, ok := v.(error); v != nil && !(ok && errors.Is(err, http.ErrAbortHandler)) {
 					panic(v)
 				}
 			}()

@@ -64,7 +64,7 @@ func (x *exchange) end() {
 func (x *exchange) record() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.recorded {
+	if x.recorded || x.decision.Mode == rules.Ignore {
 		return
 	}
 	x.recorded = true

@@ -265,6 +265,10 @@ func (x *exchange) admit() (status int, text string) {
 		if err := x.decide(); err != nil {
 			return http.StatusBadRequest, err.Error()
 		}
+		required = x.decision.Mode == rules.Required
+	}
+	if x.decision.Mode == rules.Ignore { // its body says so
+		return 0, ""
 	}
 	switch c := x.decision.Match.Rule.Change; {
 	case c == nil:

@@ -308,3 +308,32 @@ func TestLookingChangesNothing(t *testing.T) {
 		t.Errorf("asked %d times: %+v", len(asked), e.Details)
 	}
 }
+
+// TestBodyDecides: the body says which rule is meant, before the request goes on; one that can't be read counts as the
+// strictest.
+func TestBodyDecides(t *testing.T) {
+	s := newStand(t, parsedRules(t, `
+version: 1
+rules:
+  - {name: poll, path: /call, mode: ignore, if: {"body:/do": poll}}
+  - {name: stop, path: /call, mode: required, if: {"body:/do": stop}, action: scheduler.pause, target: {type: scheduler, id: "text:x"}}
+  - {name: other, path: /call, mode: best-effort, action: api.call, target: {type: api, id: "body:/do"}}
+`), func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }, nil)
+	for body, want := range map[string]string{
+		`{"do":"poll"}`: "", `{"do":"stop"}`: "scheduler.pause attempt, scheduler.pause success", `{"do":"look"}`: "api.call success", `{"do":`: "api.call attempt, api.call success",
+	} {
+		s.queue.clear()
+		if status, answer, _ := s.do("POST", "/call", body); status != 200 || answer != body {
+			t.Errorf("%s: %d %s", body, status, answer)
+		}
+		var got []string
+		if want != "" {
+			for _, e := range s.queue.next(strings.Count(want, ",") + 1) {
+				got = append(got, e.Action+" "+e.Outcome)
+			}
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s: %q, expected %s", body, got, want)
+		}
+	}
+}
