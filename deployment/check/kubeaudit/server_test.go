@@ -194,7 +194,7 @@ type entry map[string]any
 // entries are all events that the adapter made, read in bulk.
 func (s *server) entries() (all []entry) {
 	s.t.Helper()
-	for next := 0; ; {
+	for next, size := 0, 0; ; { // size: at first; each read makes one entry more
 		var ready struct {
 			Stored    int `json:"tree_size"`
 			Published int `json:"published_size"`
@@ -202,7 +202,10 @@ func (s *server) entries() (all []entry) {
 		if err := json.Unmarshal(s.get("/readyz"), &ready); err != nil {
 			s.t.Fatal(err)
 		}
-		if next == ready.Stored {
+		if size == 0 {
+			size = ready.Stored
+		}
+		if next >= size {
 			return all
 		}
 		if next == ready.Published { // a delivery is answered when it is durable; it is published soon after
