@@ -37,8 +37,8 @@ type Delivery struct {
 	// the delivery.
 	Charge func(items int) error
 
-	received time.Time // when it came; the zero time: now
-	replayOf string    // the hash of the raw bytes of what is replayed, which is in the quarantine already
+	received time.Time             // when it came; the zero time: now
+	replayOf *pubstore.Quarantined // what is replayed, which is in the quarantine already; nil: nothing is
 }
 
 // FormError is a request of which no items can be told apart.

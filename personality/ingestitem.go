@@ -97,7 +97,7 @@ func (s *Service) submitItem(ctx context.Context, from Caller, d *Delivery, it *
 	sum := sha256.Sum256(it.Raw)
 	p, err := s.Admit(ctx, from, Submission{Event: raw, Adapter: d.Adapter, RawSHA256: hex.EncodeToString(sum[:])})
 	var invalid *event.Error
-	if errors.As(err, &invalid) || errors.Is(err, ErrForeignSource) {
+	if errors.As(err, &invalid) || errors.Is(err, ErrForeignSource) || errors.Is(err, ErrUnsigned) {
 		return ingest.Result{Status: ingest.Rejected, Reason: err.Error()}, nil, nil
 	}
 	return ingest.Result{}, p, err

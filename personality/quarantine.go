@@ -1,12 +1,15 @@
 package personality
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,16 +49,40 @@ func (s *Service) quarantined(from Caller, d *Delivery, it *ingest.Item, r inges
 		ID:     s.in.id("quarantine", tenant, d.Adapter, d.Sender, d.Source, d.Query.Encode(), string(keep), string(it.Raw)),
 		Tenant: tenant, Adapter: d.Adapter, Sender: d.Sender, Principal: from.Token.Principal(), Received: d.received,
 		Status: string(r.Status), Reason: cutText(r.Reason, maxReason),
-		Source: d.Source, Header: header, Query: d.Query, RawBytes: int64(len(it.Raw)), RawSHA256: sum256(it.Raw),
+		Source: validText(d.Source), Header: eachText(header, sameName), Query: eachText(d.Query, sameName),
+		RawBytes: int64(len(it.Raw)), RawSHA256: sum256(it.Raw),
 	}
 	if from.PeerIP.IsValid() {
 		q.PeerIP = from.PeerIP.String()
+	}
+	if d.replayOf != nil { // a part of it: who replays isn't who delivered it
+		q.Principal, q.PeerIP = d.replayOf.Principal, d.replayOf.PeerIP
 	}
 	if q, err = s.parts.keys.sealQuarantined(q); err != nil {
 		return q, fmt.Errorf("quarantine: %w", err)
 	}
 	q.Raw = it.Raw
 	return q, nil
+}
+
+// validText is a text of somebody else's as JSON can hold it: what isn't UTF-8 would be read back as something else, and
+// the item's MAC wouldn't hold.
+func validText(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
+
+func sameName(_, value string) string { return value }
+
+// eachText is a header or a query with its values changed, and nothing in it that isn't UTF-8.
+func eachText[M ~map[string][]string](all M, change func(name, value string) string) M {
+	if all == nil {
+		return nil
+	}
+	out := M{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		for _, v := range all[name] {
+			out[validText(name)] = append(out[validText(name)], change(name, validText(v)))
+		}
+	}
+	return out
 }
 
 func sum256(b []byte) []byte {
@@ -72,7 +99,7 @@ func cutText(text string, n int) string {
 func (s *Service) quarantine(ctx context.Context, d *Delivery, bad []pubstore.Quarantined) error {
 	var items []pubstore.Quarantined
 	for _, q := range bad {
-		if d.replayOf == "" || string(q.RawSHA256) != d.replayOf {
+		if d.replayOf == nil || !bytes.Equal(q.RawSHA256, d.replayOf.RawSHA256) {
 			items = append(items, q)
 		}
 	}
@@ -129,8 +156,8 @@ func (s *Service) quarantineSize() (size pubstore.QuarantineSize) {
 // MaxQuarantineList is how many items a list has at most.
 const MaxQuarantineList = 1000
 
-// QuarantineList returns up to count items, without their content, with ids greater than after, of the
-// tenants that the caller administers.
+// QuarantineList returns up to count items, without their content, header and query, with ids greater than after, of
+// the tenants that the caller administers.
 func (s *Service) QuarantineList(ctx context.Context, from Caller, after string, count int) ([]pubstore.Quarantined, error) {
 	release, err := s.use()
 	if err != nil {
@@ -148,10 +175,11 @@ func (s *Service) QuarantineList(ctx context.Context, from Caller, after string,
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range list {
-		if err := s.parts.keys.checkQuarantined(q); err != nil {
+	for i := range list {
+		if err := s.parts.keys.checkQuarantined(list[i]); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
+		list[i].Header, list[i].Query = nil, nil // content too, and a list isn't logged
 	}
 	return list, nil
 }
@@ -174,7 +202,7 @@ func (s *Service) inQuarantine(ctx context.Context, from Caller, id string) (pub
 	return q, nil
 }
 
-// QuarantineShow returns an item with its content, secrets masked, and bytes that aren't UTF-8 replaced.
+// QuarantineShow returns an item with its content, header and query, secrets masked, and bytes that aren't UTF-8 replaced.
 // It is logged before it is shown. ErrNotFound if there is none.
 func (s *Service) QuarantineShow(ctx context.Context, from Caller, id string) (pubstore.Quarantined, error) {
 	release, err := s.use()
@@ -189,8 +217,15 @@ func (s *Service) QuarantineShow(ctx context.Context, from Caller, id string) (p
 	if err := s.logQuarantine(ctx, from, q, ActionQuarantineShow, nil, nil); err != nil {
 		return q, err
 	}
-	q.Raw = []byte(s.in.masker.Text(strings.ToValidUTF8(string(q.Raw), "\ufffd")))
+	q.Raw = []byte(s.in.masker.Text(validText(string(q.Raw))))
+	q.Source, q.Header, q.Query = s.in.masker.Text(q.Source), eachText(q.Header, s.in.maskNamed), eachText(q.Query, s.in.maskNamed)
 	return q, nil
+}
+
+// maskNamed takes secrets out of a value that stands under a name.
+func (in *ingester) maskNamed(name, value string) string {
+	masked, _ := in.masker.Value(name, value).(string)
+	return masked
 }
 
 // QuarantineDrop removes an item for good. It is logged before it is done. ErrNotFound if there is none.

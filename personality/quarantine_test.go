@@ -11,7 +11,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/prooftrail/prooftrail/personality/ingest"
+	"github.com/prooftrail/prooftrail/verifier/client/mask"
 	"github.com/prooftrail/prooftrail/verifier/event"
+	"github.com/prooftrail/prooftrail/verifier/seal"
 )
 
 // picky is an adapter of lines. A line is the id of an event, and can't be translated as long as it begins with
@@ -261,3 +263,139 @@ func TestQuarantineOfTenants(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestQuarantineOfSigningSources: what an adapter makes isn't signed. Where the source must sign, the item waits, and costs the
+// others nothing; and replaying is no way around the key.
+func TestQuarantineOfSigningSources(t *testing.T) {
+	l := &testLog{t: t, cfg: testConfig(t)}
+	l.cfg.Adapters = []ingest.Adapter{picky{}}
+	l.create()
+	l.open(nil)
+	before := l.deliver("old-1")
+	if _, err := l.svc.AddSourceKey(t.Context(), OperatorCaller(), SourceKeyRequest{Tenant: "default", Source: "cron://a", VKey: newSigningSource(t, "a").vkey, Required: true}); err != nil {
+		t.Fatal(err)
+	}
+	r := l.deliver("old-1\nold-2")
+	if r[0].Status != ingest.Duplicate || r[0].Index != before[0].Index || r[1].Status != ingest.Rejected || r[1].Quarantine == "" {
+		t.Fatalf("delivered: %+v", r)
+	}
+	for source, want := range map[string]ingest.Status{"": ingest.Rejected, "cron://a/other": ingest.Rejected} {
+		again, err := l.svc.QuarantineReplay(t.Context(), OperatorCaller(), r[1].Quarantine, source)
+		if err != nil || len(again) != 1 || again[0].Status != want || again[0].Quarantine != r[1].Quarantine {
+			t.Errorf("replayed as %q: %+v, %v", source, again, err)
+		}
+	}
+	if left := l.inQuarantine(); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestQuarantineOddText: what is no UTF-8 is shown, listed and dropped as anything else is.
+func TestQuarantineOddText(t *testing.T) {
+	l := &testLog{t: t, cfg: testConfig(t)}
+	l.cfg.Adapters = []ingest.Adapter{picky{refuses: "new-"}}
+	l.create()
+	l.open(nil)
+	taken, err := l.svc.Ingest(t.Context(), submitter("default"), Delivery{Adapter: "picky", Sender: ingest.SenderToken, Source: "cron://\xff",
+		Header: map[string][]string{"Content-Type": {"text/\xfe"}}, Query: map[string][]string{"a\xff": {"\xfd", "x"}}, Body: []byte("new-1\xff")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := taken.Results[0].Quarantine
+	if !l.inQuarantine()[id] {
+		t.Errorf("%s isn't listed", id)
+	}
+	q, err := l.svc.QuarantineShow(t.Context(), OperatorCaller(), id)
+	if err != nil || q.Source != "cron://\ufffd" || q.Query["a\ufffd"][1] != "x" || string(q.Raw) != "new-1\ufffd" {
+		t.Errorf("shown: %+v, %v", q, err)
+	}
+	if err := l.svc.QuarantineDrop(t.Context(), OperatorCaller(), id); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestQuarantineHides: a list, which isn't logged, has nothing of what came but its source; what is shown is masked, wherever it stood.
+func TestQuarantineHides(t *testing.T) {
+	l := &testLog{t: t, cfg: testConfig(t)}
+	l.cfg.Adapters = []ingest.Adapter{picky{refuses: "new-"}}
+	l.create()
+	l.open(nil)
+	taken, err := l.svc.Ingest(t.Context(), submitter("default"), Delivery{Adapter: "picky", Sender: ingest.SenderToken, Source: "cron://a",
+		Header: map[string][]string{"Content-Type": {"text/plain"}}, Query: map[string][]string{"password": {"hunter2"}, "from": {"ann"}}, Body: []byte("new-1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := l.svc.QuarantineList(t.Context(), OperatorCaller(), "", 10)
+	if err != nil || len(list) != 1 || list[0].Query != nil || list[0].Header != nil || list[0].Source != "cron://a" {
+		t.Errorf("listed: %+v, %v", list, err)
+	}
+	q, err := l.svc.QuarantineShow(t.Context(), OperatorCaller(), taken.Results[0].Quarantine)
+	if err != nil || q.Query.Get("password") != mask.Masked || q.Query.Get("from") != "ann" || q.Header.Get("Content-Type") != "text/plain" {
+		t.Errorf("shown: %+v, %v", q, err)
+	}
+}
+
+// TestReplayKeepsWhatItFindsNothingIn: an item of which no event comes, nor an error, isn't taken for done.
+func TestReplayKeepsWhatItFindsNothingIn(t *testing.T) {
+	l := &testLog{t: t, cfg: testConfig(t)}
+	l.cfg.Adapters = []ingest.Adapter{picky{}}
+	l.create()
+	l.open(nil)
+	id := l.deliver("\n")[0].Quarantine // an event without an id is refused
+	_, err := l.svc.QuarantineReplay(t.Context(), OperatorCaller(), id, "")
+	var form *FormError
+	if !errors.As(err, &form) || !l.inQuarantine()[id] {
+		t.Errorf("replayed: %v; left: %v", err, l.inQuarantine())
+	}
+}
+
+// whole is picky, and can't read a body as long as it has no lines.
+type whole struct{ picky }
+
+func (w whole) Translate(r *ingest.Request) ([]ingest.Item, error) {
+	if w.refuses == "" {
+		panic("at this body")
+	}
+	return w.picky.Translate(r)
+}
+
+// TestReplayInPartsKeepsTheSender: a part that fails again is still of who delivered it; and what was replayed under another source
+// says so.
+func TestReplayInPartsKeepsTheSender(t *testing.T) {
+	l := &testLog{t: t, cfg: testConfig(t)}
+	l.cfg.Adapters = []ingest.Adapter{whole{}}
+	l.create()
+	l.open(nil)
+	id := l.deliver("old-1\nnew-1")[0].Quarantine
+	l.close()
+	l.cfg.Adapters = []ingest.Adapter{whole{picky{refuses: "new-"}}}
+	l.open(nil)
+	r, err := l.svc.QuarantineReplay(t.Context(), OperatorCaller(), id, "cron://b")
+	if err != nil || len(r) != 2 || r[1].Status != ingest.Quarantined {
+		t.Fatalf("replayed: %+v, %v", r, err)
+	}
+	list, err := l.svc.QuarantineList(t.Context(), OperatorCaller(), "", 10)
+	if err != nil || len(list) != 1 || list[0].ID != r[1].Quarantine || list[0].Principal != submitter("default").Token.Principal() {
+		t.Errorf("left: %+v, %v", list, err)
+	}
+	l.settle()
+	if o := l.lastOwn(ActionQuarantineReplay); o.Text("/details/source") != "cron://b" {
+		t.Errorf("logged: %s", o.JSON())
+	}
+}
+
+// lastOwn is the last event of an action in the log.
+func (l *testLog) lastOwn(action string) (found event.Fields) {
+	l.t.Helper()
+	for i := range l.svc.published.Load().head.Size {
+		first, err := l.svc.entryAt(l.t.Context(), i)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		o := must(seal.ParseOpening(must(l.svc.store.Opening(l.t.Context(), i, first.leafHash))))
+		if f := o.Event(); f.Text("/action") == action {
+			found = f
+		}
+	}
+	return found
+}

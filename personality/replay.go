@@ -1,6 +1,7 @@
 package personality
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -16,7 +17,8 @@ import (
 // that it administers. Both are in the event that records it.
 //
 // It may be cut off at any moment and done again: the ids of events stay the same, and what the log has is a
-// duplicate. ErrNotFound if there is no such item, or its adapter isn't there.
+// duplicate. ErrNotFound if there is no such item, or its adapter isn't
+// there; *FormError if the adapter finds no items in it.
 func (s *Service) QuarantineReplay(ctx context.Context, from Caller, id, source string) ([]ingest.Result, error) {
 	release, err := s.use()
 	if err != nil {
@@ -28,7 +30,7 @@ func (s *Service) QuarantineReplay(ctx context.Context, from Caller, id, source 
 		return nil, err
 	}
 	d := Delivery{Adapter: q.Adapter, Sender: q.Sender, Header: q.Header, Query: q.Query, Source: q.Source, Body: q.Raw,
-		received: q.Received, replayOf: string(q.RawSHA256)}
+		received: q.Received, replayOf: &q}
 	if source != "" {
 		d.Source = source
 	}
@@ -38,20 +40,27 @@ func (s *Service) QuarantineReplay(ctx context.Context, from Caller, id, source 
 	if err != nil {
 		return nil, err
 	}
+	if len(items) == 0 { // removed, it would be lost, and nothing of it in the log
+		return nil, &FormError{errors.New("the adapter finds nothing in it")}
+	}
 	results, err := s.takeAll(ctx, submitter, &d, items)
 	if err != nil {
 		return nil, err
 	}
 	failed := false
 	for i := range results {
-		if results[i].Quarantine != "" && string(sum256(items[i].Raw)) == d.replayOf {
+		if results[i].Quarantine != "" && bytes.Equal(sum256(items[i].Raw), q.RawSHA256) {
 			failed, results[i].Quarantine = true, id
 		}
 	}
-	if failed {
-		return results, s.logQuarantine(ctx, from, q, ActionQuarantineReplay, &event.Reason{Code: "failed_again"}, replayed(results))
+	details := replayed(results)
+	if source != "" {
+		details["source"] = clip(source) // in place of the one that was delivered
 	}
-	if err := s.logQuarantine(ctx, from, q, ActionQuarantineReplay, nil, replayed(results)); err != nil {
+	if failed {
+		return results, s.logQuarantine(ctx, from, q, ActionQuarantineReplay, &event.Reason{Code: "failed_again"}, details)
+	}
+	if err := s.logQuarantine(ctx, from, q, ActionQuarantineReplay, nil, details); err != nil {
 		return nil, err
 	}
 	if err := s.dropQuarantined(ctx, id); !errors.Is(err, ErrNotFound) { // unless somebody else was faster

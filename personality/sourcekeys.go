@@ -214,6 +214,9 @@ func (s *Service) RevokeSourceKey(ctx context.Context, from Caller, id string, r
 	defer done()
 	s.sourceKeys.changing.Lock()
 	defer s.sourceKeys.changing.Unlock()
+	if err := s.loadSourceKeys(ctx); err != nil { // another process may have released it just now: that isn't undone
+		return err
+	}
 	sk, ok := s.sourceKeys.now().byID[id]
 	// Of another tenant's not even that it exists.
 	if !ok || !from.Token.Sees(sk.Tenant) || !sk.Revoked.IsZero() && (sk.Released || !release) {
@@ -295,6 +298,11 @@ func (s *Service) logSourceKey(ctx context.Context, from Caller, action string, 
 func (s *Service) followSourceKeys(ctx context.Context) error {
 	s.sourceKeys.changing.Lock()
 	defer s.sourceKeys.changing.Unlock()
+	return s.loadSourceKeys(ctx)
+}
+
+// loadSourceKeys is followSourceKeys for who holds changing.
+func (s *Service) loadSourceKeys(ctx context.Context) error {
 	err := s.sourceKeys.load(ctx, s.parts.keys, s.store)
 	if errors.Is(err, errRecord) || errors.Is(err, pubstore.ErrCorrupt) {
 		return s.refuse(err.Error()+": somebody wrote to the database", err)

@@ -360,6 +360,22 @@ func TestSourceKeysOfOthers(t *testing.T) {
 	}
 }
 
+// TestSourceKeyRevokedTwice: what one process has released, another that hasn't seen it yet doesn't bring back; which would look
+// like somebody who writes to the database.
+func TestSourceKeyRevokedTwice(t *testing.T) {
+	l := openSeveral(t, 2, false, nil)
+	k := l.at(0).register(newSigningSource(t, "node-1"), "default", true)
+	check(t, l.at(1).svc.followSourceKeys(t.Context()))
+	check(t, l.at(0).svc.RevokeSourceKey(t.Context(), OperatorCaller(), k.ID, true))
+	if err := l.at(1).svc.RevokeSourceKey(t.Context(), OperatorCaller(), k.ID, false); !errors.Is(err, ErrNotFound) {
+		t.Errorf("revoked again: %v", err)
+	}
+	check(t, l.at(0).svc.followSourceKeys(t.Context()))
+	if r := l.at(0).send(submitter("default"), Submission{Event: eventJSON("a", "x")}); r.Err != nil {
+		t.Errorf("unsigned: %v", r.Err)
+	}
+}
+
 // TestSourceKeyOfAFailedEntry: an unsigned event that was taken for one that is there isn't stored when that one fails.
 func TestSourceKeyOfAFailedEntry(t *testing.T) {
 	l := newTestLog(t)

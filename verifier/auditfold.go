@@ -71,7 +71,13 @@ func (a *auditor) pass(ctx context.Context, start, opened *mark) (rootHeld bool,
 		if opened != nil && opened.sources != nil {
 			f.sources = opened.sources.clone()
 		}
-		defer func() { a.report.Signatures, a.report.MoreSignatures = f.signatures.report() }()
+		if keys := a.cfg.SourceKeys; keys != nil {
+			a.report.SourceKeys = len(keys.lines)
+			defer func() {
+				a.report.Signatures, a.report.MoreSignatures = f.signatures.report()
+				a.report.UnusedSourceKeys = f.signatures.unused(keys)
+			}()
+		}
 		defer func() { a.report.Sources, a.report.MoreSources = f.sources.report(a.now()), f.sources.more }()
 	}
 	if err = f.loadRows(ctx); err == nil {

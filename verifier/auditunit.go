@@ -20,7 +20,7 @@ type unit struct {
 	tiles      []tileResult
 	counts     OpeningCounts
 	redactions []Redaction // the first MaxListedRedactions
-	hidden     bool        // some opening was not shown, first that of hiddenAt
+	hidden     bool        // some opening, or signature, was not shown, first that of hiddenAt
 	hiddenAt   uint64
 	failures   []Failure
 	nfail      uint64 // all, also those not listed
@@ -61,6 +61,11 @@ func (u *unit) fail(index, count uint64, format string, args ...any) {
 // notShown notes that the server doesn't show an entry's opening.
 func (u *unit) notShown(index uint64) {
 	u.counts.NotShown++
+	u.hide(index)
+}
+
+// hide notes that something of an entry is to be asked for again by the next audit.
+func (u *unit) hide(index uint64) {
 	if !u.hidden {
 		u.hidden, u.hiddenAt = true, index
 	}

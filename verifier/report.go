@@ -102,6 +102,10 @@ type AuditReport struct {
 	// come first. MoreSignatures is of all sources that there was no room for.
 	Signatures     []SignatureReport `json:"signatures,omitempty"`
 	MoreSignatures *SignatureReport  `json:"more_signatures,omitempty"`
+	// SourceKeys is how many source keys were given, UnusedSourceKeys are those that are about none of the openings
+	// that this audit was shown.
+	SourceKeys       int               `json:"source_keys,omitempty"`
+	UnusedSourceKeys []UnusedSourceKey `json:"unused_source_keys,omitempty"`
 
 	FirstTime time.Time `json:"first_time,omitzero"` // of the first leaf checked
 	LastTime  time.Time `json:"last_time,omitzero"`  // of the last leaf

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -61,6 +62,7 @@ const maxSignatureSources = 4096
 type signatures struct {
 	by   map[sourceKey]*SignatureReport
 	rest SignatureReport // of sources that there was no room for
+	used map[*sourceKeyLine]bool
 }
 
 // of returns the counts of a source.
@@ -84,6 +86,34 @@ func (s *signatures) add(o *signatures) {
 		s.of(key).add(r)
 	}
 	s.rest.add(&o.rest)
+	s.use(slices.Collect(maps.Keys(o.used)))
+}
+
+// use notes that lines were about some entry.
+func (s *signatures) use(lines []*sourceKeyLine) {
+	if s.used == nil && len(lines) > 0 {
+		s.used = map[*sourceKeyLine]bool{}
+	}
+	for _, l := range lines {
+		s.used[l] = true
+	}
+}
+
+// UnusedSourceKey is a line of the file of source keys that is about no entry.
+type UnusedSourceKey struct {
+	Line   int    `json:"line"` // from 1
+	Source string `json:"source"`
+	Tenant string `json:"tenant,omitempty"`
+}
+
+// unused lists the lines of k that were about no entry.
+func (s *signatures) unused(k *SourceKeys) (list []UnusedSourceKey) {
+	for i := range k.lines {
+		if l := &k.lines[i]; !s.used[l] {
+			list = append(list, UnusedSourceKey{l.number, l.prefix, l.tenant})
+		}
+	}
+	return list
 }
 
 // report lists the sources, those with failures first, and then those with what isn't shown.
@@ -119,9 +149,13 @@ func (c *openingChecker) signature(index uint64, o *seal.Opening) {
 	if c.cfg.SourceKeys == nil {
 		return
 	}
-	v := c.cfg.SourceKeys.Check(o)
+	v, lines := c.cfg.SourceKeys.check(o)
 	if v.Status == SignatureNotAsked {
 		return
+	}
+	c.unit.signatures.use(lines)
+	if v.Hidden() { // what isn't shown today must be asked for the next time
+		c.unit.hide(index)
 	}
 	c.unit.signatures.of(sourceKey{c.name(o.Text("/tenant")), c.name(o.Text("/source"))}).count(v)
 	if v.Failed() {
@@ -134,4 +168,10 @@ func (c *openingChecker) signature(index uint64, o *seal.Opening) {
 func (r *AuditReport) SignaturesHidden() bool {
 	return slices.ContainsFunc(r.Signatures, func(s SignatureReport) bool { return s.Hidden > 0 }) ||
 		r.MoreSignatures != nil && r.MoreSignatures.Hidden > 0
+}
+
+// SignaturesUnmatched reports whether source keys were given and, in an audit of all openings from entry 0 on, were about
+// none that was shown: then no signature was checked. Names of sources may be misspelt in the file.
+func (r *AuditReport) SignaturesUnmatched() bool {
+	return r.SourceKeys > 0 && r.OpeningsFrom == 0 && r.Openings.Asked() > 0 && len(r.UnusedSourceKeys) == r.SourceKeys
 }

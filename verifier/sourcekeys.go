@@ -26,6 +26,7 @@ type SourceKeys struct {
 
 // sourceKeyLine is one line of the file.
 type sourceKeyLine struct {
+	number   int // from 1
 	prefix   string
 	key      *SourceKey
 	from     time.Time // events must be signed from then on; zero: from the beginning
@@ -50,7 +51,7 @@ func ParseSourceKeys(b []byte) (*SourceKeys, error) {
 	}
 	k := new(SourceKeys)
 	for i, line := range bytes.Split(b, []byte("\n")) {
-		if err := k.line(string(line)); err != nil {
+		if err := k.line(i+1, string(line)); err != nil {
 			return nil, fmt.Errorf("parse source keys: line %d: %w", i+1, err)
 		}
 	}
@@ -60,7 +61,7 @@ func ParseSourceKeys(b []byte) (*SourceKeys, error) {
 	return k, nil
 }
 
-func (k *SourceKeys) line(line string) error {
+func (k *SourceKeys) line(number int, line string) error {
 	for i := range len(line) {
 		if c := line[i]; c != '\t' && (c < 0x20 || c == 0x7f) {
 			return fmt.Errorf("octet %#04x is not allowed", c)
@@ -80,7 +81,7 @@ func (k *SourceKeys) line(line string) error {
 	if err != nil {
 		return err
 	}
-	l := sourceKeyLine{prefix: items[0], key: key}
+	l := sourceKeyLine{number: number, prefix: items[0], key: key}
 	for i, item := range items[2:] {
 		if err := l.item(item, i == 0); err != nil {
 			return err
@@ -171,22 +172,28 @@ func (v SignatureVerdict) Reason() string {
 //
 // The time that counts is the leaf's, which is when the entry was sequenced, by the log's clock.
 func (k *SourceKeys) Check(o *seal.Opening) SignatureVerdict {
+	v, _ := k.check(o)
+	return v
+}
+
+// check also returns the lines that are about the entry's source.
+func (k *SourceKeys) check(o *seal.Opening) (v SignatureVerdict, lines []*sourceKeyLine) {
 	source, tenant := fieldOf(o, "/source"), fieldOf(o, "/tenant")
 	if source == nil || !source.Shown || k.tenant && (tenant == nil || !tenant.Shown) {
-		return SignatureVerdict{Status: SignatureHidden, Required: true}
+		return SignatureVerdict{Status: SignatureHidden, Required: true}, nil
 	}
 	lines, required := k.of(o.Text("/tenant"), o.Text("/source"), o.Time)
-	v := SignatureVerdict{Required: required}
+	v.Required = required
 	signature := fieldOf(o, "/ingest/signature")
 	switch {
 	case len(lines) == 0:
-		return v
+		return v, nil
 	case signature == nil:
 		v.Status = SignatureMissing
-		return v
+		return v, lines
 	case !signature.Shown:
 		v.Status = SignatureHidden
-		return v
+		return v, lines
 	}
 	name, hash, err := seal.SourceKeyOf(o.Text("/ingest/signature"))
 	v.Key, v.Status = name, SignatureOtherKey
@@ -202,7 +209,7 @@ func (k *SourceKeys) Check(o *seal.Opening) SignatureVerdict {
 		}
 		break
 	}
-	return v
+	return v, lines
 }
 
 // of returns the lines that are about a source, and whether it has to sign at a time.

@@ -348,3 +348,49 @@ func TestAuditManySignedSources(t *testing.T) {
 		t.Errorf("without openings: %v", err)
 	}
 }
+
+// TestAuditUnshownSignature: what isn't shown is asked for again by each audit that goes on from the same state, until it is.
+func TestAuditUnshownSignature(t *testing.T) {
+	s, key := sourceSigner(t, "node-7.example.com")
+	keys := mustSourceKeys(t, "cron://node-7/ "+key+"\n")
+	l := newTestLog(t, 0)
+	for range 600 {
+		l.signs("cron://node-7/main", "default", s, nil)
+	}
+	l.openings[300] = must(t)(must(t)(seal.ParseOpening(l.openings[300])).Withhold("/ingest/signature")).Bytes()
+	l.publish()
+	state := FileState(filepath.Join(t.TempDir(), "state"))
+	for n := range 2 {
+		r, err := Audit(t.Context(), AuditConfig{Source: l, Policy: l.policy, Openings: l, SourceKeys: keys, State: state})
+		if err != nil || !r.SignaturesHidden() {
+			t.Errorf("audit %d: %+v from %d, %v", n, r.Signatures, r.OpeningsFrom, err)
+		}
+	}
+}
+
+// TestAuditUnusedSourceKeys: a file whose keys are of no source in the log checks nothing, and that is said.
+func TestAuditUnusedSourceKeys(t *testing.T) {
+	s, key := sourceSigner(t, "node-7.example.com")
+	l := newTestLog(t, 0)
+	for range 300 {
+		l.signs("cron://node-7/main", "default", s, nil)
+	}
+	l.publish()
+	state := FileState(filepath.Join(t.TempDir(), "state"))
+	for _, c := range []struct {
+		file      string
+		unused    []UnusedSourceKey
+		unmatched bool
+		state     State
+	}{
+		{"cron://node-7/ " + key + "\n", nil, false, nil},
+		{"# keys\ncron://node7/ " + key + "\ncron://node-7/ " + key + " tenant=acme\n", []UnusedSourceKey{{2, "cron://node7/", ""}, {3, "cron://node-7/", "acme"}}, true, state},
+		{"cron://node-7/ " + key + "\ncron://node-8/ " + key + "\n", []UnusedSourceKey{{2, "cron://node-8/", ""}}, false, nil},
+		{"cron://node-7/ " + key + "\n", []UnusedSourceKey{{1, "cron://node-7/", ""}}, false, state}, // nothing is new
+	} {
+		r, err := Audit(t.Context(), AuditConfig{Source: l, Policy: l.policy, Openings: l, SourceKeys: mustSourceKeys(t, c.file), State: c.state})
+		if err != nil || fmt.Sprint(r.UnusedSourceKeys) != fmt.Sprint(c.unused) || r.SignaturesUnmatched() != c.unmatched {
+			t.Errorf("%q: %+v, unmatched %v, %v", c.file, r.UnusedSourceKeys, r.SignaturesUnmatched(), err)
+		}
+	}
+}

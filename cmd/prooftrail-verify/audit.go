@@ -37,7 +37,8 @@ failure, and doesn't change the exit status.
 
 With --source-keys it checks, of each source that a key in the file is of, that its entries are
 signed by such a key. One that isn't, and must be, is FAILED: the log has stripped or swapped its
-signature, or taken in what its source didn't send. Exit status 2 if that isn't shown. With --state
+signature, or taken in what its source didn't send. Exit status 2 if that isn't shown, or if the keys
+are of none of the entries: is a name misspelt? With --state
 only what is new is checked: say --full when the file has changed.
 
 Entries whose content the server doesn't show are counted: that they are other tenants'
@@ -123,7 +124,7 @@ func (e *env) printReport(r *verifier.AuditReport, compared []gossip.Comparison,
 	switch {
 	case r.FailureCount > 0:
 		word, err = wordFailed, errSaidFailed
-	case r.NothingShown(), r.SignaturesHidden():
+	case r.NothingShown(), r.SignaturesHidden(), r.SignaturesUnmatched():
 		word, err = wordNotShown, errSaid
 	case r.Witnesses.Status != verifier.Quorum && !allowProvisional:
 		word, err = wordProvisional, errSaid

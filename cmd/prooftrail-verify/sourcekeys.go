@@ -44,7 +44,7 @@ func signatureText(s *verifier.SignatureVerdict) string {
 
 // textSignatures says of each source with a key whether its entries are signed.
 func (e *env) textSignatures(r *verifier.AuditReport) {
-	if len(r.Signatures) == 0 && r.MoreSignatures == nil {
+	if r.SourceKeys == 0 {
 		return
 	}
 	w := e.stdout
@@ -64,8 +64,26 @@ func (e *env) textSignatures(r *verifier.AuditReport) {
 	if n := len(r.Signatures) - maxTextSources; n > 0 {
 		fmt.Fprintf(w, "             and %d more\n", n)
 	}
+	e.textUnusedKeys(r)
 	if r.MoreSignatures != nil {
 		fmt.Fprintf(w, "             %ssources that were too many to be told apart: %s\n", signatureMark(r.MoreSignatures), signatureCounts(r.MoreSignatures))
+	}
+}
+
+// textUnusedKeys names the lines of the file that are about nothing. Where only what is new was looked at, that is as it should be.
+func (e *env) textUnusedKeys(r *verifier.AuditReport) {
+	if r.OpeningsFrom > 0 {
+		return
+	}
+	for _, u := range r.UnusedSourceKeys[:min(len(r.UnusedSourceKeys), maxTextSources)] {
+		of := ""
+		if u.Tenant != "" {
+			of = " of " + printable(u.Tenant)
+		}
+		fmt.Fprintf(e.stdout, "             UNUSED line %d, %s%s: no entry that is shown is of such a source\n", u.Line, printable(u.Source), of)
+	}
+	if n := len(r.UnusedSourceKeys) - maxTextSources; n > 0 {
+		fmt.Fprintf(e.stdout, "             and %d more lines\n", n)
 	}
 }
 

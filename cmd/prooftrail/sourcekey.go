@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -34,8 +35,9 @@ and exec. It prints the public key, which add registers and auditors get
 From add on, or from --from on, the log refuses events of sources that begin with PREFIX
 unless one of their keys has signed them. To change over without a gap: add with
 --optional, have the source sign, add again without. After revoke, signatures of the key
-are refused, and events that aren't signed still are; --release ends that too. Revoke a
-key once its source's spool is empty of what it has signed.
+are refused, and events that aren't signed still are; --release ends that too. A key that
+is registered twice signs until both are revoked: revoke says so. Revoke a key once its
+source's spool is empty of what it has signed.
 
 Example:
   prooftrail source-key new --name node-7.example.com node-7.key
@@ -156,10 +158,25 @@ func (k *sourceKeyFlags) act(ctx context.Context, e *cli.Env, pos []string) (err
 	case "list":
 		return k.list(ctx, e, keys)
 	}
-	if err := keys.RevokeSourceKey(ctx, pos[1], k.release); err != nil {
+	return k.revoke(ctx, e, keys, pos[1])
+}
+
+// revoke ends a registration, and says by which others its key still signs.
+func (k *sourceKeyFlags) revoke(ctx context.Context, e *cli.Env, keys sourceKeyStore, id string) error {
+	all, err := keys.SourceKeys(ctx)
+	if err == nil {
+		err = keys.RevokeSourceKey(ctx, id, k.release)
+	}
+	if err != nil {
 		return offlineRefusal(err)
 	}
-	e.Say("revoked %s", pos[1])
+	e.Say("revoked %s", id)
+	at := slices.IndexFunc(all, func(key client.SourceKey) bool { return key.ID == id })
+	for _, other := range all {
+		if at >= 0 && other.ID != id && other.VKey == all[at].VKey && other.Revoked.IsZero() {
+			e.Say("the key still signs: it is registered as %s too, for %s of %s", other.ID, printable(other.Source), other.Tenant)
+		}
+	}
 	return nil
 }
 

@@ -52,7 +52,7 @@ func (c *Client) Quarantine(ctx context.Context) ([]Quarantined, error) {
 		if len(all) > 0 {
 			query.Set("after", all[len(all)-1].ID)
 		}
-		a, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/quarantine", query: query, limit: limitEntry})
+		a, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/quarantine", query: query, limit: limitBatch})
 		if err != nil {
 			return nil, err
 		}

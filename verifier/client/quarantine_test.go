@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/prooftrail/prooftrail/verifier/client"
@@ -70,5 +71,31 @@ func TestQuarantineAnswers(t *testing.T) {
 	answer, status = `{"type":"/problems/not-found","title":"not found","status":404}`, http.StatusNotFound
 	if err := c.DropQuarantined(t.Context(), "x"); !errors.Is(err, client.ErrNotFound) {
 		t.Errorf("dropped: %v", err)
+	}
+}
+
+// TestQuarantineLongSources: a page of items with the longest source that a request's line has room for, each byte of which is escaped,
+// is read: else one delivery would keep an operator from seeing what is there.
+func TestQuarantineLongSources(t *testing.T) {
+	source := strings.Repeat("\x01", 5400) // %01 in 16 KiB
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		items := []client.Quarantined{}
+		for i := range 1000 {
+			if r.URL.Query().Get("after") == "" {
+				items = append(items, client.Quarantined{ID: fmt.Sprintf("%064x", i), Source: source})
+			}
+		}
+		if err := json.NewEncoder(w).Encode(map[string]any{"items": items}); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer s.Close()
+	c, err := client.New(client.Config{URL: s.URL, Token: "pt_x", Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if all, err := c.Quarantine(t.Context()); err != nil || len(all) != 1000 {
+		t.Errorf("%d items, %v", len(all), err)
 	}
 }
