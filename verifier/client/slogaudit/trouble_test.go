@@ -84,7 +84,7 @@ func TestOwnLogger(t *testing.T) {
 	late := &own{slog.DiscardHandler}
 	h := slogaudit.New(r, slog.NewJSONHandler(&b, nil), slogaudit.Config{Logger: slog.New(late)})
 	late.Handler = h
-	slog.New(h).Info("", "action", "config.update")
+	slog.New(h).Info("", "action", "config.read")
 	if err := h.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
