@@ -19,11 +19,22 @@ import (
 // event's own id, source, seq, time, action and outcome stay as they are, and so do the names of labels and
 // details: they are no place for secrets.
 //
-// A text that would become longer than the schema allows is cut.
+// A text that would become longer than the schema allows is cut. Where an event would become larger than it allows, a * stands in the
+// place of each secret, and a 0 in that of a number.
 func (m *Masker) Event(e event.Event) event.Event {
 	if m.off {
 		return e
 	}
+	masked := m.event(e)
+	if tooLarge(masked) {
+		short := *m
+		short.short = true
+		return short.event(e)
+	}
+	return masked
+}
+
+func (m *Masker) event(e event.Event) event.Event {
 	e.Reason = changed(e.Reason, func(r *event.Reason) {
 		r.Code, r.Text = m.token(r.Code), m.bounded(r.Text, 8192)
 	})
@@ -138,7 +149,7 @@ func (m *Masker) targets(all []event.Target) []event.Target {
 func (m *Masker) labels(all map[string]string) map[string]string {
 	var out map[string]string
 	for name, s := range all {
-		masked := Masked
+		masked := m.mark()
 		if !m.secret(name) || s == "" || isFlag(s) {
 			masked = m.bounded(s, 256)
 		}
@@ -196,6 +207,9 @@ func (m *Masker) value(v any, secret bool, depth int) (any, bool) {
 	case string:
 		return m.string(v, secret)
 	case int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, float32, float64, json.Number:
+		if secret && m.short {
+			return json.Number("0"), true
+		}
 		if secret {
 			return Masked, true
 		}
@@ -227,7 +241,7 @@ func (m *Masker) value(v any, secret bool, depth int) (any, bool) {
 }
 
 func (m *Masker) string(s string, secret bool) (any, bool) {
-	masked := Masked
+	masked := m.mark()
 	if !secret || s == "" || isFlag(s) {
 		masked = m.Text(s)
 	}
@@ -290,7 +304,7 @@ func (m *Masker) list(all []any, secret bool, depth int) ([]any, bool) {
 		masked, ok := m.value(v, secret || named && isText, depth+1)
 		if isText && !secret && !named {
 			if at := p.word(nil, arg, 0); len(at) > 0 {
-				masked, ok = m.Text(replace(arg, at)), true
+				masked, ok = m.Text(m.replace(arg, at)), true
 			}
 		}
 		named = isText && m.secretFlag(arg)

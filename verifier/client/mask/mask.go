@@ -27,9 +27,13 @@ import (
 // Masked stands in the place of a secret.
 const Masked = "[masked]"
 
+// shortly stands there in an event that would else become too large.
+const shortly = "*"
+
 // Masker masks. It is safe for concurrent use.
 type Masker struct {
 	off       bool
+	short     bool // in the place of secrets is what is no longer than any
 	hints     hints
 	moreNames []string // lower case, letters and digits alone
 	moreLooks []*regexp.Regexp
@@ -89,7 +93,7 @@ func (m *Masker) text(s string, loose bool) string {
 			return masked
 		}
 	}
-	return replace(s, m.find(s, found, loose))
+	return m.replace(s, m.find(s, found, loose))
 }
 
 // find returns the places of secrets.
@@ -125,9 +129,9 @@ func (m *Masker) Args(args []string) []string {
 		at := p.word(nil, a, 0)
 		switch {
 		case i > 0 && m.secretFlag(args[i-1]) && a != "":
-			out[i] = Masked
+			out[i] = m.mark()
 		case len(at) > 0:
-			out[i] = m.Text(replace(a, at))
+			out[i] = m.Text(m.replace(a, at))
 		default:
 			out[i] = m.Text(a)
 		}
@@ -150,8 +154,16 @@ func (s spans) add(from, to int) spans {
 	return append(s, [2]int{from, to})
 }
 
+// mark is what stands in the place of a secret.
+func (m *Masker) mark() string {
+	if m.short {
+		return shortly
+	}
+	return Masked
+}
+
 // replace masks the spans. What touches is one secret.
-func replace(s string, at spans) string {
+func (m *Masker) replace(s string, at spans) string {
 	if len(at) == 0 {
 		return s
 	}
@@ -160,7 +172,7 @@ func replace(s string, at spans) string {
 	end := 0 // up to where it is done
 	for i, span := range at {
 		if i == 0 || span[0] > end {
-			out = append(append(out, s[end:span[0]]...), Masked...)
+			out = append(append(out, s[end:span[0]]...), m.mark()...)
 		}
 		end = max(end, span[1])
 	}
