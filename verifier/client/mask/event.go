@@ -251,10 +251,10 @@ func (m *Masker) string(s string, secret bool) (any, bool) {
 // object masks the members of an object, of which a copy is made if need be.
 func (m *Masker) object(all map[string]any, secret bool, depth int) (map[string]any, bool) {
 	var out map[string]any
-	pair := m.namesSecret(all)
+	pair, k8s := m.namesSecret(all), all["kind"] == "Secret"
 	for name, v := range all {
 		under := secret || m.secret(name) && !(isCount(v) && counts(name)) ||
-			pair && (strings.EqualFold(name, "value") || strings.EqualFold(name, "default") || strings.EqualFold(name, "defaultValue"))
+			pair && valueOf[strings.ToLower(name)] || k8s && name == "data" || name == "stringData"
 		masked, ok := m.value(v, under, depth+1)
 		if !ok {
 			continue
@@ -275,13 +275,24 @@ func (m *Masker) object(all map[string]any, secret bool, depth int) (map[string]
 
 // namesSecret reports whether an object has a member name or key whose value names a secret.
 func (m *Masker) namesSecret(all map[string]any) bool {
-	for _, member := range []string{"name", "key", "Name", "Key"} {
-		if s, ok := all[member].(string); ok && m.secret(s) {
+	for member, v := range all {
+		s, ok := v.(string)
+		if !ok {
+			continue
+		}
+		if member = strings.ToLower(member); nameOf[member] && m.secret(s) || member == "path" && strings.HasPrefix(s, "/") && m.path(s) {
 			return true
 		}
 	}
 	return false
 }
+
+// nameOf are members that have a name, and valueOf those beside them that have what is named: a variable, a header, a parameter, what was
+// changed and into what. All in lower case.
+var (
+	nameOf  = set("name", "key", "variable", "var", "field", "header", "parameter", "param", "parameterkey", "option", "property", "attribute", "setting")
+	valueOf = set("value", "values", "val", "default", "defaultvalue", "parametervalue", "new", "old", "before", "after", "newvalue", "oldvalue", "new_value", "old_value")
+)
 
 // isCount reports whether a value is a number.
 func isCount(v any) bool {
@@ -305,6 +316,13 @@ func (m *Masker) list(all []any, secret bool, depth int) ([]any, bool) {
 		if isText && !secret && !named {
 			if at := p.word(nil, arg, 0); len(at) > 0 {
 				masked, ok = m.Text(m.replace(arg, at)), true
+			}
+		}
+		if pair, is := v.([]any); is && len(pair) == 2 && !secret { // [["Authorization", "secret"], …]
+			if name, isName := pair[0].(string); isName && m.secret(name) {
+				if second, changed := m.value(pair[1], true, depth+2); changed {
+					masked, ok = []any{pair[0], second}, true
+				}
 			}
 		}
 		named = isText && m.secretFlag(arg)

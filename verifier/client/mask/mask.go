@@ -12,7 +12,12 @@
 //     Stripe, OpenAI, npm, PyPI, SendGrid, Vault and others), passwords in URLs, what follows Bearer or Basic;
 //   - by the flags of programs that take one without a name: mysql -p…, curl -u, sshpass -p, redis-cli -a.
 //
-// A secret that has none of these isn't found. Masking is deterministic, linear in the text's length, and done
+// Names of YAML take the lines below them that are further in, and data is a name of secrets in a Secret of Kubernetes. What stays: states,
+// such as expired or closed, and ${NAME}, which says where a secret is.
+//
+// A secret that has none of these isn't found: "the password is hunter2", name and value in columns, a name in letters that look like
+// others or in a language but English and German (New takes more), Redis's AUTH, vault kv put, htpasswd -b, net user, user:secret@host
+// without a scheme, port and path, basic authentication in base64 with no Basic before it. Masking is deterministic, linear in the text's length, and done
 // to a masked text changes nothing. A text without a hint of a secret costs one pass over its bytes.
 package mask
 
@@ -84,6 +89,9 @@ func (m *Masker) text(s string, loose bool) string {
 	found := m.hints.in(s)
 	if strings.IndexByte(s, '?') >= 0 {
 		found |= hintName
+	}
+	if strings.IndexByte(s, '@') >= 0 && strings.IndexByte(s, ':') >= 0 {
+		found |= hintUser
 	}
 	if found == 0 && len(m.moreLooks) == 0 {
 		return s
