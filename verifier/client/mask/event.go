@@ -26,7 +26,7 @@ func (m *Masker) Event(e event.Event) event.Event {
 		return e
 	}
 	masked := m.event(e)
-	if tooLarge(masked) {
+	if tooLarge(e, masked) {
 		short := *m
 		short.short = true
 		return short.event(e)

@@ -48,6 +48,11 @@ func TestTooLarge(t *testing.T) {
 		})
 	}
 	e := valid()
+	e.Details, e.Reason = map[string]any{"a": strings.Repeat("x ", size/2)}, &event.Reason{Code: "x", Text: strings.Repeat("pw=a ", 240)}
+	if masked := mask.Default().Event(e); strings.Contains(masked.Reason.Text, "[") {
+		t.Errorf("there is no room for %s", masked.Reason.Text)
+	}
+	e = valid()
 	e.Details = map[string]any{"a": strings.Repeat("x ", size/2), "password": "hunter2"}
 	if got := mask.Default().Event(e).Details["password"]; got != mask.Masked {
 		t.Errorf("there is room for more than %v", got)
