@@ -46,22 +46,26 @@ func (b *By) NewJob(d gocron.JobDefinition, t gocron.Task, o ...gocron.JobOption
 	a.mu.Lock()
 	a.calls++
 	a.mu.Unlock()
-	job, err := b.s.NewJob(d, t, o...)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err == nil && job != nil {
-		if e, ok := a.made[job.ID()]; ok {
-			delete(a.made, job.ID())
-			e.Actor, e.Origin = b.c.Actor, b.c.Origin
-			a.put(e)
+	var job gocron.Job
+	var err error
+	defer func() { // also if an option panics
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if err == nil && job != nil {
+			if e, ok := a.made[job.ID()]; ok {
+				delete(a.made, job.ID())
+				e.Actor, e.Origin = b.c.Actor, b.c.Origin
+				a.put(e)
+			}
 		}
-	}
-	if a.calls--; a.calls == 0 { // what is left wasn't made through By
-		for id, e := range a.made {
-			delete(a.made, id)
-			a.put(e)
+		if a.calls--; a.calls == 0 { // what is left wasn't made through By
+			for id, e := range a.made {
+				delete(a.made, id)
+				a.put(e)
+			}
 		}
-	}
+	}()
+	job, err = b.s.NewJob(d, t, o...)
 	return job, err
 }
 
@@ -73,10 +77,24 @@ func (b *By) Update(id uuid.UUID, d gocron.JobDefinition, t gocron.Task, o ...go
 	a.mu.Lock()
 	a.updates[id] = u
 	a.mu.Unlock()
-	job, err := b.s.Update(id, d, t, o...)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.updates, id)
+	var job gocron.Job
+	err := errPanicked
+	defer func() { // also if an option panics
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.updates, id)
+		b.updated(id, u, err)
+	}()
+	job, err = b.s.Update(id, d, t, o...)
+	return job, err
+}
+
+// errPanicked is logged of a call that never returned.
+var errPanicked = errors.New("the call panicked")
+
+// updated logs what a call of Update did.
+func (b *By) updated(id uuid.UUID, u *update, err error) {
+	a := b.a
 	switch {
 	case u.before != nil && u.after != nil:
 		a.put(updated(*u.before, *u.after, b.c))
@@ -92,7 +110,6 @@ func (b *By) Update(id uuid.UUID, d gocron.JobDefinition, t gocron.Task, o ...go
 			a.put(j.event("job.delete", b.c))
 		}
 	}
-	return job, err
 }
 
 func updated(before, after jobInfo, c client.Caller) event.Event {
@@ -134,9 +151,9 @@ func (b *By) RemoveByTags(tags ...string) {
 
 // RunNow is the job's, logged as the caller's run.request.
 func (b *By) RunNow(job gocron.Job) error {
-	err := job.RunNow()
 	j := infoOf(job)
-	e := j.event("run.request", b.c)
+	e := j.event("run.request", b.c) // of now: the run may have started when RunNow returns
+	err := job.RunNow()
 	e.Job.Trigger = "manual"
 	if err != nil {
 		e = failed(e, "failure", "refused", errorText(err))
@@ -149,17 +166,22 @@ func (b *By) RunNow(job gocron.Job) error {
 func (a *Audit) registered(j jobInfo) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	r, gone := a.removed[j.id]
+	if gone {
+		r.timer.Stop()
+		delete(a.removed, j.id)
+	}
 	if u, ok := a.updates[j.id]; ok {
+		if gone { // by another call, before
+			a.put(r.event)
+		}
 		u.after = &j
 		return
 	}
-	if r, ok := a.removed[j.id]; ok {
-		r.timer.Stop()
-		delete(a.removed, j.id)
-		a.put(updated(r.job, j, a.nobody()))
-		return
-	}
 	e := j.event("job.create", a.nobody())
+	if gone {
+		e = updated(r.job, j, a.nobody())
+	}
 	if a.calls > 0 { // it may be one of these
 		a.made[j.id] = e
 		return

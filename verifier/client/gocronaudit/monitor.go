@@ -2,6 +2,7 @@ package gocronaudit
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -173,18 +174,19 @@ func (a *Audit) finished(j jobInfo, start, end time.Time, err error) {
 			code = "panic"
 		}
 		e = failed(e, "failure", code, errorText(err))
-		a.failed[j.id] = append(a.failed[j.id], err.Error())
+		a.failed[j.id] = append(a.failed[j.id], errorText(err))
 	}
 	a.put(e)
 }
 
 // errorText is what there is room for in a reason.
-func errorText(err error) string { return cut(err.Error(), 4096) }
+// An error whose method panics, as that of a nil pointer may, mustn't end the process: fmt sees to that.
+func errorText(err error) string { return cut(fmt.Sprint(err), 4096) }
 
 // jobFailed logs run.skip if the run hasn't begun: of one that has, the end was logged just before.
 func (a *Audit) jobFailed(j jobInfo, err error) {
 	a.mu.Lock()
-	i := slices.Index(a.failed[j.id], err.Error())
+	i := slices.Index(a.failed[j.id], errorText(err))
 	if i >= 0 {
 		a.failed[j.id] = slices.Delete(a.failed[j.id], i, i+1)
 		if len(a.failed[j.id]) == 0 {

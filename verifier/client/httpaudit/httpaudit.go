@@ -99,7 +99,8 @@ type holder struct {
 type holderKey struct{}
 
 // SetActor says who asks, to the middleware of the request that the context is of, and returns a context that says it to others
-// (client.CallerOf). A name that isn't proven, as in a failed login, is fine.
+// (client.CallerOf). A name that isn't proven, as in a failed login, is fine; one that is too long is cut, and one that is empty is
+// unknown.
 func SetActor(ctx context.Context, actor event.Actor) context.Context {
 	if h, ok := ctx.Value(holderKey{}).(*holder); ok {
 		h.mu.Lock()
@@ -202,7 +203,8 @@ func (x *exchange) event(outcome, code string) event.Event {
 	if actor.AuthMethod == "" {
 		actor.AuthMethod = authScheme(x.r)
 	}
-	e := event.Event{Time: time.Now(), Action: x.route.Action, Outcome: outcome, Actor: actor, Origin: x.origin,
+	origin := *x.origin // Edit may change it, and others read it by then
+	e := event.Event{Time: time.Now(), Action: x.route.Action, Outcome: outcome, Actor: fitting(actor), Origin: &origin,
 		Details: map[string]any{"method": cut(x.r.Method, 32), "path": cut(x.r.URL.Path, 4096)}}
 	if outcome != "attempt" {
 		e.Details["status"], e.Details["bytes"], e.Details["duration_ms"] = x.w.status, x.w.bytes, time.Since(x.began).Milliseconds()
@@ -235,9 +237,24 @@ func (x *exchange) log(e event.Event, mode client.Mode) error {
 	ctx := context.WithoutCancel(x.r.Context()) // whoever asked may be gone
 	_, err := x.m.q.Enqueue(ctx, e, mode)
 	if err != nil {
-		x.m.cfg.Logger.ErrorContext(ctx, "an event isn't logged", "action", e.Action, "outcome", e.Outcome, "error", err)
+		x.m.cfg.Logger.ErrorContext(ctx, "an event isn't logged", "event_action", e.Action, "event_outcome", e.Outcome, "error", err)
 	}
 	return err
+}
+
+// fitting makes an actor one that an event can hold: who tries names that are empty or too long mustn't get by unlogged.
+func fitting(a event.Actor) event.Actor {
+	if a.Type == "" {
+		a.Type = "user"
+	}
+	for _, s := range []*string{&a.ID, &a.Name, &a.SessionID, &a.CredentialID, &a.OnBehalfOf} {
+		*s = cut(*s, 512)
+	}
+	a.AuthMethod = cut(a.AuthMethod, 128)
+	if a.ID == "" {
+		a.ID = "unknown"
+	}
+	return a
 }
 
 // cut keeps what the schema has room for.

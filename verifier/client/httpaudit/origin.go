@@ -23,8 +23,12 @@ func (m *Middleware) origin(r *http.Request) *event.Origin {
 		o.Forwarded = append(o.Forwarded, cut(c, 512))
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil { // a Unix socket
-		return o
+	if err != nil { // a Unix socket, or what a router has put there
+		ip, ok := address(r.RemoteAddr)
+		if !ok {
+			return o
+		}
+		peer = netip.AddrPortFrom(ip, 0)
 	}
 	ip := plain(peer.Addr())
 	for i := len(claims) - 1; i >= 0 && m.trusts(ip); i-- {
@@ -56,7 +60,11 @@ func plain(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
 func (m *Middleware) claims(r *http.Request) (all []string) {
 	forwarded := strings.EqualFold(m.cfg.Header, "Forwarded")
 	for _, line := range r.Header.Values(m.cfg.Header) {
-		for _, element := range splitQuoted(line, ',') {
+		elements := strings.Split(line, ",")
+		if forwarded {
+			elements = splitQuoted(line, ',')
+		}
+		for _, element := range elements {
 			if forwarded {
 				element = forParameter(element)
 			}
@@ -68,7 +76,8 @@ func (m *Middleware) claims(r *http.Request) (all []string) {
 	return all
 }
 
-// splitQuoted splits at a separator that isn't within quotation marks.
+// splitQuoted splits at a separator that isn't within quotation marks. Where one is left open, which may be a client's, to hide what
+// the proxy adds behind it, all separators count.
 func splitQuoted(s string, sep byte) (all []string) {
 	quoted, start := false, 0
 	for i := 0; i < len(s); i++ {
@@ -81,6 +90,9 @@ func splitQuoted(s string, sep byte) (all []string) {
 			all = append(all, s[start:i])
 			start = i + 1
 		}
+	}
+	if quoted {
+		return strings.Split(s, string(sep))
 	}
 	return append(all, s[start:])
 }

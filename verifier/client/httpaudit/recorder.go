@@ -49,6 +49,7 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // keeping returns the recorder with what the server's own writer can do beside, for handlers that ask for it by type.
 func (w *recorder) keeping() http.ResponseWriter {
 	f, canFlush := w.ResponseWriter.(http.Flusher)
+	p, canPush := w.ResponseWriter.(http.Pusher)
 	h, canHijack := w.ResponseWriter.(http.Hijacker)
 	switch {
 	case canFlush && canHijack:
@@ -57,6 +58,12 @@ func (w *recorder) keeping() http.ResponseWriter {
 			flusher
 			hijacker
 		}{w, flusher{w, f}, hijacker{w, h}}
+	case canFlush && canPush: // HTTP/2
+		return struct {
+			*recorder
+			flusher
+			http.Pusher
+		}{w, flusher{w, f}, p}
 	case canFlush:
 		return struct {
 			*recorder
@@ -80,6 +87,12 @@ type flusher struct {
 func (f flusher) Flush() {
 	f.w.implied()
 	f.f.Flush()
+}
+
+// FlushError is what http.ResponseController asks for: it tells a handler that the client is gone.
+func (f flusher) FlushError() error {
+	f.w.implied()
+	return http.NewResponseController(f.w.ResponseWriter).Flush()
 }
 
 type hijacker struct {

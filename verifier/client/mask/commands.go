@@ -20,7 +20,7 @@ var programs = map[string]map[string]kind{
 	"mydumper": {"-p": next}, "myloader": {"-p": next},
 	"curl": {"-u": login, "--user": login, "-U": login, "--proxy-user": login, "--pass": next, "--proxy-pass": next},
 	"http": {"-a": login, "--auth": login}, "https": {"-a": login, "--auth": login}, "lftp": {"-u": login},
-	"sshpass": {"-p": next}, "redis-cli": {"-a": next}, "valkey-cli": {"-a": next}, "ldapsearch": {"-w": next}, "ldapmodify": {"-w": next}, "ldapadd": {"-w": next},
+	"sshpass": {"-p": next}, "psexec": {"-p": next}, "plink": {"-pw": next}, "pscp": {"-pw": next}, "psftp": {"-pw": next}, "schtasks": {"/rp": next, "/p": next}, "redis-cli": {"-a": next}, "valkey-cli": {"-a": next}, "ldapsearch": {"-w": next}, "ldapmodify": {"-w": next}, "ldapadd": {"-w": next},
 	"mongo": {"-p": next}, "mongosh": {"-p": next}, "mongodump": {"-p": next}, "mongorestore": {"-p": next}, "mongoexport": {"-p": next}, "mongoimport": {"-p": next},
 	"docker": {"-p": next}, "podman": {"-p": next}, "skopeo": {"-p": next}, "helm": {"-p": next}, "az": {"-p": next}, "buildah": {"-p": next}, "oras": {"-p": next},
 	"sqlcmd": {"-P": next}, "bcp": {"-P": next}, "tsql": {"-P": next}, "isql": {"-P": next}, "cqlsh": {"-p": next}, "beeline": {"-p": next},
@@ -54,7 +54,7 @@ func (p *program) word(at spans, w string, from int) spans {
 	if w == "login" {
 		p.wait = false
 	}
-	if p.flags == nil || p.wait || len(w) < 2 || w[0] != '-' {
+	if p.flags == nil || p.wait || len(w) < 2 || w[0] != '-' && w[0] != '/' {
 		return at
 	}
 	if k, ok := p.flags[w]; ok {
@@ -158,4 +158,26 @@ func shellWord(s string, i int) int {
 		}
 	}
 	return len(s)
+}
+
+// hereStrings finds secrets for standard input behind <<<.
+func hereStrings(at spans, s string) spans {
+	for i := 0; ; {
+		n := strings.Index(s[i:], "<<<")
+		if n < 0 {
+			return at
+		}
+		i += n + 3
+		line := s[max(0, i-256):i]
+		line = line[strings.LastIndexByte(line, '\n')+1:]
+		if !strings.Contains(line, "-stdin") && !strings.Contains(line, "chpasswd") && !strings.Contains(line, "sudo -S") {
+			continue
+		}
+		for i < len(s) && isSpace(s[i]) {
+			i++
+		}
+		to := shellWord(s, i)
+		at = at.add(i, min(to, len(s)))
+		i = max(i, min(to, len(s)))
+	}
 }

@@ -19,11 +19,22 @@ import (
 // event's own id, source, seq, time, action and outcome stay as they are, and so do the names of labels and
 // details: they are no place for secrets.
 //
-// A text that would become longer than the schema allows is cut.
+// A text that would become longer than the schema allows is cut. Where an event would become larger than it allows, a * stands in the
+// place of each secret, and a 0 in that of a number.
 func (m *Masker) Event(e event.Event) event.Event {
 	if m.off {
 		return e
 	}
+	masked := m.event(e)
+	if tooLarge(e, masked) {
+		short := *m
+		short.short = true
+		return short.event(e)
+	}
+	return masked
+}
+
+func (m *Masker) event(e event.Event) event.Event {
 	e.Reason = changed(e.Reason, func(r *event.Reason) {
 		r.Code, r.Text = m.token(r.Code), m.bounded(r.Text, 8192)
 	})
@@ -138,7 +149,7 @@ func (m *Masker) targets(all []event.Target) []event.Target {
 func (m *Masker) labels(all map[string]string) map[string]string {
 	var out map[string]string
 	for name, s := range all {
-		masked := Masked
+		masked := m.mark()
 		if !m.secret(name) || s == "" || isFlag(s) {
 			masked = m.bounded(s, 256)
 		}
@@ -196,6 +207,9 @@ func (m *Masker) value(v any, secret bool, depth int) (any, bool) {
 	case string:
 		return m.string(v, secret)
 	case int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, float32, float64, json.Number:
+		if secret && m.short {
+			return json.Number("0"), true
+		}
 		if secret {
 			return Masked, true
 		}
@@ -227,7 +241,7 @@ func (m *Masker) value(v any, secret bool, depth int) (any, bool) {
 }
 
 func (m *Masker) string(s string, secret bool) (any, bool) {
-	masked := Masked
+	masked := m.mark()
 	if !secret || s == "" || isFlag(s) {
 		masked = m.Text(s)
 	}
@@ -237,10 +251,10 @@ func (m *Masker) string(s string, secret bool) (any, bool) {
 // object masks the members of an object, of which a copy is made if need be.
 func (m *Masker) object(all map[string]any, secret bool, depth int) (map[string]any, bool) {
 	var out map[string]any
-	pair := m.namesSecret(all)
+	pair, k8s := m.namesSecret(all), all["kind"] == "Secret"
 	for name, v := range all {
 		under := secret || m.secret(name) && !(isCount(v) && counts(name)) ||
-			pair && (strings.EqualFold(name, "value") || strings.EqualFold(name, "default") || strings.EqualFold(name, "defaultValue"))
+			pair && valueOf[strings.ToLower(name)] || k8s && name == "data" || name == "stringData"
 		masked, ok := m.value(v, under, depth+1)
 		if !ok {
 			continue
@@ -261,13 +275,24 @@ func (m *Masker) object(all map[string]any, secret bool, depth int) (map[string]
 
 // namesSecret reports whether an object has a member name or key whose value names a secret.
 func (m *Masker) namesSecret(all map[string]any) bool {
-	for _, member := range []string{"name", "key", "Name", "Key"} {
-		if s, ok := all[member].(string); ok && m.secret(s) {
+	for member, v := range all {
+		s, ok := v.(string)
+		if !ok {
+			continue
+		}
+		if member = strings.ToLower(member); nameOf[member] && m.secret(s) || member == "path" && strings.HasPrefix(s, "/") && m.path(s) {
 			return true
 		}
 	}
 	return false
 }
+
+// nameOf are members that have a name, and valueOf those beside them that have what is named: a variable, a header, a parameter, what was
+// changed and into what. All in lower case.
+var (
+	nameOf  = set("name", "key", "variable", "var", "field", "header", "parameter", "param", "parameterkey", "option", "property", "attribute", "setting")
+	valueOf = set("value", "values", "val", "default", "defaultvalue", "parametervalue", "new", "old", "before", "after", "newvalue", "oldvalue", "new_value", "old_value")
+)
 
 // isCount reports whether a value is a number.
 func isCount(v any) bool {
@@ -290,7 +315,14 @@ func (m *Masker) list(all []any, secret bool, depth int) ([]any, bool) {
 		masked, ok := m.value(v, secret || named && isText, depth+1)
 		if isText && !secret && !named {
 			if at := p.word(nil, arg, 0); len(at) > 0 {
-				masked, ok = m.Text(replace(arg, at)), true
+				masked, ok = m.Text(m.replace(arg, at)), true
+			}
+		}
+		if pair, is := v.([]any); is && len(pair) == 2 && !secret { // [["Authorization", "secret"], …]
+			if name, isName := pair[0].(string); isName && m.secret(name) {
+				if second, changed := m.value(pair[1], true, depth+2); changed {
+					masked, ok = []any{pair[0], second}, true
+				}
 			}
 		}
 		named = isText && m.secretFlag(arg)

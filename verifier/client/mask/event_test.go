@@ -110,7 +110,7 @@ func TestRaw(t *testing.T) {
 // TestSecretNames is what is decided on names.
 func TestSecretNames(t *testing.T) {
 	for names, secret := range map[string]bool{
-		"password db_password DB_PASS dbPass userpass PGPASSWORD MYSQL_PWD pw passphrase secret client_secret clientSecret token accessToken access_token API_KEY apiKey x-api-key " +
+		"password db_password db_pw dbPw --pw DB_PASS dbPass userpass PGPASSWORD MYSQL_PWD pw passphrase secret client_secret clientSecret token accessToken access_token API_KEY apiKey x-api-key " +
 			"aws_secret_access_key private_key privateKey AccountKey SharedAccessKey authorization Authorization auth _auth cookie Set-Cookie session session_id JSESSIONID sig " +
 			"signature X-Amz-Signature dsn otp jwt credential credentials creds secret_id client-key-data tls.key password1 PASSWORD2 token_2 bearer password_hash pass": true,
 		"author authorized authority authentication passenger passive passed bypass compass token_count tokenCount max_tokens num_tokens has_password is_secret no_password tokenizer secretary " +

@@ -76,7 +76,9 @@ func FuzzEvent(f *testing.F) {
 // TestLinear: a text that is ten times as long takes no more than some forty times as long, whatever it is made of.
 func TestLinear(t *testing.T) {
 	for _, piece := range []string{"password=", "token:", "--token ", `"password":`, "[", "{\"token\":{", "://a:b", "://", "mysql -p", "a'", `\"`, "$(", "eyJa.",
-		"-----BEGIN PRIVATE KEY-----", "bearer aaaaaaa", "SG.", "echo a|", "arn:secret:", "x,token=", "x%3Dtoken%3D", "<password>", "set-cookie: a\\", "[masked]", "AAAAtoken", "Token"} {
+		"-----BEGIN PRIVATE KEY-----", "bearer aaaaaaa", "SG.", "echo a|", "arn:secret:", "x,token=", "x%3Dtoken%3D", "<password>", "set-cookie: a\\", "[masked]", "AAAAtoken", "Token",
+		"token:\n", "token: |\n  x\n", "token:\n\n", "a:b@", " a:b@c.d", "token=\\", "token=\\\"", "${", "token=${", "stringData:", "kind: Secret data:", "<token a", "token%3A%20", "token='a''",
+		"--from-literal=", "token('", "--stdin<<<", "LS0tLS1CRUdJTiBQUklW", "setx ", "with x by "} {
 		took := func(n int) time.Duration {
 			text := strings.Repeat(piece, n/len(piece))
 			best := time.Hour

@@ -18,6 +18,8 @@ const (
 	hintDriver // the address of a driver
 	hintOracle
 	hintStdin // a secret for standard input
+	hintKey64 // a private key in base64
+	hintUser  // user:secret@host
 )
 
 // hints are by three characters in a row, in any case.
@@ -76,9 +78,10 @@ func usualHints() hints {
 		hintEntra:  {"0q~"},
 		hintDriver: {"tcp", "ix("},
 		hintOracle: {"acl", "lpl" /* sqlplus */},
+		hintKey64:  {"udj"},
 		hintStdin:  {"tdi", "hpa", "udo", "h-t"},
 		hintProgram: {"ysq", "iad", "iab", "rab", "ydu", "ylo", "rl ", "tp ", "ps ", "lft", "shp", "s-c", "y-c", "lda", "ngo", "cke", "dma", "kop",
-			"elm", "az ", "dah", "ora", "lcm", "bcp", "tsq", "isq", "qls", "eel", "mbc", "pcc", "7z ", "7za", "zip", "rar", "osq", "mqa", "nmp", "pmi", "wmi", "nss"},
+			"elm", "az ", "dah", "ora", "lcm", "bcp", "tsq", "isq", "qls", "eel", "mbc", "pcc", "7z ", "7za", "zip", "rar", "osq", "mqa", "nmp", "pmi", "wmi", "nss", "sex", "pli", "psc", "psf", "hta"},
 	} {
 		for _, w := range words {
 			h.add(what, w)

@@ -34,6 +34,19 @@ var prefixes = []struct {
 	{"pt_", 16}, // ours
 }
 
+// inNames are prefixes that names of jobs may have, too: behind them words in lower case, and numbers by themselves, are no secret.
+var inNames = set("sk-", "npm_", "SG.", "hf_", "dapi", "lin_api_", "glc_", "pt_")
+
+// isWords reports whether that is all there is: joined by -, _ and dots.
+func isWords(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if isUpper(s[i]) || i > 0 && (isDigit(s[i]) && isLower(s[i-1]) || isLower(s[i]) && isDigit(s[i-1])) {
+			return false
+		}
+	}
+	return true
+}
+
 // byFirst are the prefixes by their first byte.
 var byFirst = func() (all [256][]int) {
 	for i, p := range prefixes {
@@ -50,13 +63,16 @@ var looks = []look{
 	{hintHook, expression(`(?i)hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9/_-]+)`, nil)},
 	{hintHook, expression(`(?i)discord(?:app)?\.com/api/webhooks/[0-9]+/([A-Za-z0-9_-]+)`, nil)},
 	{hintHook, expression(`(?i)webhook\.office\.com/(webhook[A-Za-z0-9@/_-]+)`, nil)},
-	{hintBot, expression(`\bbot[0-9]{6,12}:([A-Za-z0-9_-]{30,})`, nil)},                                                                            // Telegram
-	{hintTwilio, expression(`\bSK[0-9a-f]{32}\b`, nil)},                                                                                            // Twilio
-	{hintEntra, expression(`[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}`, nil)},                                                                // Entra
-	{hintDriver, expression(`(?i)\b[\w.-]+:([^\s@/]+)@(?:tcp|unix)\(`, nil)},                                                                       // Go's MySQL driver
-	{hintOracle, expression(`(?i)jdbc:oracle:\w+:[\w$#]+/([^@\s]+)@`, nil)},                                                                        // Oracle's
-	{hintOracle, expression(`(?i)\bsqlplus(?:\s+-\S+)*\s+[\w$#]+/([^@\s]+)`, nil)},                                                                 // and its client
-	{hintStdin, expression(`\becho\s+(?:-\w+\s+)?([^|\n]*[^|\s])\s*\|[^|\n]*(?:--password-stdin|--stdin\b|chpasswd|sudo\s+-S|--with-token)`, nil)}, // for others to read
+	{hintBot, expression(`\bbot[0-9]{6,12}:([A-Za-z0-9_-]{30,})`, nil)},                                                                                       // Telegram
+	{hintTwilio, expression(`\bSK[0-9a-f]{32}\b`, nil)},                                                                                                       // Twilio
+	{hintEntra, expression(`[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}`, nil)},                                                                           // Entra
+	{hintDriver, expression(`(?i)\b[\w.-]+:([^\s@/]+)@(?:tcp|unix)\(`, nil)},                                                                                  // Go's MySQL driver
+	{hintOracle, expression(`(?i)jdbc:oracle:\w+:[\w$#]+/([^@\s]+)@`, nil)},                                                                                   // Oracle's
+	{hintOracle, expression(`(?i)\bsqlplus(?:\s+-\S+)*\s+[\w$#]+/([^@\s]+)`, nil)},                                                                            // and its client
+	{hintStdin, expression(`\b(?:echo|printf)\s+(?:-\w+\s+)?([^|\n]*[^|\s])\s*\|[^|\n]*(?:--password-stdin|--stdin\b|chpasswd|sudo\s+-S|--with-token)`, nil)}, // for others to read
+	{hintStdin, hereStrings},
+	{hintKey64, expression(`LS0tLS1CRUdJTiB(?:QUklW|SU0EgUFJ|FQyBQUk|PUEVOU1N|FTkNSWVBU)[A-Za-z0-9+/]*={0,2}`, nil)}, // a private key in base64
+	{hintUser, expression(`(?:^|[\s"'(=])[A-Za-z0-9_.+-]+:([^\s@/:"'=,\[]+)@(?:localhost|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)(?::[0-9]+\b|/)`, nil)},
 }
 
 // expression finds what a regular expression does. Of its matches, keep says which are secrets. It is compiled when
@@ -109,7 +125,7 @@ func tokens(at spans, s string) spans {
 			for s[to-1] == '.' { // the end of a sentence
 				to--
 			}
-			if to-i-len(p.prefix) >= p.least {
+			if to-i-len(p.prefix) >= p.least && (!inNames[p.prefix] || !isWords(s[i+len(p.prefix):to])) {
 				at = at.add(i, to)
 				i = to - 1
 				break

@@ -12,7 +12,12 @@
 //     Stripe, OpenAI, npm, PyPI, SendGrid, Vault and others), passwords in URLs, what follows Bearer or Basic;
 //   - by the flags of programs that take one without a name: mysql -p…, curl -u, sshpass -p, redis-cli -a.
 //
-// A secret that has none of these isn't found. Masking is deterministic, linear in the text's length, and done
+// Names of YAML take the lines below them that are further in, and data is a name of secrets in a Secret of Kubernetes. What stays: states,
+// such as expired or closed, and ${NAME}, which says where a secret is.
+//
+// A secret that has none of these isn't found: "the password is hunter2", name and value in columns, a name in letters that look like
+// others or in a language but English and German (New takes more), Redis's AUTH, vault kv put, htpasswd -b, net user, user:secret@host
+// without a scheme, port and path, basic authentication in base64 with no Basic before it. Masking is deterministic, linear in the text's length, and done
 // to a masked text changes nothing. A text without a hint of a secret costs one pass over its bytes.
 package mask
 
@@ -27,9 +32,13 @@ import (
 // Masked stands in the place of a secret.
 const Masked = "[masked]"
 
+// shortly stands there in an event that would else become too large.
+const shortly = "*"
+
 // Masker masks. It is safe for concurrent use.
 type Masker struct {
 	off       bool
+	short     bool // in the place of secrets is what is no longer than any
 	hints     hints
 	moreNames []string // lower case, letters and digits alone
 	moreLooks []*regexp.Regexp
@@ -81,6 +90,9 @@ func (m *Masker) text(s string, loose bool) string {
 	if strings.IndexByte(s, '?') >= 0 {
 		found |= hintName
 	}
+	if strings.IndexByte(s, '@') >= 0 && strings.IndexByte(s, ':') >= 0 {
+		found |= hintUser
+	}
 	if found == 0 && len(m.moreLooks) == 0 {
 		return s
 	}
@@ -89,7 +101,7 @@ func (m *Masker) text(s string, loose bool) string {
 			return masked
 		}
 	}
-	return replace(s, m.find(s, found, loose))
+	return m.replace(s, m.find(s, found, loose))
 }
 
 // find returns the places of secrets.
@@ -125,9 +137,9 @@ func (m *Masker) Args(args []string) []string {
 		at := p.word(nil, a, 0)
 		switch {
 		case i > 0 && m.secretFlag(args[i-1]) && a != "":
-			out[i] = Masked
+			out[i] = m.mark()
 		case len(at) > 0:
-			out[i] = m.Text(replace(a, at))
+			out[i] = m.Text(m.replace(a, at))
 		default:
 			out[i] = m.Text(a)
 		}
@@ -150,8 +162,16 @@ func (s spans) add(from, to int) spans {
 	return append(s, [2]int{from, to})
 }
 
+// mark is what stands in the place of a secret.
+func (m *Masker) mark() string {
+	if m.short {
+		return shortly
+	}
+	return Masked
+}
+
 // replace masks the spans. What touches is one secret.
-func replace(s string, at spans) string {
+func (m *Masker) replace(s string, at spans) string {
 	if len(at) == 0 {
 		return s
 	}
@@ -160,7 +180,7 @@ func replace(s string, at spans) string {
 	end := 0 // up to where it is done
 	for i, span := range at {
 		if i == 0 || span[0] > end {
-			out = append(append(out, s[end:span[0]]...), Masked...)
+			out = append(append(out, s[end:span[0]]...), m.mark()...)
 		}
 		end = max(end, span[1])
 	}

@@ -75,7 +75,7 @@ func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\
 
 // secret reports whether a name is one of a secret.
 func (m *Masker) secret(name string) bool {
-	if len(name) >= 3 && m.hints.in(name)&hintName == 0 {
+	if len(name) >= 3 && m.hints.in(name)&hintName == 0 && !hasPW(name) {
 		return false
 	}
 	all := words(name)
@@ -97,6 +97,16 @@ func (m *Masker) secret(name string) bool {
 	}
 	for i, w := range all {
 		if word(w) || (w == "key" || w == "keys") && i > 0 && keys[all[i-1]] {
+			return true
+		}
+	}
+	return false
+}
+
+// hasPW reports whether there is a pw in a name, for which there is no hint but in front of a value.
+func hasPW(name string) bool {
+	for i := 1; i < len(name); i++ {
+		if name[i]|0x20 == 'w' && name[i-1]|0x20 == 'p' {
 			return true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 // pairs finds the values of names in a text.
 func (m *Masker) pairs(at spans, s string, loose bool) spans {
 	var before [2]string // the names before, the last one first
+	k8s := strings.Contains(s, "kind: Secret")
 	for i := 0; i < len(s); {
 		if !isName(s[i]) {
 			i++
@@ -17,7 +18,7 @@ func (m *Masker) pairs(at spans, s string, loose bool) spans {
 		for j < len(s) && isName(s[j]) {
 			j++
 		}
-		p := pair{s: s, name: s[i:j], from: i, to: j, before: before}
+		p := pair{s: s, name: s[i:j], from: i, to: j, before: before, k8s: k8s}
 		before[1], before[0] = before[0], p.name
 		i = j
 		if from, to := p.value(m, loose); from < to {
@@ -33,20 +34,30 @@ type pair struct {
 	s, name  string
 	from, to int // of the name
 	before   [2]string
+	k8s      bool // it is a Secret of Kubernetes, perhaps
 }
 
 // value returns the place of the name's value, if that is a secret.
 func (p *pair) value(m *Masker, loose bool) (from, to int) {
-	secret := m.secret(p.name)
+	secret := m.secret(p.name) || p.isSecretData()
 	switch {
+	case loose && p.is("--from-literal"): // kubectl create secret … --from-literal=any=secret
+		return p.literal()
+	case loose && p.isSQL():
+		if at := p.skip(p.to); at > p.to && at < len(p.s) && p.s[at] == '\'' {
+			return quoted(p.s, at)
+		}
 	case p.is("value", "default") && m.secret(p.before[0]) && isKey(p.before[1]): // {"name": "DB_PASSWORD", "value": …}
 		secret = true
 	case p.is("key", "code") && p.from > 0 && (p.s[p.from-1] == '?' || p.s[p.from-1] == '&'):
 		secret = true
 	case p.is("by") && strings.EqualFold(p.before[0], "identified"), secret && strings.Contains(strings.ToLower(p.name), "pass"):
 		if at := p.skip(p.to); loose && at > p.to && at < len(p.s) && (p.s[at] == '\'' || p.s[at] == '"') {
-			return quoted(p.s, at, p.s[at:at+1]) // SQL's PASSWORD 'secret'
+			return quoted(p.s, at) // SQL's PASSWORD 'secret'
 		}
+	}
+	if at := p.to + 1; secret && loose && at < len(p.s) && p.s[p.to] == '(' && (p.s[at] == '\'' || p.s[at] == '"') {
+		return quoted(p.s, at) // PASSWORD('secret')
 	}
 	if !secret || p.isResource() || strings.HasSuffix(p.s[:p.from], "://") {
 		return 0, 0 // as in https://token:…@host, which is for urls
@@ -55,12 +66,17 @@ func (p *pair) value(m *Masker, loose bool) (from, to int) {
 	switch {
 	case sep == ':' && !loose:
 		return 0, 0
+	case sep == ':' && p.endsLine(at):
+		return p.block(at)
 	case sep != 0:
 		return p.at(at, sep)
 	case !loose:
 		return 0, 0
-	case p.name[0] == '-', p.is("password") && strings.EqualFold(p.before[1], "login"): // --token secret, .netrc
-		if at = p.skip(p.to); at > p.to && at < len(p.s) && p.s[at] != '-' {
+	case p.name[0] == '-', p.isBare(): // --token secret
+		if at = p.skip(p.to); at > p.to && strings.HasPrefix(p.s[at:], "<<<") {
+			at = p.skip(at + 3)
+		}
+		if at > p.to && at < len(p.s) && p.s[at] != '-' {
 			return p.at(at, ' ')
 		}
 	default: // aws configure set aws_secret_access_key …
@@ -109,17 +125,24 @@ func (p *pair) skip(at int) int {
 func (p *pair) separator() (at int, sep byte) {
 	s := p.s
 	at = p.to
-	for _, end := range []string{`\"`, `"`, `'`, "`", "]", "%5D", "%5d"} {
-		if strings.HasPrefix(s[at:], end) {
-			at += len(end)
-			break
+	if n := mark(s[at:]); n > 0 {
+		at += n
+	} else {
+		for _, end := range []string{"]", "%5D", "%5d", "%22"} {
+			if strings.HasPrefix(s[at:], end) {
+				at += len(end)
+				break
+			}
 		}
 	}
-	if strings.HasPrefix(s[at:], ">") && p.from > 0 && s[p.from-1] == '<' {
-		return at + 1, '>'
+	if n := p.element(at); n > 0 {
+		return n, '>'
 	}
-	if rest := s[at:]; strings.HasPrefix(rest, "%3D") || strings.HasPrefix(rest, "%3d") {
-		return at + 3, '%'
+	if len(s)-at >= 3 && s[at] == '%' && (strings.EqualFold(s[at:at+3], "%3D") || strings.EqualFold(s[at:at+3], "%3A")) {
+		for at += 3; strings.HasPrefix(s[at:], "%20") || strings.HasPrefix(s[at:], "%22"); at += 3 {
+			continue
+		}
+		return at, '%'
 	}
 	at = p.skip(at)
 	if at == len(s) || s[at] != '=' && s[at] != ':' {
@@ -141,16 +164,17 @@ func (p *pair) separator() (at int, sep byte) {
 func (p *pair) at(at int, sep byte) (from, to int) {
 	s := p.s
 	from, to = at, len(s)
-	for _, q := range []string{`\"`, `\'`, `"`, `'`, "`"} {
-		if strings.HasPrefix(s[at:], q) {
-			from, to = quoted(s, at, q)
-			if p.wide() || !scheme(s[from:to]) {
-				return p.secret(from, to)
-			}
-			return from + afterScheme(s[from:to]), to
-		}
-	}
 	rest := s[at:]
+	if n := mark(rest); n > 0 {
+		from, to = quoted(s, at)
+		switch {
+		case rest[0] == '\'' && to+1 < len(s) && s[to+1] == '\'': // 'it''s'
+			return at, again(s, at, to)
+		case p.wide() || !scheme(s[from:to]):
+			return p.secret(from, to)
+		}
+		return from + afterScheme(s[from:to]), to
+	}
 	switch {
 	case strings.HasPrefix(rest, Masked): // that is done
 		return 0, 0
@@ -175,7 +199,12 @@ func (p *pair) at(at int, sep byte) (from, to int) {
 	case rest != "" && (rest[0] == '{' || rest[0] == '['):
 		to = at + balanced(rest)
 		to += bare(s[to:], false)
-	case strings.HasPrefix(rest, "$("):
+	case strings.HasPrefix(rest, "$'"), strings.HasPrefix(rest, `$"`):
+		_, to = escaped(s, at+1)
+		return p.secret(at+2, to)
+	case reference(rest) > 0: // ${NAME} says where the secret is
+		return 0, 0
+	case strings.HasPrefix(rest, "$("), strings.HasPrefix(rest, "${"):
 		to = at + 1 + balanced(rest[1:])
 		to += bare(s[to:], false)
 	default:
@@ -200,7 +229,11 @@ func (p *pair) secret(from, to int) (int, int) {
 	return from, to
 }
 
-func isFlag(v string) bool { return v == "true" || v == "false" || v == "null" || v == "nil" }
+// isFlag reports whether a value is the state of a secret, or says that there is none.
+func isFlag(v string) bool { return states[v] }
+
+var states = set("true", "false", "null", "nil", "none", "yes", "no", "on", "off", "ok", "success", "failure", "failed", "denied", "expired", "closed", "open",
+	"missing", "required", "optional", "invalid", "changed", "unchanged", "revoked", "enabled", "disabled")
 
 func isNumber(v string) bool {
 	return v != "" && !strings.ContainsFunc(v, func(r rune) bool { return r < '0' || r > '9' })
@@ -219,70 +252,4 @@ func afterScheme(v string) int {
 		}
 	}
 	return 0
-}
-
-// quoted returns the place between a quotation mark and the next like it, or the end.
-func quoted(s string, at int, mark string) (from, to int) {
-	from = at + len(mark)
-	for i := from; i < len(s); i++ {
-		switch {
-		case strings.HasPrefix(s[i:], mark):
-			return from, i
-		case s[i] == '\\' && mark != "'":
-			for i++; i < len(s) && len(mark) == 2 && s[i] == '\\'; i++ { // \\\" within \"
-			}
-		}
-	}
-	return from, len(s)
-}
-
-// balanced returns the length of what is between brackets, which are the first and the last byte.
-func balanced(s string) int {
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '{', '[', '(':
-			depth++
-		case '}', ']', ')':
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case '"':
-			_, to := quoted(s, i, `"`)
-			i = to
-		}
-	}
-	return len(s)
-}
-
-// bare returns the length of a value without quotation marks.
-func bare(s string, encoded bool) int {
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case isSpace(c), c == '"', c == '\'', c == '`', c == '&', c == ';', c == '|', c == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == 'n'):
-			return i
-		case c == '%' && encoded && strings.HasPrefix(s[i:], "%26"):
-			return i
-		case c == ',' && endsAtComma(s[i+1:]):
-			return i
-		case strings.IndexByte(")]}>", c) >= 0 && (i+1 == len(s) || strings.IndexByte(" \t\r\n\"'`)]}>,;.&|\\", s[i+1]) >= 0):
-			if strings.HasPrefix(s[i+1-min(i+1, len(Masked)):], Masked) {
-				continue
-			}
-			return i
-		}
-	}
-	return len(s)
-}
-
-// endsAtComma reports whether a comma ends a value, seeing what follows: nothing, a space, a quotation mark, or another name.
-func endsAtComma(s string) bool {
-	if s == "" || isSpace(s[0]) || s[0] == '"' || s[0] == '\'' || s[0] == '\\' {
-		return true
-	}
-	i := 0
-	for i < len(s) && i < maxName && isName(s[i]) {
-		i++
-	}
-	return i > 0 && i < len(s) && (s[i] == '=' || s[i] == ':')
 }

@@ -120,17 +120,18 @@ func (a *Audit) refused(ctx context.Context, e event.Event, err error) error {
 func (a *Audit) Remove(ctx context.Context, id cron.EntryID) error {
 	a.mu.Lock()
 	job, ok := a.jobs[id]
+	delete(a.jobs, id) // whoever else removes it now would log that again
 	a.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("robfigaudit: entry %d wasn't added here", id)
 	}
 	if err := a.log(ctx, a.about(ctx, "job.delete", job)); err != nil && a.cfg.Mode == client.Required {
+		a.mu.Lock()
+		a.jobs[id] = job
+		a.mu.Unlock()
 		return err
 	}
 	a.cron.Remove(id)
-	a.mu.Lock()
-	delete(a.jobs, id)
-	a.mu.Unlock()
 	return nil
 }
 
@@ -159,7 +160,7 @@ func of(action string, job event.Job) event.Event {
 func enqueue(ctx context.Context, q client.Enqueuer, cfg Config, e event.Event, mode client.Mode) error {
 	_, err := q.Enqueue(ctx, e, mode)
 	if err != nil {
-		cfg.Logger.ErrorContext(ctx, "an event isn't logged", "action", e.Action, "job", e.Job.ID, "error", err)
+		cfg.Logger.ErrorContext(ctx, "an event isn't logged", "event_action", e.Action, "job_id", e.Job.ID, "error", err)
 	}
 	return err
 }

@@ -161,3 +161,45 @@ func TestSkipped(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestRemovedAtOnce: a job that two remove at once is removed once in the log too.
+func TestRemovedAtOnce(t *testing.T) {
+	r := enqueuetest.New(t)
+	a := robfigaudit.New(cron.New(), r, robfigaudit.Config{})
+	id, err := a.AddFunc(t.Context(), nightly, "@yearly", func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Fault(func(event.Event) error { // while the first is being logged
+		r.Fault(nil)
+		if err := a.Remove(t.Context(), id); err == nil {
+			t.Error("removed twice")
+		}
+		return nil
+	})
+	if err := a.Remove(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Actions(); !slices.Equal(got, []string{"job.create", "job.delete"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestNotRemoved: what couldn't be logged can be asked for again.
+func TestNotRemoved(t *testing.T) {
+	r := enqueuetest.New(t)
+	c := cron.New()
+	a := robfigaudit.New(c, r, robfigaudit.Config{Mode: client.Required})
+	id, err := a.AddFunc(t.Context(), nightly, "@yearly", func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Fault(func(event.Event) error { return client.ErrNotLogged })
+	if err := a.Remove(t.Context(), id); !errors.Is(err, client.ErrNotLogged) || len(c.Entries()) != 1 {
+		t.Errorf("%v, %d entries", err, len(c.Entries()))
+	}
+	r.Fault(nil)
+	if err := a.Remove(t.Context(), id); err != nil || len(c.Entries()) != 0 {
+		t.Errorf("%v, %d entries", err, len(c.Entries()))
+	}
+}

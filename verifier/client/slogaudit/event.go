@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +73,15 @@ func add(to map[string]any, a slog.Attr, depth int) {
 }
 
 // value is a value that an event can hold; nil if there is nothing to hold.
-func value(v slog.Value, depth int) any {
+//
+// A method that panics, as that of a nil pointer may, makes a text of that, as slog's own handlers do: whoever logs mustn't
+// die of it.
+func value(v slog.Value, depth int) (plain any) {
+	defer func() {
+		if p := recover(); p != nil {
+			plain = fmt.Sprintf("!PANIC: %v", p)
+		}
+	}()
 	switch v.Kind() {
 	case slog.KindString:
 		return v.String()
@@ -100,7 +110,7 @@ func value(v slog.Value, depth int) any {
 	}
 }
 
-// other is what encoding/json makes of a value, or fmt.
+// other is what encoding/json makes of a value, or says why it can't: fmt wouldn't end with a map that contains itself.
 func other(x any, depth int) any {
 	raw, err := json.Marshal(x)
 	var plain any
@@ -110,7 +120,7 @@ func other(x any, depth int) any {
 		err = d.Decode(&plain)
 	}
 	if err != nil {
-		return fmt.Sprint(x)
+		return "!ERROR: " + err.Error()
 	}
 	return tidy(plain, depth)
 }
@@ -198,7 +208,7 @@ func (h *Handler) event(ctx context.Context, r slog.Record, action string, membe
 		e.Reason = &event.Reason{Code: "error", Text: r.Message}
 	}
 	if r.Message != "" {
-		members["message"] = r.Message
+		members[free(members, "message")] = r.Message
 	}
 	if len(members) > 0 {
 		e.Details = names(members).(map[string]any)
@@ -238,11 +248,11 @@ func names(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		out := make(map[string]any, len(v))
-		for n, member := range v {
-			if g, ok := member.(map[string]any); ok && len(g) == 0 {
+		for _, n := range slices.Sorted(maps.Keys(v)) {
+			if g, ok := v[n].(map[string]any); ok && len(g) == 0 {
 				continue // a group that nothing was said in
 			}
-			out[name(n)] = names(member)
+			out[free(out, name(n))] = names(v[n])
 		}
 		return out
 	case []any:
@@ -251,6 +261,16 @@ func names(v any) any {
 		}
 	}
 	return v
+}
+
+// free returns the name with as many _ as it takes for none to be lost.
+func free(taken map[string]any, name string) string {
+	for {
+		if _, ok := taken[name]; !ok {
+			return name
+		}
+		name += "_"
+	}
 }
 
 func name(s string) string {

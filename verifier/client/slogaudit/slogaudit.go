@@ -21,7 +21,7 @@
 //
 // Nothing waits: events are handed over in memory to a goroutine that enqueues them in best effort, and a crash of the process
 // loses those of its last milliseconds. Secrets are masked before the queue's spool, in events, and not in records that are passed on. A record that
-// makes no valid event is passed on, with the attribute audit_error.
+// makes no valid event, or that there is no room for, is passed on, with the attribute audit_error.
 package slogaudit
 
 import (
@@ -82,7 +82,7 @@ func New(q client.Enqueuer, next slog.Handler, cfg Config) *Handler {
 // Flush waits until all that was logged is in the queue.
 func (h *Handler) Flush(ctx context.Context) error { return h.hand.Flush(ctx) }
 
-// Close returns when all that was logged is in the queue. What is logged afterwards becomes no event.
+// Close returns when all that was logged is in the queue. What is logged afterwards becomes no event, and is passed on.
 func (h *Handler) Close() { h.hand.Close() }
 
 // Enabled reports whether there may be an event, or the next handler wants the record.
@@ -127,8 +127,12 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 		r.AddAttrs(slog.String("audit_error", err.Error()))
 		return h.pass(ctx, r)
 	}
-	h.hand.Put(e)
-	if h.cfg.PassOn {
+	taken := h.hand.Put(e)
+	if !taken {
+		r = r.Clone()
+		r.AddAttrs(slog.String("audit_error", "the event was not taken: too many wait, or the handler is closed"))
+	}
+	if h.cfg.PassOn || !taken {
 		return h.pass(ctx, r)
 	}
 	return nil

@@ -59,19 +59,22 @@ func New(cfg Config) *Handover {
 	return h
 }
 
-// Put takes an event. It never waits. The event's time is now, if it has none.
-func (h *Handover) Put(e event.Event) {
+// Put takes an event, and reports whether it did: there may be no room, or it is closed. It never waits. The event's
+// time is now, if it has none.
+func (h *Handover) Put(e event.Event) bool {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	h.mu.Lock()
-	if h.closed || len(h.waiting) >= h.cfg.Size {
-		h.lost++
-	} else {
+	taken := !h.closed && len(h.waiting) < h.cfg.Size
+	if taken {
 		h.waiting = append(h.waiting, e)
+	} else {
+		h.lost++
 	}
 	h.mu.Unlock()
 	h.wake()
+	return taken
 }
 
 func (h *Handover) wake() {
@@ -146,7 +149,7 @@ func (h *Handover) run() {
 
 func (h *Handover) pass(e event.Event) {
 	if _, err := h.cfg.Queue.Enqueue(context.Background(), e, client.BestEffort); err != nil {
-		h.cfg.Logger.Error("an event isn't logged", "adapter", h.cfg.Adapter, "action", e.Action, "error", err)
+		h.cfg.Logger.Error("an event isn't logged", "adapter", h.cfg.Adapter, "event_action", e.Action, "error", err)
 	}
 }
 
