@@ -175,7 +175,7 @@ func (c *cluster) halfStored(t *testing.T, s *Service, first uint64, ids []strin
 	for _, id := range ids {
 		s.place(w, sealed(t, s, id))
 	}
-	s.forget(w.batch)
+	s.forget(w.batch, errors.New("unplanned"))
 	if err := s.store.PutBatch(t.Context(), pubstore.Batch{Mark: s.mark(w.batch), Openings: w.openings}); err != nil {
 		t.Fatal(err)
 	}

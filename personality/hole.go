@@ -63,7 +63,7 @@ func (s *Service) fill(ctx context.Context, n int) (behind bool, _ error) {
 		s.handOver(w.batch)
 		s.cfg.Metrics.accepted.Add(float64(n))
 	} else {
-		s.forget(w.batch)
+		s.forget(w.batch, err)
 	}
 	taken := errors.Is(err, tree.ErrIndexTaken) // by what is behind
 	if err != nil && !taken {

@@ -52,11 +52,10 @@ func (s *Service) takeSome(ctx context.Context, from Caller, d *Delivery, items 
 	var bad []pubstore.Quarantined
 	for i := range items {
 		if p := pending[i]; p != nil {
-			r := p.Wait(ctx, Durable)
-			if r.Err != nil {
-				return nil, r.Err
+			var err error
+			if results[i], err = s.itemDurable(ctx, from, d, &items[i], p); err != nil {
+				return nil, err
 			}
-			results[i] = itemResult(r)
 		}
 		switch results[i].Status {
 		case ingest.Conflict, ingest.Rejected, ingest.Quarantined:
@@ -75,6 +74,23 @@ func (s *Service) takeSome(ctx context.Context, from Caller, d *Delivery, items 
 		s.cfg.Metrics.ingested.WithLabelValues(d.Adapter, string(results[i].Status)).Inc()
 	}
 	return results, nil
+}
+
+// itemDurable waits until an item's event is durable. Where two deliveries of one item without a time of its own were
+// under way at once, each gave it the time of its own arrival: the one that comes second takes the first one's.
+func (s *Service) itemDurable(ctx context.Context, from Caller, d *Delivery, it *ingest.Item, p *Pending) (ingest.Result, error) {
+	r := p.Wait(ctx, Durable)
+	if r.Err == nil && r.Status == StatusConflict && it.Untimed {
+		result, again, err := s.submitItem(ctx, from, d, it)
+		if err != nil || again == nil {
+			return result, err
+		}
+		r = again.Wait(ctx, Durable)
+	}
+	if r.Err != nil {
+		return ingest.Result{}, r.Err
+	}
+	return itemResult(r), nil
 }
 
 // submitItem admits the event of an item. Without a Pending the result is final; an error is one
@@ -145,7 +161,14 @@ func itemResult(r Result) ingest.Result {
 
 // sameTime gives an event whose item has no time the one that the log has it under, if it has it.
 func (s *Service) sameTime(ctx context.Context, tenant string, e *event.Event) error {
-	first, err := s.lookUp(ctx, s.identity(tenant, e.Source, e.ID))
+	id := s.identity(tenant, e.Source, e.ID)
+	first, err := s.lookUp(ctx, id)
+	for err == nil && first != nil && first.batch != nil { // its opening may be on its way to the store still
+		if !waitFor(ctx, first.batch.published) {
+			return fmt.Errorf("%w: %w", ErrBusy, context.Cause(ctx))
+		}
+		first, err = s.lookUp(ctx, id) // published; or, where storing it failed, tried again
+	}
 	if err != nil || first == nil {
 		return err
 	}

@@ -274,7 +274,7 @@ func (s *Service) storeBatch(ctx context.Context, events []*Pending) (*work, err
 			return w, nil
 		}
 		s.log.Error("storing a batch failed", "events", len(w.leaves), "first", w.batch.first, "error", err)
-		s.forget(w.batch)
+		s.forget(w.batch, err)
 		again, err := s.afterFailure(ctx, w.batch.first, err, &tried)
 		if !again {
 			return nil, err
@@ -434,11 +434,13 @@ func (s *Service) wakePublisher() {
 	}
 }
 
-// forget drops the identities of a batch that was published, or that wasn't written.
-func (s *Service) forget(b *batch) {
+// forget drops the identities of a batch that wasn't written, and tells who waits for it.
+func (s *Service) forget(b *batch, err error) {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
+	b.err = err
 	s.forgetLocked(b)
+	close(b.published)
 }
 
 func (s *Service) forgetLocked(b *batch) {

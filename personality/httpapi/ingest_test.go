@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -377,5 +378,35 @@ func TestIngestMany(t *testing.T) {
 	}
 	if len(seen) != n {
 		t.Errorf("%d results, want %d", len(seen), n)
+	}
+}
+
+// TestIngestAtOnce: deliveries of the same item, which has no time, are one entry however close together they come.
+func TestIngestAtOnce(t *testing.T) {
+	h := withWords(t, nil, nil)
+	for round := range 20 {
+		var wg sync.WaitGroup
+		results := make([][]itemResult, 6)
+		for i := range results {
+			wg.Go(func() {
+				results[i] = h.post("submit", wordsPath, "text/plain", fmt.Sprintf("login ann %d", round), 200).items(t)
+			})
+		}
+		wg.Wait()
+		accepted := 0
+		for _, r := range results {
+			if len(r) != 1 || r[0].Status != ingest.Accepted && r[0].Status != ingest.Duplicate || r[0].Index != results[0][0].Index {
+				t.Fatalf("round %d: %+v", round, results)
+			}
+			if r[0].Status == ingest.Accepted {
+				accepted++
+			}
+		}
+		if accepted != 1 {
+			t.Errorf("round %d: %d were accepted", round, accepted)
+		}
+	}
+	if list := h.quarantineList("admin"); len(list) != 0 {
+		t.Errorf("in the quarantine: %+v", list)
 	}
 }
