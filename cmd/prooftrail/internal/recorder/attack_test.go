@@ -96,6 +96,35 @@ func TestTwoNames(t *testing.T) {
 	}
 }
 
+// TestNameBesideAName: of a client's own header with a name, to which a trusted proxy has added another, nothing is taken.
+func TestNameBesideAName(t *testing.T) {
+	s := newStand(t, parsedRules(t, bodyRules), func(http.ResponseWriter, *http.Request) {}, func(cfg *Config) {
+		cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.proxy.URL+"/update", strings.NewReader(`{"id":"a"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header["X-User"] = []string{"root", "mallory"}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if e := s.queue.next(1)[0]; e.Actor.ID != "anonymous" || e.Details["ambiguous"] != true {
+		t.Errorf("%+v %v", e.Actor, e.Details)
+	}
+}
+
+// TestCredentialInAnotherCase: a parameter that holds one is masked in whatever case it is written.
+func TestCredentialInAnotherCase(t *testing.T) {
+	s := newStand(t, parsedRules(t, `{version: 1, actor: [{session: "query:sid"}]}`), func(http.ResponseWriter, *http.Request) {}, nil)
+	s.do("POST", "/x?SID=s3cr3t", "")
+	if q := fmt.Sprint(s.queue.next(1)[0].Details["query"]); strings.Contains(q, "s3cr3t") {
+		t.Error(q)
+	}
+}
+
 // TestPoisonedLogin: who is in already may ask to be somebody else; a scheduler that answers that as it answers a login doesn't make it so.
 func TestPoisonedLogin(t *testing.T) {
 	for _, c := range []struct{ what, target, cookie, set, body, actor string }{

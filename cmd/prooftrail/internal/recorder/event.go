@@ -201,7 +201,7 @@ func (x *exchange) shownQuery() []string {
 		if len(out) == maxQuery {
 			break
 		}
-		if slices.Contains(x.p.credentials.query, p.Name) {
+		if slices.ContainsFunc(x.p.credentials.query, func(n string) bool { return strings.EqualFold(n, p.Name) }) {
 			p.Value = mask.Masked
 		}
 		out = append(out, clip(x.p.cfg.Masker.Text(clip(p.Name+"="+p.Value, 256)), 256))
