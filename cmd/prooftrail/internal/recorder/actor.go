@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -46,6 +47,10 @@ type claim struct {
 	actor event.Actor
 	// vouched says that a trusted proxy named the user: it isn't for the scheduler to say whether that is right.
 	vouched bool
+	// doubtful says that the scheduler may have accepted somebody else: the name is written in a credential that isn't the only
+	// one, or another one names another.
+	doubtful bool
+	shown    []string // HMACs of the credentials
 }
 
 // who is who makes the request, as the rules tell it.
@@ -58,6 +63,10 @@ func (x *exchange) who() claim {
 	for i := range x.p.cfg.Rules.Actor {
 		x.add(&c, &x.p.cfg.Rules.Actor[i], src)
 	}
+	if m := c.actor.AuthMethod; (m == "basic" || m == "jwt") && len(c.shown) > 1 {
+		c.doubtful = true
+	}
+	x.ambiguous = x.ambiguous || c.doubtful
 	c.actor.Type = "user"
 	switch {
 	case c.actor.ID != "":
@@ -74,39 +83,75 @@ func (x *exchange) who() claim {
 
 // add adds what one way of the rules tells. The first that names somebody counts.
 func (x *exchange) add(c *claim, a *rules.Actor, src scope) {
-	name := func(id, method string) bool {
-		if c.actor.ID == "" && id != "" {
-			c.actor.ID, c.actor.AuthMethod = id, method
-			return true
-		}
-		return false
-	}
 	switch {
 	case a.Header != "":
-		if x.trusted {
-			c.vouched = name(x.header.Get(a.Header), "proxy") || c.vouched
+		if names := x.header[http.CanonicalHeaderKey(a.Header)]; x.trusted && len(names) > 0 {
+			if slices.ContainsFunc(names, func(n string) bool { return n != names[0] }) {
+				c.doubtful = true // a proxy has added its own to the client's
+				return
+			}
+			c.vouched = c.name(names[0], "proxy") || c.vouched
 		}
 	case a.Basic:
 		if user, _, ok := (&http.Request{Header: x.header}).BasicAuth(); ok {
-			name(user, "basic")
+			c.show(x.p.sessionID(x.header.Get("Authorization")))
+			c.name(user, "basic")
 		}
 	case a.JWT != nil:
 		if token := a.JWT.In.First(src); token != "" {
-			if x.status != http.StatusUnauthorized {
-				name(jwtClaim(token, a.JWT.Claim), "jwt")
+			if user := jwtClaim(token, a.JWT.Claim); user != "" {
+				c.show(x.p.sessionID(token))
+				if x.status != http.StatusUnauthorized {
+					c.name(user, "jwt")
+				}
 			}
 			c.credential(x.p.hmac("token", token), "jwt")
 		}
 	case len(a.Session) > 0:
-		if id := a.Session.First(src); id != "" && c.actor.SessionID == "" {
-			c.actor.SessionID = x.p.sessionID(id)
-			name(x.p.sessions.user(c.actor.SessionID), "session")
-			c.method("session")
-		}
+		x.addSessions(c, a.Session, src)
 	case len(a.Key) > 0:
 		if key := a.Key.First(src); key != "" {
+			c.show(x.p.sessionID(key))
 			c.credential(x.p.hmac("key", key), "api_key")
 		}
+	}
+}
+
+// addSessions adds all sessions that the request names: which of them the scheduler looks at is known to it alone. The first whose user is
+// known counts, or else the first.
+func (x *exchange) addSessions(c *claim, v rules.Value, src scope) {
+	for _, sel := range v {
+		found, _ := src.Lookup(sel)
+		for _, secret := range found {
+			id := x.p.sessionID(secret)
+			c.show(id)
+			user := x.p.sessions.user(id)
+			if c.name(user, "session") || c.actor.SessionID == "" {
+				c.actor.SessionID = id
+			}
+			c.method("session")
+		}
+	}
+}
+
+// name names somebody, unless that was done. Two names make it doubtful whom the scheduler took it for; a proxy that vouches, and a login,
+// say it alone.
+func (c *claim) name(id, method string) bool {
+	switch {
+	case id == "":
+	case c.actor.ID == "":
+		c.actor.ID, c.actor.AuthMethod = id, method
+		return true
+	case c.actor.ID != id && !c.vouched && c.actor.AuthMethod != "login":
+		c.doubtful = true
+	}
+	return false
+}
+
+// show takes note of a credential.
+func (c *claim) show(id string) {
+	if !slices.Contains(c.shown, id) {
+		c.shown = append(c.shown, id)
 	}
 }
 

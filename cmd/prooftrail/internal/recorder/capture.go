@@ -98,8 +98,7 @@ type tee struct {
 	io.ReadCloser
 	copy   *capture // nil: none
 	before func()   // called before each Read
-	ended  func()   // called once, at the end of the body
-	once   sync.Once
+	after  func(error)
 }
 
 // Read implements io.Reader.
@@ -108,29 +107,52 @@ func (t *tee) Read(b []byte) (int, error) {
 		t.before()
 	}
 	n, err := t.ReadCloser.Read(b)
+	if t.after != nil {
+		t.after(err)
+	}
 	if t.copy != nil {
 		t.copy.write(b[:n])
 		if err == io.EOF {
 			t.copy.end()
 		}
 	}
-	if err == io.EOF && t.ended != nil {
-		t.once.Do(t.ended)
-	}
 	return n, err
 }
 
-// patientWriter gives a client a time for each write of its answer, however long all of it takes.
+// patientWriter gives a client a time for each write of its answer, however long all of it takes. Between two of them there is none:
+// a stream that is silent is the scheduler's affair, and HTTP/2 resets one whose time is over.
 type patientWriter struct {
 	http.ResponseWriter
 	control  *http.ResponseController
 	patience time.Duration
 }
 
+// limit and free do nothing where there are no deadlines: then the client has all the time.
+func (w *patientWriter) limit() { _ = w.control.SetWriteDeadline(time.Now().Add(w.patience)) }
+func (w *patientWriter) free()  { _ = w.control.SetWriteDeadline(time.Time{}) }
+
+// end is for what the server writes when the handler has returned.
+func (w *patientWriter) end() { w.limit() }
+
+// WriteHeader implements http.ResponseWriter. One of 1xx is sent at once.
+func (w *patientWriter) WriteHeader(status int) {
+	w.limit()
+	defer w.free()
+	w.ResponseWriter.WriteHeader(status)
+}
+
 // Write implements http.ResponseWriter.
 func (w *patientWriter) Write(b []byte) (int, error) {
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.patience)) // where there are none, the client has all the time
+	w.limit()
+	defer w.free()
 	return w.ResponseWriter.Write(b)
+}
+
+// FlushError is what http.ResponseController calls.
+func (w *patientWriter) FlushError() error {
+	w.limit()
+	defer w.free()
+	return w.control.Flush()
 }
 
 // Unwrap is for http.ResponseController.

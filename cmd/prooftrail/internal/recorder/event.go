@@ -162,7 +162,7 @@ func (x *exchange) details(who claim, r result) map[string]any {
 	if x.decision.Ambiguous || x.ambiguous {
 		d["ambiguous"] = true
 	}
-	if x.decision.Unsure {
+	if x.decision.Unsure || x.bodyDoc != nil && x.bodyDoc.state == rules.Unread {
 		d["unread"] = true
 	}
 	if who.actor.Type != "anonymous" {
@@ -189,7 +189,7 @@ func basis(who claim, r result) string {
 	switch {
 	case who.vouched:
 		return "proxy"
-	case r.outcome == "success":
+	case r.outcome == "success" && !who.doubtful:
 		return "accepted"
 	}
 	return "claimed"
@@ -201,7 +201,7 @@ func (x *exchange) shownQuery() []string {
 		if len(out) == maxQuery {
 			break
 		}
-		if slices.Contains(x.p.credentials.query, p.Name) {
+		if slices.ContainsFunc(x.p.credentials.query, func(n string) bool { return strings.EqualFold(n, p.Name) }) {
 			p.Value = mask.Masked
 		}
 		out = append(out, clip(x.p.cfg.Masker.Text(clip(p.Name+"="+p.Value, 256)), 256))

@@ -89,8 +89,7 @@ func (s scope) find(sel rules.Selector) ([]string, rules.State) {
 	case rules.InCookie:
 		return x.oneOf(cookies(x.header, sel.Name)), rules.Known
 	case rules.InBody:
-		x.parseBody()
-		return x.pick(x.bodyDoc, sel.Pointer)
+		return x.fromBody(sel.Pointer)
 	case rules.InBefore:
 		return x.before.pick(sel.Pointer)
 	case rules.InAfter:
@@ -151,6 +150,18 @@ func (x *exchange) fromQuery(name string) []string {
 		}
 	}
 	return x.oneOf(found)
+}
+
+// fromBody notes that the query has the same parameter with another value: servers that put both together differ on which counts.
+func (x *exchange) fromBody(at doc.Pointer) ([]string, rules.State) {
+	x.parseBody()
+	found, state := x.pick(x.bodyDoc, at)
+	if len(at) == 1 && len(found) > 0 {
+		for _, p := range x.query {
+			x.ambiguous = x.ambiguous || p.Name == at[0] && p.Value != found[0]
+		}
+	}
+	return found, state
 }
 
 func cookies(h http.Header, name string) []string {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -214,4 +215,17 @@ func counter(t *testing.T, c prometheus.Counter) float64 {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()
+}
+
+type dial = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialOnce connects the first time alone.
+func dialOnce(d dial, done *bool) dial {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if *done {
+			return nil, errors.New("no more connections")
+		}
+		*done = true
+		return d(ctx, network, address)
+	}
 }

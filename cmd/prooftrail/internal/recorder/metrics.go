@@ -41,7 +41,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, mode := range []string{"ignore", "best-effort", "required"} {
 		m.requests.WithLabelValues(mode)
 	}
-	for _, reason := range []string{"malformed", "ambiguous", "body_broken", "not_logged"} {
+	for _, reason := range []string{"malformed", "ambiguous", "unread", "body_broken", "not_logged"} {
 		m.refused.WithLabelValues(reason)
 	}
 	m.events.WithLabelValues("best-effort")

@@ -115,14 +115,49 @@ func (x *exchange) learn(r result) {
 		return
 	}
 	if l := rule.Learn; l != nil {
-		if id, user := l.Session.First(src), l.User.First(src); id != "" && user != "" {
-			x.session = x.p.sessionID(id)
-			x.p.sessions.learn(x.session, clip(user, maxID))
-		}
+		x.learnSession(l, src)
 	}
 	if id := rule.Forget.First(src); id != "" {
 		x.forgotten = x.p.sessionID(id)
 	}
+}
+
+// learnSession remembers whose a session is. Where the scheduler says it, that is so. Where only the request does, it is so for
+// a session that this login has made: a scheduler may answer a login in a session that is somebody's already as if it had
+// succeeded, whatever name is in it.
+func (x *exchange) learnSession(l *rules.Learn, src scope) {
+	ids, from := l.Session.Find(src)
+	names, by := l.User.Find(src)
+	if len(ids) == 0 {
+		return
+	}
+	x.session = x.p.sessionID(ids[0])
+	if len(names) == 0 || x.ambiguous {
+		x.p.sessions.forget(x.session)
+		return
+	}
+	user := clip(names[0], maxID)
+	if !rules.Late(by) && x.p.sessions.user(x.session) != user && (!rules.Late(from) || x.inSession(user, src)) {
+		x.p.sessions.forget(x.session)
+		return
+	}
+	x.p.sessions.learn(x.session, user)
+}
+
+// inSession reports whether the request came in the session that its answer names, or in one that is somebody else's.
+func (x *exchange) inSession(user string, src scope) bool {
+	for _, a := range x.p.cfg.Rules.Actor {
+		for _, sel := range a.Session {
+			found, _ := src.Lookup(sel)
+			for _, f := range found {
+				id := x.p.sessionID(f)
+				if known := x.p.sessions.user(id); id == x.session || known != "" && known != user {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // learnFirst learns from a login before the client gets the answer: its next request must find whose the session is.
@@ -161,8 +196,33 @@ func (p *Recorder) rewrite(pr *httputil.ProxyRequest) {
 	if p.cfg.Forward {
 		pr.SetXForwarded()
 	}
+	if up := out.Header.Get("Upgrade"); up != "" && !strings.EqualFold(up, "websocket") {
+		// In HTTP/2 over a tunnel, say, requests would go by that nobody here sees (RFC 9110 section 7.8: "A server MAY ignore a
+		// received Upgrade header field").
+		delete(out.Header, "Upgrade")
+		delete(out.Header, "Connection")
+	}
+	onlyOnce(out)
 	if len(out.Trailer) > 0 {
 		out.Body = &trailing{out.Body, pr.In, out}
+	}
+}
+
+// onlyOnce keeps net/http from sending a request again when a connection breaks before the answer: what is safe, or can be
+// repeated, by its method or a header, may run a job all the same. One that has a body is never sent again.
+func onlyOnce(out *http.Request) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if v, ok := out.Header[name]; ok { // names have no case; net/http looks for the usual one
+			delete(out.Header, name)
+			out.Header[strings.ToLower(name)] = v
+		}
+	}
+	if x := exchangeOf(out); x == nil || x.decision.Mode == rules.Ignore || out.Body != nil {
+		return
+	}
+	switch out.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions: // net/http finds out that it is empty, and sends none
+		out.Body = io.NopCloser(strings.NewReader(""))
 	}
 }
 

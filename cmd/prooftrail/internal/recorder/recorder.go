@@ -35,6 +35,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -168,10 +169,11 @@ func (p *Recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.cfg.Metrics.requests.WithLabelValues(x.decision.Mode.String()).Inc()
-	control := http.NewResponseController(w)
-	x.watch(control)
-	w = &patientWriter{ResponseWriter: w, control: control, patience: p.cfg.Patience}
-	if x.decision.Mode != rules.Ignore {
+	patient := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), patience: p.cfg.Patience}
+	defer patient.end()
+	x.watch(patient.control)
+	w = patient
+	if x.body != nil || x.decision.Mode != rules.Ignore {
 		defer x.end()
 		if status, text := x.admit(); status != 0 {
 			p.cfg.Metrics.refused.WithLabelValues(x.refused).Inc()
@@ -180,6 +182,8 @@ func (p *Recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { x.sent.Store(true) }}
+	x.r = x.r.WithContext(httptrace.WithClientTrace(x.r.Context(), trace))
 	p.proxy.ServeHTTP(w, x.r)
 }
 
@@ -196,20 +200,40 @@ func (p *Recorder) begin(r *http.Request) (*exchange, error) {
 	params, ok := rules.Query(r.URL.RawQuery)
 	x.query, x.ambiguous = params, !ok
 	x.origin, x.trusted = p.origin(r)
-	trace := &httptrace.ClientTrace{WroteHeaders: func() { x.sent.Store(true) }}
-	x.r = r.WithContext(context.WithValue(httptrace.WithClientTrace(r.Context(), trace), exchangeKey{}, x))
+	x.r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &capture{limit: p.cfg.MaxCopy, budget: p.copies}
 	}
 	if err := x.decide(); err != nil {
 		return nil, err
 	}
-	if x.decision.Mode == rules.Ignore {
+	if x.decision.Mode == rules.Ignore && !x.isForm() {
 		x.body = nil
 		return x, nil
 	}
 	x.id = newID()
 	return x, nil
+}
+
+// isForm reports whether the body may name another method: some servers take _method from forms.
+func (x *exchange) isForm() bool {
+	return x.body != nil && doc.IsForm(x.header.Get("Content-Type"))
+}
+
+// methodParams are the parameters that may name another method, of the query and of a form that has been read.
+func (x *exchange) methodParams() []rules.Param {
+	if !x.isForm() {
+		return x.query
+	}
+	x.parseBody()
+	if x.bodyDoc.state != rules.Known || x.bodyDoc.doc == nil {
+		return x.query
+	}
+	all := slices.Clone(x.query)
+	for _, v := range texts(doc.Pointer{"_method"}.Find(x.bodyDoc.doc.Value)) {
+		all = append(all, rules.Param{Name: "_method", Value: v})
+	}
+	return all
 }
 
 func newID() string {
@@ -223,7 +247,15 @@ func newID() string {
 // decide finds the rule, with what is known by now.
 func (x *exchange) decide() error {
 	var readings [][]string
-	for _, path := range rules.Paths(x.path, x.header) {
+	paths, err := rules.Paths(x.path, x.header)
+	if err != nil {
+		return err
+	}
+	methods, err := rules.Methods(x.r.Method, x.header, x.methodParams())
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
 		more, err := rules.Readings(path)
 		if err != nil {
 			return err
@@ -231,7 +263,7 @@ func (x *exchange) decide() error {
 		readings = append(readings, more...)
 	}
 	x.decision = x.p.cfg.Rules.Decide(&rules.Request{
-		Methods: rules.Methods(x.r.Method, x.header, x.query), Readings: readings,
+		Methods: methods, Readings: readings,
 		Source: func(m rules.Match) rules.Source { return scope{x, m} },
 	}, x.p.cfg.Mode)
 	return nil
@@ -245,27 +277,33 @@ func (x *exchange) watch(control *http.ResponseController) {
 	x.r.Body = &tee{
 		ReadCloser: x.r.Body, copy: x.body,
 		before: func() { _ = control.SetReadDeadline(time.Now().Add(x.p.cfg.Patience)) },
-		ended:  func() { _ = control.SetReadDeadline(time.Time{}) },
+		after: func(err error) {
+			// HTTP/2 resets a stream whose time is over, also when it is the scheduler that reads slowly. In HTTP/1 the next Read sets
+			// it anew, and the server needs it for what is left of a body when the answer is written.
+			if errors.Is(err, io.EOF) || x.r.ProtoMajor > 1 && err == nil {
+				_ = control.SetReadDeadline(time.Time{})
+			}
+		},
 	}
 }
 
 // admit does what has to be done before the request goes on. A status says that it doesn't.
 func (x *exchange) admit() (status int, text string) {
-	rule := x.decision.Match.Rule
 	required := x.decision.Mode == rules.Required
 	if required && x.decision.Ambiguous {
-		x.refused = "ambiguous"
-		return http.StatusBadRequest, "the request can be read in more than one way"
+		return x.refuse("ambiguous")
 	}
-	if x.body != nil && (required || x.decision.Unsure || rule.Change != nil) {
+	if x.body != nil && (required || x.decision.Unsure || x.isForm() || x.decision.Match.Rule.Change != nil) {
 		if err := x.readBody(); err != nil {
-			x.refused = "body_broken"
-			return http.StatusBadRequest, "the request's body could not be read"
+			return x.refuse("body_broken")
 		}
 		if err := x.decide(); err != nil {
-			return http.StatusBadRequest, err.Error()
+			return x.refuse("ambiguous")
 		}
 		required = x.decision.Mode == rules.Required
+	}
+	if reason := x.unclear(); required && reason != "" {
+		return x.refuse(reason)
 	}
 	if x.decision.Mode == rules.Ignore { // its body says so
 		return 0, ""
@@ -281,11 +319,45 @@ func (x *exchange) admit() (status int, text string) {
 		return 0, ""
 	}
 	if err := x.recordAttempt(); err != nil {
-		x.refused = "not_logged"
 		x.p.cfg.Logger.WarnContext(x.r.Context(), "a required request is refused", "rule", x.decision.Match.Rule.Name, "error", err)
-		return http.StatusServiceUnavailable, "this can't be recorded now, so it isn't done"
+		return x.refuse("not_logged")
 	}
 	return 0, ""
+}
+
+// refusals are what a client is told.
+var refusals = map[string]struct {
+	status int
+	text   string
+}{
+	"ambiguous":   {http.StatusBadRequest, "the request can be read in more than one way"},
+	"unread":      {http.StatusBadRequest, "what the request is for stands in its body, which can't be read: too large, or in a form that isn't known here"},
+	"body_broken": {http.StatusBadRequest, "the request's body could not be read"},
+	"not_logged":  {http.StatusServiceUnavailable, "this can't be recorded now, so it isn't done"},
+}
+
+func (x *exchange) refuse(reason string) (status int, text string) {
+	x.refused = reason
+	return refusals[reason].status, refusals[reason].text
+}
+
+// unclear says why nobody could tell from the record of a request what it was for: a record of that is worth little. A request
+// whose rule doesn't look at the body is clear whatever the body is.
+func (x *exchange) unclear() (reason string) {
+	rule := x.decision.Match.Rule
+	if x.decision.Ambiguous {
+		return "ambiguous"
+	}
+	if x.body != nil && !rule.Generic() && x.p.cfg.Rules.Looks(rule, rules.InBody) {
+		if x.parseBody(); x.bodyDoc.state != rules.Known {
+			return "unread"
+		}
+		x.ambiguous = x.ambiguous || x.bodyDoc.doc != nil && x.bodyDoc.doc.Doubled
+	}
+	if x.targets(rule, scope{x, x.decision.Match}); x.ambiguous {
+		return "ambiguous"
+	}
+	return ""
 }
 
 // readBody reads as much of the body as is copied, and there is memory for. What was read goes on before the rest of it.
@@ -293,8 +365,13 @@ func (x *exchange) readBody() error {
 	rest := x.r.Body
 	var read []byte
 	buf := make([]byte, grow)
-	for len(read) < x.p.cfg.MaxCopy && !x.body.over() && x.p.copies.take(grow) {
-		x.peeked += grow
+	for len(read) < x.p.cfg.MaxCopy && !x.body.over() {
+		if int64(len(read)+grow) > x.peeked {
+			if !x.p.copies.take(grow) {
+				break
+			}
+			x.peeked += grow
+		}
 		n, err := rest.Read(buf)
 		read = append(read, buf[:n]...)
 		if errors.Is(err, io.EOF) {

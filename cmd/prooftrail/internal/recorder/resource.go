@@ -55,7 +55,7 @@ var notForGET = []string{
 func (x *exchange) get(change *rules.Change) resource {
 	src := scope{x, x.decision.Match}
 	target, ok := change.Get.Expand(src)
-	if !ok || len(rules.Methods("GET", nil, x.query)) > 1 {
+	if methods, err := rules.Methods("GET", nil, x.query); !ok || err != nil || len(methods) > 1 {
 		return resource{state: unknown, problem: "the request doesn't say which"}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), x.p.cfg.ResourceTimeout)

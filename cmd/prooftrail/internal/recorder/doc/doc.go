@@ -27,11 +27,16 @@ var (
 	ErrFormat = errors.New("neither JSON nor a form")
 )
 
+// IsForm reports whether a content type is that of a form whose fields stand in a query's form.
+func IsForm(contentType string) bool {
+	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(contentType)), "application/x-www-form-urlencoded")
+}
+
 // Doc is a body that was read. Its values are those of encoding/json, with json.Number for numbers.
 type Doc struct {
 	Value any
-	// Doubled says that an object had a name twice, or a form a field: readers differ on which counts. Here
-	// it is the last one of an object, and the first of a form.
+	// Doubled says that an object had a name twice, maybe in another case, or a form a field, or that it is JSON called a form:
+	// readers differ on which counts. Here it is the last one of an object, and the first of a form.
 	Doubled bool
 }
 
@@ -43,13 +48,23 @@ func Parse(data []byte, encoding, contentType string, limit int) (*Doc, error) {
 		return nil, err
 	}
 	data = bytes.TrimPrefix(bytes.TrimSpace(data), []byte("\xef\xbb\xbf"))
-	if len(data) > 0 && (data[0] == '{' || data[0] == '[') {
+	isJSON := len(data) > 0 && (data[0] == '{' || data[0] == '[')
+	if !IsForm(contentType) {
+		if !isJSON {
+			return nil, ErrFormat
+		}
 		return parseJSON(data)
 	}
-	if strings.HasPrefix(strings.ToLower(strings.TrimSpace(contentType)), "application/x-www-form-urlencoded") {
-		return parseForm(string(data))
+	if isJSON { // curl says form where people mean JSON, and readers differ on which counts
+		if d, err := parseJSON(data); err == nil && !bytes.ContainsRune(data, '&') {
+			return d, nil
+		}
 	}
-	return nil, ErrFormat
+	d, err := parseForm(string(data))
+	if err == nil && isJSON {
+		d.Doubled = true
+	}
+	return d, err
 }
 
 // decompress undoes one coding. More than one, or another one, isn't read.
@@ -135,7 +150,7 @@ func (p *parser) value(depth int) (any, error) {
 }
 
 func (p *parser) object(depth int) (any, error) {
-	out := map[string]any{}
+	out, seen := map[string]any{}, map[string]bool{}
 	for p.dec.More() {
 		t, err := p.dec.Token()
 		if err != nil {
@@ -146,9 +161,9 @@ func (p *parser) object(depth int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		_, there := out[name]
-		p.doubled = p.doubled || there
-		out[name] = v
+		key := fold(name)
+		p.doubled = p.doubled || seen[key]
+		seen[key], out[name] = true, v
 	}
 	return out, p.end()
 }

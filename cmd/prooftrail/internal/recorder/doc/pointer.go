@@ -47,7 +47,7 @@ func (p Pointer) Find(v any) []any {
 	switch v := v.(type) {
 	case map[string]any:
 		if p[0] != "*" {
-			if member, ok := v[p[0]]; ok {
+			if member, ok := named(v, p[0]); ok {
 				return p[1:].Find(member)
 			}
 			return nil
@@ -73,6 +73,24 @@ func (p Pointer) Find(v any) []any {
 	}
 	return nil
 }
+
+// named is the member of that name, or else the first one whose name differs by case alone: encoding/json of Go, for one, takes
+// both.
+func named(m map[string]any, name string) (any, bool) {
+	if v, ok := m[name]; ok {
+		return v, true
+	}
+	first, ok, want := "", false, fold(name)
+	for n := range m {
+		if fold(n) == want && (!ok || n < first) {
+			first, ok = n, true
+		}
+	}
+	return m[first], ok
+}
+
+// fold makes names alike that differ by case alone, as encoding/json does: the long s and the sign of Kelvin are letters too.
+func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 func appendFound(found, more []any) []any {
 	return append(found, more[:min(len(more), maxFound-len(found))]...)
@@ -124,7 +142,7 @@ func (p Pointer) change(v, with any, remove bool) any {
 		out := make(map[string]any, len(v))
 		for name, member := range v {
 			switch {
-			case name != p[0] && p[0] != "*":
+			case p[0] != "*" && fold(name) != fold(p[0]):
 				out[name] = member
 			case len(p) > 1 || !remove:
 				out[name] = p[1:].change(member, with, remove)

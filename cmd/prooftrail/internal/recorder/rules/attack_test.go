@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -31,7 +32,11 @@ func decide(t testing.TB, set *rules.Set, method, target string, headers ...stri
 		h.Add(name, value)
 	}
 	var readings [][]string
-	for _, p := range rules.Paths(path, h) {
+	paths, err := rules.Paths(path, h)
+	if err != nil {
+		return rules.Decision{}, err
+	}
+	for _, p := range paths {
 		more, err := rules.Readings(p)
 		if err != nil {
 			return rules.Decision{}, err
@@ -39,8 +44,12 @@ func decide(t testing.TB, set *rules.Set, method, target string, headers ...stri
 		readings = append(readings, more...)
 	}
 	params, _ := rules.Query(query)
+	methods, err := rules.Methods(method, h, params)
+	if err != nil {
+		return rules.Decision{}, err
+	}
 	return set.Decide(&rules.Request{
-		Methods: rules.Methods(method, h, params), Readings: readings,
+		Methods: methods, Readings: readings,
 		Source: func(m rules.Match) rules.Source { return nothing{m} },
 	}, rules.BestEffort), nil
 }
@@ -147,6 +156,30 @@ func TestOddPathsAreRefused(t *testing.T) {
 	} {
 		if _, err := rules.Readings(path); err == nil {
 			t.Errorf("%.20s… is read", path)
+		}
+	}
+}
+
+// TestCrowds: a method or a path that stands behind many others is seen all the same, or nothing goes on.
+func TestCrowds(t *testing.T) {
+	set := parse(t, guarded)
+	var methods, paths []string
+	for i := range 9 {
+		methods = append(methods, fmt.Sprintf("X-HTTP-Method-Override: M%c", 'A'+i))
+		paths = append(paths, fmt.Sprintf("X-Original-URL: /%d", i))
+	}
+	for what, d := range map[string]struct {
+		method, target string
+		headers        []string
+	}{
+		"methods in headers":          {"GET", "/v1/jobs/a", append(methods, "X-HTTP-Method-Override: DELETE")},
+		"the query's method behind":   {"GET", "/v1/jobs/a?_method=DELETE", methods},
+		"paths":                       {"DELETE", "/x", append(paths, "X-Original-URL: /v1/jobs/a")},
+		"the query's behind its like": {"GET", "/v1/jobs/a?" + strings.Repeat("x&", 300) + "_method=DELETE", nil},
+	} {
+		got, err := decide(t, set, d.method, d.target, d.headers...)
+		if err == nil && got.Mode != rules.Required {
+			t.Errorf("%s: %s by %s", what, got.Mode, got.Match.Rule.Name)
 		}
 	}
 }

@@ -14,6 +14,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/recorder/doc"
 )
@@ -152,4 +153,29 @@ func (r *Rule) Secrets(in string) bool {
 		}
 	}
 	return false
+}
+
+// Looks reports whether a place is looked at to tell what a request is, by whom, and on what.
+func (s *Set) Looks(r *Rule, in string) bool {
+	all := []Value{r.Target.ID, r.Target.Name, r.Job.ID, r.Job.Name, r.Job.Schedule, r.Job.TZ, r.Job.RunID, r.Actor, r.Forget}
+	if r.Learn != nil {
+		all = append(all, r.Learn.User, r.Learn.Session)
+	}
+	if r.Change != nil {
+		for _, p := range r.Change.Get.parts {
+			all = append(all, p.value)
+		}
+	}
+	for _, a := range s.Actor {
+		all = append(all, a.Session, a.Key)
+		if a.JWT != nil {
+			all = append(all, a.JWT.In)
+		}
+	}
+	tests := slices.Clone(r.If)
+	for _, c := range r.Actions {
+		tests = append(tests, c.If...)
+	}
+	return slices.ContainsFunc(all, func(v Value) bool { return v.Uses(in) }) ||
+		slices.ContainsFunc(tests, func(t Test) bool { return t.Of.In == in })
 }

@@ -18,6 +18,9 @@ const maxSegments = 512
 // ErrPath: a path that can be read in more ways than are looked at.
 var ErrPath = errors.New("the path is too long, or too odd, to tell what it means")
 
+// ErrOverrides: more methods or paths than are looked at.
+var ErrOverrides = errors.New("too many headers or parameters name a method or a path")
+
 // Readings returns the ways in which a server may read a path, as it stands in the request line, as segments; the
 // first one is what RFC 3986 says. There is one alone if the path is plain: no segment is empty but the last, or
 // a dot or two, or ends in a dot or a space, or has in it, once decoded, any of / \ % ; ? # or a control character, or what
@@ -201,11 +204,19 @@ func Overrides(header string) bool {
 	return isNamed(header, methodHeaders) || isNamed(header, pathHeaders)
 }
 
-// Methods returns the methods that a request may have: its own first, and those that it names elsewhere.
-func Methods(method string, h http.Header, query []Param) []string {
+// Bounds of what a request may name beside its request line. What names more is refused: else the one that counts could
+// stand behind others.
+const (
+	maxMethods = 8
+	maxPaths   = 4
+)
+
+// Methods returns the methods that a request may have: its own first, and those that it names elsewhere. It returns ErrOverrides
+// if there are too many.
+func Methods(method string, h http.Header, query []Param) ([]string, error) {
 	all := []string{method}
 	add := func(name string) {
-		if name = strings.ToUpper(strings.TrimSpace(name)); name != "" && len(name) <= 32 && len(all) < 8 && !slices.Contains(all, name) {
+		if name = strings.ToUpper(strings.TrimSpace(name)); name != "" && len(name) <= 32 && len(all) <= maxMethods && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}
@@ -214,15 +225,19 @@ func Methods(method string, h http.Header, query []Param) []string {
 		add(v)
 	}
 	for _, p := range query {
-		if strings.EqualFold(p.Name, "_method") {
+		if strings.EqualFold(p.Name, methodParam) {
 			add(p.Value)
 		}
 	}
-	return all
+	if len(all) > maxMethods {
+		return nil, ErrOverrides
+	}
+	return all, nil
 }
 
-// Paths returns the paths that a request may have, as Readings takes them: its own first, and those that its headers name.
-func Paths(path string, h http.Header) []string {
+// Paths returns the paths that a request may have, as Readings takes them: its own first, and those that its headers name. It
+// returns ErrOverrides if there are too many.
+func Paths(path string, h http.Header) ([]string, error) {
 	all := []string{path}
 	for _, v := range named(h, pathHeaders) {
 		v, _, _ = strings.Cut(v, "?")
@@ -230,11 +245,14 @@ func Paths(path string, h http.Header) []string {
 			_, rest, _ = strings.Cut(rest, "/")
 			v = "/" + rest
 		}
-		if len(all) < 4 && !slices.Contains(all, v) {
+		if len(all) <= maxPaths && !slices.Contains(all, v) {
 			all = append(all, v)
 		}
 	}
-	return all
+	if len(all) > maxPaths {
+		return nil, ErrOverrides
+	}
+	return all, nil
 }
 
 // Param is a parameter of a query.
@@ -243,9 +261,13 @@ type Param struct{ Name, Value string }
 // maxParams bounds what is looked at of a query.
 const maxParams = 256
 
+// methodParam is the parameter from which some servers take the method.
+const methodParam = "_method"
+
 // Query reads a query as leniently as any server: parameters end at & or ;, and what isn't properly encoded stays as
-// it is. More than 256 are not looked at; ok is false then.
+// it is. Of more than 256 only those are looked at that may say another method; ok is false then.
 func Query(raw string) (params []Param, ok bool) {
+	ok = true
 	for raw != "" {
 		var one string
 		if at := strings.IndexAny(raw, "&;"); at >= 0 {
@@ -256,13 +278,14 @@ func Query(raw string) (params []Param, ok bool) {
 		if one == "" {
 			continue
 		}
-		if len(params) == maxParams {
-			return params, false
-		}
 		name, value, _ := strings.Cut(one, "=")
-		params = append(params, Param{unescape(name), unescape(value)})
+		if name = unescape(name); len(params) >= maxParams && !strings.EqualFold(name, methodParam) {
+			ok = false
+			continue
+		}
+		params = append(params, Param{name, unescape(value)})
 	}
-	return params, true
+	return params, ok
 }
 
 func unescape(s string) string {

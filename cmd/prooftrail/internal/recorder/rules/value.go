@@ -33,6 +33,9 @@ const (
 // late are the places that are known only once there is an answer.
 var late = map[string]bool{InResponse: true, InResponseHeader: true, InSetCookie: true, InAfter: true, InStatus: true}
 
+// Late reports whether a selector finds what the scheduler says, and not what the request does.
+func Late(s Selector) bool { return late[s.In] }
+
 // Selector names something of a request or its answer.
 type Selector struct {
 	In      string
@@ -212,6 +215,8 @@ func (t Template) Expand(src Source) (target string, ok bool) {
 			b.WriteString(found[0])
 		case p.query:
 			b.WriteString(url.QueryEscape(found[0]))
+		case odd(found[0]): // a server may read another path than is meant
+			return "", false
 		default:
 			b.WriteString(url.PathEscape(found[0]))
 		}
