@@ -14,8 +14,8 @@ const (
 	onlyTold        // the API server changed nothing
 )
 
-// dryRun reads it of the request. The URL's parameter counts, but for deletions: "if the body isn't empty, the options are read from it" and from the
-// URL only otherwise, so that DELETE …?dryRun=All with a body deletes. Where the body can't be seen the deletion counts as one.
+// dryRun reads it of the request. The URL's parameter counts, but of a deletion only without a body: the API server reads the options of a
+// deletion from its body if there is one, so that DELETE …?dryRun=All with a body deletes. Where the body can't be seen the deletion counts as one.
 func (a *audit) dryRun() dryRun {
 	_, query, _ := strings.Cut(a.RequestURI, "?")
 	params, _ := url.ParseQuery(query) // the API server, too, ignores what it can't read of it
