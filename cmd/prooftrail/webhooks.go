@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -66,6 +67,10 @@ func readDoors(file string) ([]*webhook.Door, error) {
 		d, err := configs[i].open(filepath.Dir(file))
 		if err != nil {
 			return nil, fmt.Errorf("doors.%d.%w", i, err)
+		}
+		// What is signed doesn't name the door.
+		if j := slices.IndexFunc(doors, d.SharesSecret); j >= 0 {
+			return nil, fmt.Errorf("doors.%d.secret_files: expected another secret than that of doors.%d: what one takes could be posted to the other", i, j)
 		}
 		doors = append(doors, d)
 	}

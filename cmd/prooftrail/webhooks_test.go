@@ -71,3 +71,29 @@ func TestWebhookFilesAreBounded(t *testing.T) {
 		t.Errorf("secret %q, %v", secret, err)
 	}
 }
+
+// TestDoorsShareNoSecret: what is signed for one door can't be posted to another.
+func TestDoorsShareNoSecret(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"1.secret": "0123456789abcdef\n", "2.secret": "fedcba9876543210\n", "3.secret": "0123456789abcdef"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "doors.yaml")
+	for secrets, want := range map[string]string{
+		"2.secret":           "",
+		"3.secret":           "doors.1.secret_files: expected another secret than that of doors.0: what one takes could be posted to the other",
+		"2.secret, 3.secret": "doors.1.secret_files: expected another secret than that of doors.0: what one takes could be posted to the other",
+	} {
+		text := "doors:\n- {name: a, tenant: t, source: 'a:b', signature: {style: github}, secret_files: [1.secret], mapping: 'ready:dkron'}\n" +
+			"- {name: b, tenant: u, source: 'a:c', signature: {style: github}, secret_files: [" + secrets + "], mapping: 'ready:dkron'}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		doors, err := openDoors(file)
+		if want == "" && (err != nil || len(doors) != 2) || want != "" && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+			t.Errorf("%s: %d doors, %v; want %s", secrets, len(doors), err, want)
+		}
+	}
+}

@@ -55,27 +55,41 @@ func hostile() map[string][]byte {
 	}
 	record := field(2, field(5, deep))
 	return map[string][]byte{
-		"numbers in an object":   fill(`{"class_uid":1006,"x":[`, "0,", "0]}"),
-		"empty objects":          fill("[", "{},", "{}]"),
-		"nothing but brackets":   bytes.Repeat([]byte("["), maxBody()),
-		"objects in objects":     bytes.Repeat([]byte(`{"a":`), maxBody()/5),
-		"one string":             fill(`{"a":"`, "x", `"}`),
-		"escapes":                fill(`{"a":"`, `\u0041`, `"}`),
-		"an open string":         fill(`{"a":"`, `\"`, ``),
-		"lines":                  bytes.Repeat([]byte("{}\n"), maxBody()/3),
-		"blank lines":            bytes.Repeat([]byte(" \n"), maxBody()/2),
-		"records in JSON":        fill(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[`, "{},", "{}]}]}]}"),
-		"attributes in JSON":     fill(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[`, attribute, strings.TrimSuffix(attribute, ",")+"]}]}]}]}"),
-		"resources in JSON":      fill(`{"resourceLogs":[`, "{},", "{}]}"),
-		"records in protobuf":    field(1, field(2, bytes.Repeat(field(2, nil), maxBody()/2-16))),
-		"attributes in protobuf": field(1, field(2, field(2, bytes.Repeat(field(6, nil), maxBody()/2-16)))),
-		"resources in protobuf":  bytes.Repeat(field(1, nil), maxBody()/2),
-		"entities in protobuf":   field(1, field(1, bytes.Repeat(field(3, nil), maxBody()/2-16))),
-		"lists in protobuf":      field(1, field(2, record)),
-		"zeros":                  make([]byte, maxBody()),
+		"numbers in an object":      fill(`{"class_uid":1006,"x":[`, "0,", "0]}"),
+		"empty objects":             fill("[", "{},", "{}]"),
+		"nothing but brackets":      bytes.Repeat([]byte("["), maxBody()),
+		"objects in objects":        bytes.Repeat([]byte(`{"a":`), maxBody()/5),
+		"one string":                fill(`{"a":"`, "x", `"}`),
+		"escapes":                   fill(`{"a":"`, `\u0041`, `"}`),
+		"an open string":            fill(`{"a":"`, `\"`, ``),
+		"lines":                     bytes.Repeat([]byte("{}\n"), maxBody()/3),
+		"blank lines":               bytes.Repeat([]byte(" \n"), maxBody()/2),
+		"records in JSON":           fill(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[`, "{},", "{}]}]}]}"),
+		"attributes in JSON":        fill(`{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"attributes":[`, attribute, strings.TrimSuffix(attribute, ",")+"]}]}]}]}"),
+		"resources in JSON":         fill(`{"resourceLogs":[`, "{},", "{}]}"),
+		"records in protobuf":       field(1, field(2, bytes.Repeat(field(2, nil), maxBody()/2-16))),
+		"attributes in protobuf":    field(1, field(2, field(2, bytes.Repeat(field(6, nil), maxBody()/2-16)))),
+		"resources in protobuf":     bytes.Repeat(field(1, nil), maxBody()/2),
+		"entities in protobuf":      field(1, field(1, bytes.Repeat(field(3, nil), maxBody()/2-16))),
+		"lists in protobuf":         field(1, field(2, record)),
+		"members below a long path": fill(strings.Repeat(`{"`+strings.Repeat("n", 128)+`":`, 60)+"[", `{"a":0},`, "0]"+strings.Repeat("}", 60)),
+		"names that become one":     namesThatBecomeOne(),
+		"zeros":                     make([]byte, maxBody()),
 		"a resource for each of many records": append(field(1, append(field(1, field(1, field(1, bytes.Repeat([]byte("k"), 1<<20)))),
 			field(2, bytes.Repeat(field(2, field(3, []byte("INFO"))), 10_000))...)), 0),
 	}
+}
+
+// namesThatBecomeOne is a CloudEvent whose data has as many names as fit into it, of which none can be in an event and all
+// would become the same.
+func namesThatBecomeOne() []byte {
+	b := []byte(`{"specversion":"1.0","type":"a.b","source":"urn:a","id":"1","data":{"a":0`)
+	for r := rune(0x4e00); r < 0x4e00+60_000; r++ {
+		if r < 0xd800 || r > 0xdfff {
+			b = append(b, `,"`+string(r)+`":0`...)
+		}
+	}
+	return append(b, "}}"...)
 }
 
 // TestHostileBodies: whatever the largest body has in it, what an adapter allocates for it is bounded, and so is the time.

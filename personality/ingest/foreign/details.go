@@ -22,6 +22,7 @@ func Details(object map[string]any) map[string]any {
 func details(object map[string]any, depth int) map[string]any {
 	var out map[string]any
 	names := slices.Sorted(maps.Keys(object))
+	last := map[string]int{} // the number behind a name that was given last: a stranger may have chosen 100,000 that become one
 	for _, name := range names {
 		v, ok := detail(object[name], depth+1)
 		if !ok {
@@ -31,12 +32,13 @@ func details(object map[string]any, depth int) map[string]any {
 			out = make(map[string]any, len(object))
 		}
 		to := memberName(name)
-		for i, base := 2, to; ; i++ {
+		for base := to[:min(len(to), 120)]; ; {
 			// One that needs no change goes before one that does.
 			if _, taken := out[to]; !taken && (to == name || !has(object, to)) {
 				break
 			}
-			to = base[:min(len(base), 120)] + "_" + strconv.Itoa(i)
+			last[base] = max(last[base], 1) + 1
+			to = base + "_" + strconv.Itoa(last[base])
 		}
 		out[to] = v
 	}

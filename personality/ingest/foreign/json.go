@@ -77,8 +77,8 @@ func (p *parser) syntax(expected string) error {
 	return Errorf("", "%s at byte %d", expected, p.pos)
 }
 
-// under names the member in which an error is.
-func under(err error, token string) error {
+// Under names the member in which an error is.
+func Under(err error, token string) error {
 	var e *Error
 	if errors.As(err, &e) && len(e.Member) < 512 {
 		e.Member = "/" + EscapeToken(Clip(token, 128)) + e.Member
@@ -179,7 +179,7 @@ func (p *parser) array(depth int) (any, error) {
 	for i := 0; ; i++ {
 		v, err := p.value(depth + 1)
 		if err != nil {
-			return nil, under(err, strconv.Itoa(i))
+			return nil, Under(err, strconv.Itoa(i))
 		}
 		if p.keep {
 			list = append(list, v)
@@ -222,7 +222,7 @@ func (p *parser) object(depth int) (any, error) {
 			return nil, err
 		}
 		if _, there := object[name]; there {
-			return nil, under(Errorf("", "each name once in an object"), name)
+			return nil, Under(Errorf("", "each name once in an object"), name)
 		}
 		if p.peek() != ':' {
 			return nil, p.syntax("a colon")
@@ -230,7 +230,7 @@ func (p *parser) object(depth int) (any, error) {
 		p.pos++
 		v, err := p.value(depth + 1)
 		if err != nil {
-			return nil, under(err, name)
+			return nil, Under(err, name)
 		}
 		object[name] = v
 		if more, err := p.more('}'); err != nil || !more {

@@ -51,9 +51,15 @@ func (a *audit) kind() kind {
 // act sets the action and what goes with it.
 func (a *audit) act(c *cutter, e *event.Event) {
 	k := a.kind()
-	e.Action = doing[k][a.Verb]
+	dry := a.dryRun()
+	if verb := a.did(); dry != onlyTold {
+		e.Action = doing[k][verb]
+	}
+	if dry != forReal {
+		e.Details["dry_run"] = map[dryRun]string{perhaps: "asked for in the URL; whether it counted isn't recorded", onlyTold: "All"}[dry]
+	}
 	switch {
-	case e.Action == "" && a.isFinish(e):
+	case e.Action == "" && dry != onlyTold && a.isFinish(e):
 	case e.Action == "" && word.MatchString(strings.ToLower(a.Verb)):
 		e.Action = "kubernetes." + strings.ToLower(a.Verb)
 	case e.Action == "":
@@ -70,6 +76,14 @@ func (a *audit) act(c *cutter, e *event.Event) {
 	}
 }
 
+// did is the verb of what the API server did: a patch or an update of what isn't there makes it.
+func (a *audit) did() string {
+	if a.code() == 201 && (a.Verb == "patch" || a.Verb == "update") {
+		return "create"
+	}
+	return a.Verb
+}
+
 // unknown stands for an object that isn't in the audit event, because of the audit policy or because it doesn't
 // belong into a log.
 const unknown = "[not recorded]"
@@ -77,7 +91,7 @@ const unknown = "[not recorded]"
 func (a *audit) actOnJob(c *cutter, e *event.Event) {
 	e.Job = &event.Job{ID: c.text("job.id", a.object(), 512), Name: c.text("job.name", a.Ref.Name, 512)}
 	if a.Ref.Resource == "jobs" {
-		if a.Verb == "create" && a.isRun(c, e) {
+		if a.did() == "create" && a.isRun(c, e) {
 			return
 		}
 		e.Change = a.change()
@@ -85,7 +99,7 @@ func (a *audit) actOnJob(c *cutter, e *event.Event) {
 	}
 	spec := a.cronSpec()
 	e.Job.Schedule, e.Job.TZ = c.text("job.schedule", spec.Schedule, 4096), c.text("job.tz", spec.TimeZone, 128)
-	if a.Verb == "patch" && spec.Suspend != nil && a.patchesOnlySuspend() {
+	if e.Action == "job.update" && a.Verb == "patch" && spec.Suspend != nil && a.patchesOnlySuspend() {
 		e.Action = "job.enable"
 		if *spec.Suspend {
 			e.Action = "job.disable"

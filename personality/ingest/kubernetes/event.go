@@ -188,10 +188,10 @@ func (a *audit) name() string {
 		return a.Ref.Name
 	}
 	meta := a.requestMeta()
-	if meta.Name == "" && meta.GenerateName != "" {
-		return meta.GenerateName + "*"
+	if meta.name == "" && meta.generateName != "" {
+		return meta.generateName + "*"
 	}
-	return meta.Name
+	return meta.name
 }
 
 // describe sets what has no place of its own.

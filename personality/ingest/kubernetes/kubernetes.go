@@ -4,7 +4,7 @@
 // # What becomes an event
 //
 // One for each request that the API server's audit policy has it send, at the stage ResponseComplete or Panic. RequestReceived is
-// skipped, and so is ResponseStarted of a watch. ResponseStarted of anything else is an event too: an exec
+// skipped, and so is ResponseStarted of a watch, but for one of secrets. ResponseStarted of anything else is an event too: an exec
 // or a port-forward may go on for hours, and its end may never be told.
 //
 //	cronjobs, jobs: create, update, delete      job.create, job.update, job.delete
@@ -15,7 +15,7 @@
 //	secrets, serviceaccounts/token              credential.create, .read, .rotate, .delete; never their content
 //	roles, rolebindings, clusterroles, …        access.grant (create, update), access.revoke (delete)
 //	configmaps                                  config.read, config.create, config.update, config.delete; no content
-//	anything else                               kubernetes.VERB
+//	anything else, and what was a dry run       kubernetes.VERB
 //
 // # Whose word it is
 //

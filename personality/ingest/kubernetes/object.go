@@ -7,34 +7,41 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prooftrail/prooftrail/personality/ingest/foreign"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
 // meta is the metadata of the object in a request, as far as it is read.
+//
+// What is read of a request's object is read by names as they are: encoding/json takes Suspend for suspend, and the API server doesn't. A patch comes as its
+// sender wrote it, who could have us read another one than the API server did.
 type meta struct {
-	Name         string            `json:"name"`
-	GenerateName string            `json:"generateName"`
-	Annotations  map[string]string `json:"annotations"`
-	Owners       []struct {
-		Kind       string `json:"kind"`
-		Name       string `json:"name"`
-		Controller *bool  `json:"controller"`
-	} `json:"ownerReferences"`
+	name, generateName, due string
+	owners                  []any
 }
 
-// owner is the name of the owner of a kind, "" if there is none.
+// owner is the name of the owner of a kind of the group batch, "" if there is none.
 func (m *meta) owner(kind string) string {
-	for _, o := range m.Owners {
-		if o.Kind == kind {
-			return o.Name
+	for _, o := range m.owners {
+		if version, ok := foreign.At(o, "apiVersion").(string); ok && !strings.HasPrefix(version, "batch/") {
+			continue
+		}
+		if foreign.At(o, "kind") == kind {
+			return text(o, "name")
 		}
 	}
 	return ""
 }
 
+// text is the string at a path of members; "" if there is none.
+func text(v any, path ...string) string {
+	s, _ := foreign.At(v, path...).(string)
+	return s
+}
+
 // scheduledFor is when a job was due; the zero time if that isn't said.
 func (m *meta) scheduledFor(name string) time.Time {
-	t, err := time.Parse(time.RFC3339, m.Annotations["batch.kubernetes.io/cronjob-scheduled-timestamp"])
+	t, err := time.Parse(time.RFC3339, m.due)
 	if err == nil && (moment{t}).usable() {
 		return t.UTC()
 	}
@@ -48,76 +55,69 @@ func (m *meta) scheduledFor(name string) time.Time {
 
 // requestMeta reads what the request's object says of itself; nothing if it isn't there, or is no object.
 func (a *audit) requestMeta() meta {
-	var o struct {
-		Metadata meta `json:"metadata"`
-	}
-	if json.Unmarshal(a.Request, &o) != nil {
-		return meta{}
-	}
-	return o.Metadata
+	m := foreign.At(decode(a.Request), "metadata")
+	owners, _ := foreign.At(m, "ownerReferences").([]any)
+	return meta{name: text(m, "name"), generateName: text(m, "generateName"), due: text(m, "annotations", "batch.kubernetes.io/cronjob-scheduled-timestamp"), owners: owners}
 }
 
 type cronSpec struct {
-	Schedule string `json:"schedule"`
-	TimeZone string `json:"timeZone"`
-	Suspend  *bool  `json:"suspend"`
+	Schedule, TimeZone string
+	Suspend            *bool
 }
 
 // cronSpec reads a CronJob's, from an object, a merge patch or a JSON patch.
 func (a *audit) cronSpec() (s cronSpec) {
+	spec := map[string]any{}
 	if ops, ok := a.jsonPatch(); ok {
 		for _, op := range ops {
-			switch op.Path {
-			case "/spec/suspend":
-				_ = json.Unmarshal(op.Value, &s.Suspend) // not a boolean: the API server refuses it too
-			case "/spec/schedule":
-				_ = json.Unmarshal(op.Value, &s.Schedule)
-			case "/spec/timeZone":
-				_ = json.Unmarshal(op.Value, &s.TimeZone)
+			if name, ok := strings.CutPrefix(op.Path, "/spec/"); ok && (op.Op == "add" || op.Op == "replace") {
+				spec[name] = op.Value
 			}
 		}
-		return s
+	} else {
+		spec, _ = foreign.At(decode(a.Request), "spec").(map[string]any)
 	}
-	var o struct {
-		Spec cronSpec `json:"spec"`
+	s.Schedule, s.TimeZone = text(spec, "schedule"), text(spec, "timeZone")
+	if suspend, ok := spec["suspend"].(bool); ok { // not a boolean: the API server refuses it too
+		s.Suspend = &suspend
 	}
-	if json.Unmarshal(a.Request, &o) != nil {
-		return cronSpec{}
-	}
-	return o.Spec
+	return s
 }
 
 // patchOp is an operation of a JSON patch.
 type patchOp struct {
-	Op    string          `json:"op"`
-	Path  string          `json:"path"`
-	From  string          `json:"from"`
-	Value json.RawMessage `json:"value"`
+	Op, Path, From string
+	Value          any
 }
 
 func (a *audit) jsonPatch() (ops []patchOp, ok bool) {
 	if a.Verb != "patch" || len(a.Request) == 0 || a.Request[0] != '[' {
 		return nil, false
 	}
-	return ops, json.Unmarshal(a.Request, &ops) == nil
+	list, ok := decode(a.Request).([]any)
+	for _, o := range list {
+		if _, is := o.(map[string]any); !is {
+			return nil, false
+		}
+		ops = append(ops, patchOp{text(o, "op"), text(o, "path"), text(o, "from"), foreign.At(o, "value")})
+	}
+	return ops, ok
 }
 
 // patchesOnlySuspend reports whether a patch changes spec.suspend and nothing else.
 func (a *audit) patchesOnlySuspend() bool {
 	if ops, ok := a.jsonPatch(); ok {
 		for _, op := range ops {
-			if op.Path != "/spec/suspend" {
+			if op.Path != "/spec/suspend" || op.Op != "add" && op.Op != "replace" && op.Op != "test" {
 				return false
 			}
 		}
 		return true
 	}
-	var o map[string]json.RawMessage
-	var spec map[string]json.RawMessage
-	if json.Unmarshal(a.Request, &o) != nil || json.Unmarshal(o["spec"], &spec) != nil {
-		return false
-	}
-	return len(o) == 1 && len(spec) == 1
+	o, _ := decode(a.Request).(map[string]any)
+	spec, _ := o["spec"].(map[string]any)
+	_, has := spec["suspend"]
+	return has && len(o) == 1 && len(spec) == 1
 }
 
 // finished reads the condition of a Job's status that ends it: failed is nil if it succeeded.
@@ -125,25 +125,14 @@ func (a *audit) finished() (failed *event.Reason, final bool) {
 	if a.Ref == nil || a.Ref.APIGroup != "batch" || a.Ref.Resource != "jobs" || a.Ref.Subresource != "status" {
 		return nil, false
 	}
-	var o struct {
-		Status struct {
-			Conditions []struct {
-				Type   string `json:"type"`
-				Status string `json:"status"`
-				Reason string `json:"reason"`
-			} `json:"conditions"`
-		} `json:"status"`
-	}
-	if json.Unmarshal(a.Request, &o) != nil {
-		return nil, false
-	}
-	for _, c := range o.Status.Conditions {
-		switch {
-		case c.Status != "True":
-		case c.Type == "Complete":
+	conditions, _ := foreign.At(decode(a.Request), "status", "conditions").([]any)
+	for _, c := range conditions {
+		switch kind := text(c, "type"); {
+		case text(c, "status") != "True":
+		case kind == "Complete":
 			final = true
-		case c.Type == "Failed":
-			code := c.Reason
+		case kind == "Failed":
+			code := text(c, "reason")
 			if !token.MatchString(code) {
 				code = "Failed"
 			}
@@ -164,6 +153,9 @@ func (a *audit) change() *event.Change {
 	}
 	var p []event.Operation
 	if ops, ok := a.jsonPatch(); ok {
+		if len(ops) > maxOperations {
+			return leftOut(len(a.Request))
+		}
 		p = jsonPatchOperations(ops)
 	} else if o, ok := decode(a.Request).(map[string]any); ok && a.Verb == "patch" {
 		p = mergeOperations(nil, "", o, 0)
@@ -200,7 +192,7 @@ func jsonPatchOperations(ops []patchOp) (p []event.Operation) {
 		o := event.Operation{Op: op.Op, Path: op.Path}
 		switch op.Op {
 		case "add", "replace", "test":
-			o.Value = fit(decode(op.Value), valueDepth)
+			o.Value = fit(op.Value, valueDepth)
 		case "move", "copy":
 			o.From = op.From
 		case "remove":

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -461,4 +462,25 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(fmt.Errorf("an error that says nothing: %w", err))
 		}
 	})
+}
+
+// TestElementsBesideMuch: what stands beside the array of each isn't converted again for every element.
+func TestElementsBesideMuch(t *testing.T) {
+	m, err := mapping.Parse([]byte("mapping: prooftrail.mapping/1\neach: body.runs\nevent:\n  action: '\"x.started\"'\n  outcome: '\"success\"'\n" +
+		"  actor: {type: '\"service\"', id: item.id}\n  target: [{type: '\"job\"', id: 'body.runs[0].id'}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"runs":[` + strings.Repeat(`{"id":"a"},`, 9) + `{"id":"b"}],"beside":[` + strings.Repeat(`{"a":0},`, 80_000) + `0]}`
+	r := &ingest.Request{Header: http.Header{}, Query: url.Values{}, Body: []byte(body), Source: "urn:a", Received: time.Now(), ID: func(...string) string { return "id" }}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	items, err := m.Translate(r)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(items) != 10 || items[0].Err != nil || items[9].Event.Target[0].ID != "b" {
+		t.Fatalf("%d items, %v, %v", len(items), err, items[0].Err)
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > 240<<20 {
+		t.Errorf("%d MiB allocated", got>>20)
+	}
 }

@@ -50,20 +50,21 @@ func (m *Mapping) Translate(r *ingest.Request) ([]ingest.Item, error) {
 // A part is a body with one element at the place that each names.
 type part struct {
 	raw        []byte
-	body, item any
+	body, item any // as expressions read them
 }
 
 // split makes a part of each element.
 func (m *Mapping) split(raw []byte, body any) ([]part, error) {
+	read := toCEL(body) // once: what is beside the elements is the same for all of them
 	if m.each == nil {
-		return []part{{bytes.TrimSpace(raw), body, body}}, nil
+		return []part{{bytes.TrimSpace(raw), read, read}}, nil
 	}
 	list, ok := foreign.At(body, m.each[1:]...).([]any)
 	if !ok || len(list) > maxItems {
 		return nil, foreign.Errorf("/"+strings.Join(m.each[1:], "/"), "an array of at most %d elements", maxItems)
 	}
 	if len(list) == 1 {
-		return []part{{bytes.TrimSpace(raw), body, list[0]}}, nil
+		return []part{{bytes.TrimSpace(raw), read, toCEL(list[0])}}, nil
 	}
 	parts, left := make([]part, len(list)), maxRaw
 	for i, e := range list {
@@ -75,7 +76,8 @@ func (m *Mapping) split(raw []byte, body any) ([]part, error) {
 		if left -= len(text); left < 0 {
 			return nil, foreign.Errorf("", "at most %d bytes, each element counted with what is around it", maxRaw)
 		}
-		parts[i] = part{text, alone, e}
+		item := toCEL(e)
+		parts[i] = part{text, with(read, m.each[1:], []any{item}), item}
 	}
 	return parts, nil
 }
@@ -93,7 +95,7 @@ func with(v any, path []string, other any) any {
 
 // item makes the event of a part.
 func (m *Mapping) item(ctx context.Context, r *ingest.Request, p part, it *ingest.Item) {
-	vars := map[string]any{"body": toCEL(p.body), "item": toCEL(p.item), "received": r.Received, "headers": m.headersOf(r), "query": queryOf(r)}
+	vars := map[string]any{"body": p.body, "item": p.item, "received": r.Received, "headers": m.headersOf(r), "query": queryOf(r)}
 	if m.when != nil {
 		v, err := m.when.eval(ctx, vars)
 		if err == nil && v != types.True && v != types.False {

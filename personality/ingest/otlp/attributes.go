@@ -3,6 +3,7 @@ package otlp
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -15,29 +16,40 @@ import (
 // attributes are what foreign.ParseJSON would make of them.
 type attributes map[string]any
 
-// readAttributes converts attributes, which are in a member of this name. pdata keeps bytes that aren't UTF-8, and keys
-// that come twice ("It MUST NOT be possible to have more than one entry with the same key").
-func readAttributes(member string, m pcommon.Map) (attributes, error) {
+// readAttributes converts attributes. pdata keeps bytes that aren't UTF-8, and keys that come twice ("It MUST NOT be possible to have
+// more than one entry with the same key"). An error names the one in which it is, below what they are the attributes of.
+func readAttributes(m pcommon.Map) (attributes, error) {
 	out := make(attributes, m.Len())
 	for name, v := range m.All() {
-		at := member + "." + foreign.Clip(strings.ToValidUTF8(name, "\ufffd"), 128)
 		if _, twice := out[name]; twice || !utf8.ValidString(name) {
-			return out, foreign.Errorf(at, "each key once, in UTF-8")
+			return out, within(name, foreign.Errorf("", "each key once, in UTF-8"))
 		}
-		value, err := readValue(at, v)
+		value, err := readValue(v)
 		if err != nil {
-			return out, err
+			return out, within(name, err)
 		}
 		out[name] = value
 	}
 	return out, nil
 }
 
-func readValue(member string, v pcommon.Value) (any, error) {
+// within names what an error is in, once there is one: a path for each attribute would be many times the request.
+func within(name string, err error) error {
+	var e *foreign.Error
+	if errors.As(err, &e) && len(e.Member) < 512 {
+		if name = foreign.Clip(strings.ToValidUTF8(name, "\ufffd"), 128); e.Member != "" {
+			name += "."
+		}
+		e.Member = name + e.Member
+	}
+	return err
+}
+
+func readValue(v pcommon.Value) (any, error) {
 	switch v.Type() {
 	case pcommon.ValueTypeStr:
 		if !utf8.ValidString(v.Str()) {
-			return nil, foreign.Errorf(member, "UTF-8")
+			return nil, foreign.Errorf("", "UTF-8")
 		}
 		return v.Str(), nil
 	case pcommon.ValueTypeBool:
@@ -50,14 +62,14 @@ func readValue(member string, v pcommon.Value) (any, error) {
 	case pcommon.ValueTypeBytes:
 		return base64.StdEncoding.EncodeToString(v.Bytes().AsRaw()), nil
 	case pcommon.ValueTypeMap:
-		m, err := readAttributes(member, v.Map())
+		m, err := readAttributes(v.Map())
 		return map[string]any(m), err
 	case pcommon.ValueTypeSlice:
 		list := make([]any, 0, v.Slice().Len())
 		for i, e := range v.Slice().All() {
-			value, err := readValue(member+"."+strconv.Itoa(i), e)
+			value, err := readValue(e)
 			if err != nil {
-				return nil, err
+				return nil, within(strconv.Itoa(i), err)
 			}
 			list = append(list, value)
 		}

@@ -38,7 +38,7 @@ func decode(body []byte, inJSON bool) (plog.Logs, error) {
 	if inJSON {
 		tree, err := foreign.ParseJSON(body, budget)
 		if err == nil {
-			err = named(tree, "")
+			err = named(tree)
 		}
 		if err != nil {
 			return plog.Logs{}, err
@@ -57,22 +57,23 @@ func decode(body []byte, inJSON bool) (plog.Logs, error) {
 	return request.Logs(), nil
 }
 
-// named refuses a member without a name: pdata's reader stops there as if there were no more.
-func named(v any, at string) error {
+// named refuses a member without a name: pdata's reader stops there as if there were no more. Where it is is written once it is
+// found: a path for each member would be many times the body.
+func named(v any) error {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, e := range v {
 			if name == "" {
-				return foreign.Errorf(at+"/", "a member's name that isn't empty")
+				return foreign.Errorf("/", "a member's name that isn't empty")
 			}
-			if err := named(e, at+"/"+foreign.EscapeToken(foreign.Clip(name, 128))); err != nil {
-				return err
+			if err := named(e); err != nil {
+				return foreign.Under(err, name)
 			}
 		}
 	case []any:
 		for i, e := range v {
-			if err := named(e, at+"/"+strconv.Itoa(i)); err != nil {
-				return err
+			if err := named(e); err != nil {
+				return foreign.Under(err, strconv.Itoa(i))
 			}
 		}
 	}

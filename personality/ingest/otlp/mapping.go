@@ -30,9 +30,9 @@ type mapping struct {
 
 // event makes the event; skip says whether a record without an action is skipped, or else refused.
 func (m *mapping) event(skip bool) (e event.Event, skipped bool, err error) {
-	own, err := readAttributes("attributes", m.record.Attributes())
+	own, err := readAttributes(m.record.Attributes())
 	m.own = own
-	m.fail(err)
+	m.fail(within("attributes", err))
 	if m.err != nil {
 		return e, false, m.err
 	}
@@ -250,8 +250,8 @@ func (m *mapping) noSlips() {
 }
 
 func (m *mapping) details() {
-	body, err := readValue("body", m.record.Body())
-	m.fail(err)
+	body, err := readValue(m.record.Body())
+	m.fail(within("body", err))
 	all := map[string]any{"body": body, "severity": m.record.SeverityText()}
 	if all["severity"] == "" {
 		delete(all, "severity")

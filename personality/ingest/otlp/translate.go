@@ -63,7 +63,8 @@ func (t *translator) resourceLogs(rl plog.ResourceLogs) error {
 	to := alone.ResourceLogs().AppendEmpty()
 	rl.Resource().CopyTo(to.Resource())
 	to.SetSchemaUrl(rl.SchemaUrl())
-	t.resource, t.fault = readAttributes("resource.attributes", rl.Resource().Attributes())
+	t.resource, t.fault = readAttributes(rl.Resource().Attributes())
+	t.fault = within("resource.attributes", t.fault)
 	for _, sl := range rl.ScopeLogs().All() {
 		to.ScopeLogs().RemoveIf(func(plog.ScopeLogs) bool { return true })
 		scope := to.ScopeLogs().AppendEmpty()

@@ -16,7 +16,9 @@
 package webhook
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +96,13 @@ func (c *Config) signs() bool { return c.Style == StyleTimestamped || c.Style ==
 
 func validName(name string) bool {
 	return name != "" && len(name) <= 48 && name[0] != '-' && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// SharesSecret reports whether a delivery at one of two doors could prove itself at the other: they have a secret in common.
+func (d *Door) SharesSecret(other *Door) bool {
+	return slices.ContainsFunc(d.cfg.Secrets, func(s []byte) bool {
+		return slices.ContainsFunc(other.cfg.Secrets, func(o []byte) bool { return bytes.Equal(s, o) })
+	})
 }
 
 // Path is the last part of the door's path.
