@@ -93,7 +93,7 @@ func (x *syslogFlags) add(fs *cli.Flags) {
 	fs.StringVar(&x.whenFull, "when-full", "drop", "what happens when the spool is full: drop or wait, a `word`")
 	fs.Uint64Var(&x.spoolEvents, "spool-events", 1_000_000, "`number` of events that may wait")
 	fs.Int64Var(&x.spoolBytes, "spool-bytes", 1<<30, "`bytes` that they may take")
-	fs.Float64Var(&x.rate, "rate", 200, "steady `number` a second of lines that may matter from one sender: a user who isn't root, an\naddress, a certificate; all of them together may send ten times that; 0: no bound")
+	fs.Float64Var(&x.rate, "rate", 200, "steady `number` a second of lines that may matter from one sender: a user who isn't root, an\naddress, a certificate; all of those of this machine together may send ten times that, and all others too; 0: no bound")
 	fs.IntVar(&x.burst, "burst", 5000, "how `many` lines a sender may be ahead of that")
 	fs.IntVar(&x.conns, "max-connections", 256, "`number` of connections to each socket")
 	fs.IntVar(&x.peerConns, "max-peer-connections", 32, "`number` of them from one address")

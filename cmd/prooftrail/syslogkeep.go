@@ -100,7 +100,7 @@ func (k *keepers) put(o cronlog.Out) {
 		select {
 		case lane <- o:
 		case <-k.ending:
-			k.run.counts.full.Add(1)
+			k.drop(o)
 		}
 		return
 	}
@@ -115,7 +115,23 @@ func (k *keepers) put(o cronlog.Out) {
 		}
 		k.setCongested(true)
 	}
+	k.drop(o)
+}
+
+// drop gives an event up before the queue has seen it.
+func (k *keepers) drop(o cronlog.Out) {
 	k.run.counts.full.Add(1)
+	k.done(o, false)
+}
+
+// done says to whom the event came from what became of it.
+func (k *keepers) done(o cronlog.Out, kept bool) {
+	if o.Done == nil {
+		return
+	}
+	if err := o.Done(kept); err != nil {
+		k.run.log.Warn("a crontab's version isn't remembered: its change will be told again", "error", err)
+	}
 }
 
 func (k *keepers) isCongested() bool {
@@ -142,23 +158,22 @@ func (k *keepers) enqueue(o cronlog.Out) {
 		switch {
 		case err == nil:
 			k.full.Store(false)
-			if o.Kept != nil {
-				if err := o.Kept(); err != nil {
-					k.run.log.Warn("a crontab's version isn't remembered: its change may be told again", "error", err)
-				}
-			}
+			k.done(o, true)
 			return
-		case errors.Is(err, client.ErrRefused):
+		case errors.Is(err, client.ErrRefused): // it isn't done: told again, it would be refused again
 			k.run.counts.invalid.Add(1)
 			k.run.log.Error("an event isn't valid", "action", o.Event.Action, "error", err)
 			return
 		case !errors.Is(err, client.ErrDropped):
 			k.run.counts.unsure.Add(1)
+			k.done(o, false)
 			return
 		case !wait:
 			k.full.Store(true)
-			return // the queue has counted it
+			k.done(o, false) // the queue has counted it
+			return
 		case !k.pause():
+			k.done(o, false)
 			return
 		}
 	}

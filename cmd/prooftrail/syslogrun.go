@@ -226,9 +226,6 @@ func (r *syslogRun) close() {
 	for _, l := range r.listeners { // that never served
 		_ = l.Close()
 	}
-	for _, f := range r.forwards {
-		f.Close()
-	}
 	if r.keepers != nil {
 		r.keepers.stop()
 		r.keepers.end()
@@ -240,6 +237,9 @@ func (r *syslogRun) close() {
 	}
 	if r.closeQueue != nil {
 		r.closeQueue()
+	}
+	for _, f := range r.forwards { // last: nothing of ours waits for the other side
+		f.Close()
 	}
 }
 
@@ -266,7 +266,7 @@ func (r *syslogRun) handle(p syslog.Packet) {
 		r.counts.ignored.Add(1)
 		return
 	}
-	if !(p.Sender.Kind == syslog.Credentials && p.Sender.UID == 0) && !r.budget.Allow(p.Sender.Key()) {
+	if !(p.Sender.Kind == syslog.Credentials && p.Sender.UID == 0) && !r.budget.Allow(p.Sender) {
 		r.counts.over(p.Sender.Key())
 		return
 	}

@@ -36,6 +36,10 @@ func (v *version) after() tab  { return parseTab(v.text, owner(v.name)) }
 type seenTab struct {
 	text string
 	ok   bool
+	// from is the one before, whose events may not be kept yet either; nil if that is in its file.
+	from *seenTab
+	left int  // events that tell it and of which it isn't known yet whether they are kept
+	lost bool // one of them is lost, or of the one before
 }
 
 // version reads a crontab. gone says that it was, whatever is there now.
@@ -52,33 +56,59 @@ func (t *Translator) version(name string, gone bool) (v version, err error) {
 	return v, err
 }
 
-// learn makes the version the one that was seen last, in memory at once, and in its file by the function that it returns,
-// for when the events are kept.
-func (t *Translator) learn(v version) func() error {
-	jobs := map[string]string{}
-	parsed := v.after()
-	for _, e := range parsed.jobs {
-		jobs[t.jobID("", e.user, e.command)] = clip(schedules(parsed.jobs, e.id()), 4096)
-	}
+// learn makes the version the one that was seen last, in memory at once, and in its file by the Done of the events that tell it.
+func (t *Translator) learn(v version, outs []Out) {
 	mark := v.mark
 	if time.Since(mark.modified) < 2*settled { // it may change again in the same moment
 		mark = fileMark{}
 	}
-	t.cfg.Tabs.learn(v.name, mark, jobs)
-	if !v.differs() {
+	if !t.cfg.Tabs.mark(v.name, mark, v.text) {
+		jobs, names := map[string]string{}, map[string]string{}
+		parsed := v.after()
+		all := index(parsed.jobs)
+		for _, e := range first(parsed.jobs) {
+			if _, ok := names[e.user]; !ok {
+				names[e.user] = t.short(e.user, 128)
+			}
+			jobs[t.jobIDOf(names[e.user], "", e.user, e.command)] = clip(all.schedule(e), 4096)
+		}
+		t.cfg.Tabs.learn(v.name, v.text, jobs)
+	}
+	if !v.differs() || len(outs) == 0 {
+		return
+	}
+	told := &seenTab{text: v.text, ok: v.ok, from: t.told[v.name], left: len(outs)}
+	t.told[v.name] = told
+	for i := range outs {
+		outs[i].Done = func(kept bool) error { return t.done(v.name, told, kept) }
+	}
+}
+
+// done is told of each event of a version whether it is kept. If one isn't, what it told is not known any more, and the next look at
+// the crontab tells it again, with what has changed since.
+func (t *Translator) done(name string, told *seenTab, kept bool) error {
+	t.mu.Lock()
+	told.left--
+	told.lost = told.lost || !kept || told.from != nil && told.from.lost
+	left, lost := told.left, told.lost
+	t.mu.Unlock()
+	if left > 0 {
 		return nil
 	}
-	told := &seenTab{v.text, v.ok}
-	t.told[v.name] = told
-	return func() error {
-		err := t.cfg.Tabs.keep(v.name, v.text, v.ok)
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if err == nil && t.told[v.name] == told {
-			delete(t.told, v.name)
-		}
-		return err
+	var err error
+	if !lost {
+		err = t.cfg.Tabs.keep(name, told.text, told.ok) // nobody waits for the disk
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	told.from, told.lost = nil, lost || err != nil
+	if t.told[name] == told {
+		delete(t.told, name)
+		if told.lost {
+			t.cfg.Tabs.forget(name)
+		}
+	}
+	return err
 }
 
 // changes makes the events of a difference: one for each job that has changed, or one for all, if there are many or none. base
@@ -87,8 +117,10 @@ func (t *Translator) changes(base event.Event, v version, always bool) (outs []O
 	if !always && !v.differs() {
 		return nil
 	}
-	kept := t.learn(v)
-	d := diff(v.before(), v.after())
+	var d difference
+	if v.differs() {
+		d = diff(v.before(), v.after())
+	}
 	base.Target = []event.Target{t.tabTarget(v.name)}
 	base.Details["crontab"] = clip(t.cfg.Tabs.path(v.name), 512)
 	base.Outcome, base.Reason = "success", nil
@@ -108,7 +140,7 @@ func (t *Translator) changes(base event.Event, v version, always bool) (outs []O
 		t.describe(&e, v, d)
 		outs = append(outs, Out{Event: e, Lane: lane})
 	}
-	outs[len(outs)-1].Kept = kept
+	t.learn(v, outs)
 	return outs
 }
 
@@ -159,31 +191,48 @@ func (t *Translator) job(e entry) *event.Job {
 func (t *Translator) describe(e *event.Event, v version, d difference) {
 	e.Change = &event.Change{}
 	if v.had {
-		e.Change.BeforeSHA256 = digest(t.cfg.Mask(v.old))
+		e.Change.BeforeSHA256 = t.maskedDigest(v.old)
 		e.Details["before_hmac"] = t.hmac("crontab", v.old)
 	}
 	if v.ok {
-		e.Change.AfterSHA256 = digest(t.cfg.Mask(v.text))
+		e.Change.AfterSHA256 = t.maskedDigest(v.text)
 		e.Details["after_hmac"] = t.hmac("crontab", v.text)
 	}
 	e.Details["jobs_changed"], e.Details["env_changed"] = len(d.jobs), len(d.env)
+	cut := 0 // operations for which there is no room: they aren't made, for that takes its time
 	for _, c := range d.jobs {
-		job := t.job(c.after)
-		if c.after.command == "" || c.action == "job.delete" {
-			job = t.job(c.before)
-		}
 		if len(e.Target) < event.MaxTargets {
+			now := c.after
+			if c.action == "job.delete" {
+				now = c.before
+			}
+			job := t.job(now)
 			e.Target = append(e.Target, event.Target{Type: "job", ID: job.ID, Name: job.Name})
 		}
-		e.Change.Patch = append(e.Change.Patch, t.jobOperations(c)...)
+		if n := c.operations(); len(e.Change.Patch)+n > maxPatch {
+			cut += n
+		} else {
+			e.Change.Patch = append(e.Change.Patch, t.jobOperations(c)...)
+		}
 	}
 	for _, c := range d.env {
-		e.Change.Patch = append(e.Change.Patch, t.envOperation(c))
+		if len(e.Change.Patch) == maxPatch {
+			cut++
+		} else {
+			e.Change.Patch = append(e.Change.Patch, t.envOperation(c))
+		}
 	}
-	if n := len(e.Change.Patch) - maxPatch; n > 0 {
-		e.Change.Patch = e.Change.Patch[:maxPatch]
-		e.Details["patch_cut"] = n
+	if cut > 0 {
+		e.Details["patch_cut"] = cut
 	}
+}
+
+// operations is how many operations tell the change.
+func (c *change) operations() int {
+	if c.action == "job.update" && c.before.id() != c.after.id() {
+		return 2
+	}
+	return 1
 }
 
 // jobOperations are the operations of one job: a disabled one is gone, and an enabled one has come.
@@ -199,7 +248,7 @@ func (t *Translator) jobOperations(c change) (all []event.Operation) {
 		return []event.Operation{{Op: "add", Path: path(c.after), Value: value(c.after)}}
 	case c.action == "job.delete" || c.action == "job.disable":
 		return []event.Operation{{Op: "remove", Path: path(c.before)}}
-	case path(c.before) == path(c.after):
+	case c.before.id() == c.after.id():
 		return []event.Operation{{Op: "replace", Path: path(c.after), Value: value(c.after)}}
 	}
 	return []event.Operation{{Op: "remove", Path: path(c.before)}, {Op: "add", Path: path(c.after), Value: value(c.after)}}
@@ -221,7 +270,20 @@ func (t *Translator) envValue(name, value string) string {
 	return clip(strings.TrimPrefix(t.cfg.Mask(name+"="+value), name+"="), maxPatchText)
 }
 
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:])
+// maxDigests bounds how many digests are remembered.
+const maxDigests = 256
+
+// maskedDigest is the digest of a masked crontab. To mask one takes so long that a user could keep everybody waiting who says that he
+// replaces his: so what was masked is remembered.
+func (t *Translator) maskedDigest(s string) string {
+	of := sha256.Sum256([]byte(s))
+	if d, ok := t.digests[of]; ok {
+		return d
+	}
+	if t.digests == nil || len(t.digests) >= maxDigests {
+		t.digests = map[[sha256.Size]byte]string{}
+	}
+	sum := sha256.Sum256([]byte(t.cfg.Mask(s)))
+	t.digests[of] = hex.EncodeToString(sum[:])
+	return t.digests[of]
 }

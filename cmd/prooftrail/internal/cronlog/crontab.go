@@ -1,7 +1,9 @@
 package cronlog
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/syslog"
@@ -10,6 +12,26 @@ import (
 
 // deleteAfter is how long after DELETE the crontab is looked for: crontab writes the line first.
 const deleteAfter = time.Second
+
+// deleteKey is a crontab, and who says that it goes: what is claimed takes nothing from what the kernel vouches for.
+type deleteKey struct{ scope, whose string }
+
+func (t *Translator) deleteKey(l *Line, actor, whose string) deleteKey {
+	if t.identity(l, actor) == "claimed" {
+		return deleteKey{"claimed " + l.scope(), whose}
+	}
+	return deleteKey{l.scope(), whose}
+}
+
+// going says whether a line of this machine says that the crontab is about to go.
+func (t *Translator) going(name string) bool {
+	for key, d := range t.deletes {
+		if key.whose == name && d.line.local() {
+			return true
+		}
+	}
+	return false
+}
 
 // deletion is a DELETE whose crontab may still be there.
 type deletion struct {
@@ -35,11 +57,12 @@ func (t *Translator) crontab(l *Line) ([]Out, fate) {
 	case "REPLACE":
 		return t.replaced(l, actor, whose), matters
 	case "DELETE":
-		if len(t.deletes) >= maxLate {
+		key := t.deleteKey(l, actor, whose)
+		if len(t.deletes) >= maxLate && t.identity(l, actor) == "claimed" {
 			return nil, unknown
 		}
-		outs := t.resolve(whose, false, l.Received)
-		t.deletes[whose] = deletion{line: *l, actor: actor, due: l.Received.Add(deleteAfter)}
+		outs := t.resolve(key, false)
+		t.deletes[key] = deletion{line: *l, actor: actor, due: l.Received.Add(deleteAfter)}
 		return outs, matters
 	case "LIST":
 		return t.tabEvent(l, actor, whose, "config.read", "success"), matters
@@ -72,7 +95,7 @@ func (t *Translator) user(name string) event.Actor {
 
 // replaced is for REPLACE. The crontab that is read may be a later one already; then the next line finds no difference.
 func (t *Translator) replaced(l *Line, actor, whose string) []Out {
-	outs := t.resolve(whose, true, l.Received)
+	outs := t.resolve(t.deleteKey(l, actor, whose), true)
 	plain := t.tabEvent(l, actor, whose, "config.replace", "success")
 	if t.cfg.Tabs == nil || !l.local() || t.cfg.Tabs.path(whose) == "" {
 		return append(outs, plain...)
@@ -97,7 +120,7 @@ func (t *Translator) reloaded(l *Line, name string) ([]Out, fate) {
 		outs[0].Event.Actor = event.Actor{Type: "service", ID: "cron"}
 		return outs, matters
 	}
-	if _, ok := t.deletes[name]; ok || t.cfg.Tabs.path(name) == "" {
+	if t.cfg.Tabs.path(name) == "" {
 		return nil, ignored
 	}
 	v, err := t.version(name, false)
@@ -107,7 +130,7 @@ func (t *Translator) reloaded(l *Line, name string) ([]Out, fate) {
 		outs[0].Event.Details["unread"] = clip(err.Error(), 512)
 		return outs, matters
 	}
-	if !v.differs() {
+	if !v.differs() || !v.ok && t.going(name) {
 		return nil, ignored
 	}
 	return t.changes(t.direct(t.event(l, "root", "config.update", "success")), v, false), matters
@@ -121,13 +144,13 @@ func (t *Translator) direct(e event.Event) event.Event {
 }
 
 // resolve tells what became of a DELETE, if its time has come or the crontab is there anew.
-func (t *Translator) resolve(whose string, replaced bool, now time.Time) []Out {
-	d, ok := t.deletes[whose]
+func (t *Translator) resolve(key deleteKey, replaced bool) []Out {
+	d, ok := t.deletes[key]
 	if !ok {
 		return nil
 	}
-	delete(t.deletes, whose)
-	l := &d.line
+	delete(t.deletes, key)
+	l, whose := &d.line, key.whose
 	outs := t.tabEvent(l, d.actor, whose, "config.delete", "success")
 	e := &outs[0].Event
 	if t.cfg.Tabs == nil || !l.local() || t.cfg.Tabs.path(whose) == "" {
@@ -153,10 +176,16 @@ func (t *Translator) resolve(whose string, replaced bool, now time.Time) []Out {
 func (t *Translator) Tick(now time.Time) (outs []Out) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for whose, d := range t.deletes {
+	var due []deleteKey
+	for key, d := range t.deletes {
 		if !now.Before(d.due) {
-			outs = append(outs, t.resolve(whose, false, now)...)
+			due = append(due, key)
 		}
+	}
+	// What the kernel vouches for comes first: it explains that the crontab is gone.
+	slices.SortFunc(due, func(a, b deleteKey) int { return cmp.Or(cmp.Compare(a.scope, b.scope), cmp.Compare(a.whose, b.whose)) })
+	for _, key := range due {
+		outs = append(outs, t.resolve(key, false)...)
 	}
 	return append(outs, t.expireLate(now)...)
 }
@@ -174,25 +203,33 @@ func (t *Translator) Scan(now time.Time) (outs []Out, err error) {
 		return nil, nil
 	}
 	first := !tabs.begun()
-	names, err := tabs.names()
+	if !t.cleaned {
+		t.cleaned, err = true, tabs.clean()
+	}
+	names, namesErr := tabs.names()
+	err = errors.Join(err, namesErr)
 	for _, name := range names {
-		if _, ok := t.deletes[name]; ok || tabs.unchanged(name) {
+		if tabs.unchanged(name) {
 			continue
 		}
 		v, readErr := t.version(name, false)
 		switch {
 		case readErr != nil:
 			err = errors.Join(err, readErr)
+			outs = append(outs, t.notRead(v, now, readErr)...)
+			continue
 		case !v.differs():
-			t.learn(v)
+			t.learn(v, nil)
+		case !v.ok && t.going(name): // the line is an event when its time has come
 		case first:
 			outs = append(outs, t.found(v, now)...)
-		case !v.ok || now.Sub(v.mark.modified) >= settled:
+		case !v.ok || now.Sub(v.mark.modified).Abs() >= settled: // whoever writes it can give it a time that is still to come
 			outs = append(outs, t.changes(t.direct(t.seen(v, now)), v, false)...)
 		}
+		delete(t.unread, name)
 	}
 	if first {
-		err = errors.Join(err, tabs.begin(), tabs.clean())
+		err = errors.Join(err, tabs.begin())
 	}
 	return outs, err
 }
@@ -207,6 +244,27 @@ func (t *Translator) seen(v version, now time.Time) event.Event {
 	}
 }
 
+// notRead tells of a crontab that can't be read, which may be one that cron runs. It does so once, unless that isn't kept.
+func (t *Translator) notRead(v version, now time.Time, err error) []Out {
+	text := clip(err.Error(), 512)
+	if t.unread[v.name] == text {
+		return nil
+	}
+	t.unread[v.name] = text
+	e := t.seen(v, now)
+	e.Action, e.Outcome = "config.read", "failure"
+	e.Reason = &event.Reason{Code: "unread", Text: text}
+	e.Actor = event.Actor{Type: "service", ID: "prooftrail syslog"}
+	return []Out{{Event: e, Lane: "tab " + v.name, Done: func(kept bool) error {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !kept {
+			delete(t.unread, v.name)
+		}
+		return nil
+	}}}
+}
+
 // found tells a crontab that is looked at for the first time.
 func (t *Translator) found(v version, now time.Time) []Out {
 	e := t.seen(v, now)
@@ -214,5 +272,7 @@ func (t *Translator) found(v version, now time.Time) []Out {
 	e.Actor = event.Actor{Type: "service", ID: "prooftrail syslog"}
 	d := diff(v.before(), v.after())
 	t.describe(&e, v, d)
-	return []Out{{Event: e, Lane: "tab " + v.name, Kept: t.learn(v)}}
+	outs := []Out{{Event: e, Lane: "tab " + v.name}}
+	t.learn(v, outs)
+	return outs
 }

@@ -2,6 +2,7 @@ package cronlog
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -26,41 +27,55 @@ type envChange struct {
 // id tells jobs apart: the schedule isn't in it.
 func (e *entry) id() [2]string { return [2]string{e.user, e.command} }
 
-func has(list []entry, id [2]string) bool {
-	return slices.ContainsFunc(list, func(e entry) bool { return e.id() == id })
+// byJob has the schedules of a crontab's jobs. A crontab has tens of thousands of lines if its owner likes: whatever is made of one
+// takes time in proportion to them.
+type byJob map[[2]string][]string
+
+func index(list []entry) byJob {
+	jobs := byJob{}
+	for _, e := range list {
+		jobs[e.id()] = append(jobs[e.id()], e.schedule)
+	}
+	for _, all := range jobs {
+		slices.Sort(all)
+	}
+	return jobs
 }
 
-// schedules are those of all lines that are one job.
-func schedules(list []entry, id [2]string) string {
-	var all []string
+func (b byJob) has(e entry) bool { return len(b[e.id()]) > 0 }
+
+// schedule is that of all lines that are one job.
+func (b byJob) schedule(e entry) string { return strings.Join(b[e.id()], "; ") }
+
+// first leaves out all lines of a job but the first.
+func first(list []entry) (jobs []entry) {
+	seen := map[[2]string]bool{}
 	for _, e := range list {
-		if e.id() == id {
-			all = append(all, e.schedule)
+		if !seen[e.id()] {
+			seen[e.id()] = true
+			jobs = append(jobs, e)
 		}
 	}
-	slices.Sort(all)
-	return strings.Join(all, "; ")
+	return jobs
 }
 
 // diff compares two versions. A job that is put into a comment is disabled, one that comes out of one is enabled.
 func diff(before, after tab) (d difference) {
 	var gone, come []entry
-	for i, e := range before.jobs {
-		switch {
-		case has(before.jobs[:i], e.id()):
-		case !has(after.jobs, e.id()):
+	old, now := index(before.jobs), index(after.jobs)
+	for _, e := range first(before.jobs) {
+		if !now.has(e) {
 			gone = append(gone, e)
-		default:
-			was, is := schedules(before.jobs, e.id()), schedules(after.jobs, e.id())
-			if was != is {
-				now := e
-				e.schedule, now.schedule = was, is
-				d.jobs = append(d.jobs, change{"job.update", e, now})
-			}
+			continue
+		}
+		if was, is := old.schedule(e), now.schedule(e); was != is {
+			changed := e
+			e.schedule, changed.schedule = was, is
+			d.jobs = append(d.jobs, change{"job.update", e, changed})
 		}
 	}
-	for i, e := range after.jobs {
-		if !has(after.jobs[:i], e.id()) && !has(before.jobs, e.id()) {
+	for _, e := range first(after.jobs) {
+		if !old.has(e) {
 			come = append(come, e)
 		}
 	}
@@ -73,36 +88,29 @@ func diff(before, after tab) (d difference) {
 // deleted.
 func match(gone, come, offBefore, offAfter []entry) (all []change) {
 	var deleted, created []entry
+	wasOff, isOff := index(offBefore), index(offAfter)
 	for _, e := range gone {
-		if has(offAfter, e.id()) {
+		if isOff.has(e) {
 			all = append(all, change{"job.disable", e, e})
 		} else {
 			deleted = append(deleted, e)
 		}
 	}
 	for _, e := range come {
-		if has(offBefore, e.id()) {
+		if wasOff.has(e) {
 			all = append(all, change{"job.enable", e, e})
 		} else {
 			created = append(created, e)
 		}
 	}
 	// The same job has kept its schedule, or else its line.
-	for _, same := range []func(a, b entry) bool{
-		func(a, b entry) bool { return a.user == b.user && a.schedule == b.schedule },
-		func(a, b entry) bool { return a.user == b.user && a.line == b.line },
+	for _, key := range []func(e entry) [2]string{
+		func(e entry) [2]string { return [2]string{e.user, e.schedule} },
+		func(e entry) [2]string { return [2]string{e.user, strconv.Itoa(e.line)} },
 	} {
-		var left []entry
-		for _, e := range deleted {
-			i := slices.IndexFunc(created, func(c entry) bool { return same(e, c) })
-			if i < 0 {
-				left = append(left, e)
-				continue
-			}
-			all = append(all, change{"job.update", e, created[i]})
-			created = slices.Delete(created, i, i+1)
-		}
-		deleted = left
+		var same []change
+		same, deleted, created = pair(deleted, created, key)
+		all = append(all, same...)
 	}
 	for _, e := range deleted {
 		all = append(all, change{"job.delete", e, entry{}})
@@ -111,6 +119,31 @@ func match(gone, come, offBefore, offAfter []entry) (all []change) {
 		all = append(all, change{"job.create", entry{}, e})
 	}
 	return all
+}
+
+// pair makes one change of a deleted and a created job with the same key, each in its order, and returns the others.
+func pair(deleted, created []entry, key func(entry) [2]string) (same []change, gone, come []entry) {
+	at := map[[2]string][]int{} // created ones
+	for i, e := range created {
+		at[key(e)] = append(at[key(e)], i)
+	}
+	used := map[int]bool{}
+	for _, e := range deleted {
+		k := key(e)
+		if len(at[k]) == 0 {
+			gone = append(gone, e)
+			continue
+		}
+		i := at[k][0]
+		at[k], used[i] = at[k][1:], true
+		same = append(same, change{"job.update", e, created[i]})
+	}
+	for i, e := range created {
+		if !used[i] {
+			come = append(come, e)
+		}
+	}
+	return same, gone, come
 }
 
 func diffEnv(before, after map[string]string) (all []envChange) {

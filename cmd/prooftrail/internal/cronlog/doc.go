@@ -18,7 +18,7 @@
 //   - claimed: only the line says so.
 //
 // A line that seems to be cron's and whose sender the kernel knows not to be root isn't cron's: it becomes a
-// syslog.forged event by the user who sent it, and none by anybody else. So does a line of crontab in another's name. /proc isn't
+// syslog.forged event by the user who sent it, and none by anybody else. So does a line of crontab or sudo in another's name. /proc isn't
 // asked who the sender is: by the time of the answer it may run another program.
 //
 // # Which job
@@ -36,6 +36,7 @@
 //
 // The last version of each crontab is kept, mode 0600, and what REPLACE and DELETE changed is the difference. cron says RELOAD of
 // a crontab that was changed, and nothing of one that is new or gone: so they are also looked at at intervals. A
-// difference that no line of crontab explains is an event by an unknown actor. A file is never opened because a line names it, only
+// difference that no line of crontab explains is an event by an unknown actor. What was told is the last version only when its
+// events are kept. A file is never opened because a line names it, only
 // because it has its name in its place.
 package cronlog

@@ -47,6 +47,14 @@ type runs struct {
 	evicted uint64
 }
 
+// table has the runs of a scope: those that the kernel vouches for aren't forgotten for what others claim.
+func (t *Translator) table(scope string) *runs {
+	if scope == "" {
+		return &t.runs
+	}
+	return &t.claims
+}
+
 func newRuns() runs {
 	return runs{byKey: map[runKey]*list.Element{}, order: list.New(), max: maxRuns}
 }
@@ -96,8 +104,10 @@ func (r *runs) hasParent(scope string, pid int) bool {
 func (t *Translator) Runs() (all []Run) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for at := t.runs.order.Front(); at != nil; at = at.Next() {
-		all = append(all, *at.Value.(*Run))
+	for _, table := range []*runs{&t.runs, &t.claims} {
+		for at := table.order.Front(); at != nil; at = at.Next() {
+			all = append(all, *at.Value.(*Run))
+		}
 	}
 	return all
 }
@@ -107,13 +117,17 @@ func (t *Translator) Remember(all []Run) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range all {
-		t.runs.put(&r)
+		t.table(r.Scope).put(&r)
 	}
 }
 
 // jobID is the id of a job: see the package comment.
 func (t *Translator) jobID(scope, user, command string) string {
-	return t.short(user, 128) + "/" + t.hmac("job", scope, user, command)[:32]
+	return t.jobIDOf(t.short(user, 128), scope, user, command)
+}
+
+func (t *Translator) jobIDOf(name, scope, user, command string) string {
+	return name + "/" + t.hmac("job", scope, user, command)[:32]
 }
 
 // command takes the text of CMD or END apart.
@@ -142,11 +156,11 @@ func (t *Translator) started(l *Line, user, detail string) ([]Out, fate) {
 	r := &Run{Scope: l.scope(), PID: pid, Parent: parent, ID: id.String(), Job: t.jobID(l.machine(), user, cmd),
 		User: t.short(user, 128), Name: t.short(cmd, 128), Began: l.Received, WithoutPIDs: parent == 0}
 	var outs []Out
-	if old := t.runs.get(r.Scope, pid); old != nil && !old.Ended && !old.WithoutPIDs {
+	if old := t.table(r.Scope).get(r.Scope, pid); old != nil && !old.Ended && !old.WithoutPIDs {
 		// The process id is another's now: this one's END was lost.
 		outs = append(outs, t.finish(l, old, ending{outcome: "unknown", reason: "end_not_seen"}))
 	}
-	t.runs.put(r)
+	t.table(r.Scope).put(r)
 	e := t.runEvent(l, r, "run.start", "success")
 	e.Details["command"] = t.masked(cmd)
 	return append(outs, Out{Event: e, Lane: r.Job}), matters
@@ -215,15 +229,15 @@ type lateError struct {
 
 // died is for the error that a process of cron's tells of one that it has waited for.
 func (t *Translator) died(l *Line, pid int, end ending) ([]Out, fate) {
-	r := t.runs.get(l.scope(), pid)
+	r := t.table(l.scope()).get(l.scope(), pid)
 	switch {
 	case r != nil && (!r.Ended || r.Outcome != "failure"):
 		return []Out{t.finish(l, r, end)}, matters
 	case r != nil:
 		return nil, ignored // said already
-	case l.PID > 0 && t.runs.hasParent(l.scope(), l.PID):
+	case l.PID > 0 && t.table(l.scope()).hasParent(l.scope(), l.PID):
 		return nil, ignored // the one that wrote the command's standard input
-	case len(t.late) >= maxLate:
+	case len(t.late) >= maxLate && l.scope() != "" || len(t.late) >= 2*maxLate:
 		return nil, unknown
 	}
 	t.late = append(t.late, lateError{line: *l, pid: pid, end: end, until: l.Received.Add(lateFor)})
@@ -236,13 +250,13 @@ func (t *Translator) ended(l *Line, user, detail string) ([]Out, fate) {
 	if pid == 0 {
 		return t.endedWithout(l, user, cmd)
 	}
-	r := t.runs.get(l.scope(), pid)
+	r := t.table(l.scope()).get(l.scope(), pid)
 	if r != nil && r.Ended {
 		return nil, matters // the error has said it
 	}
 	if r == nil {
 		r = t.unseen(l, pid, user, cmd)
-		t.runs.put(r)
+		t.table(r.Scope).put(r)
 	}
 	end := ending{outcome: "success"}
 	if !t.cfg.Failures {
@@ -262,7 +276,7 @@ func (t *Translator) ended(l *Line, user, detail string) ([]Out, fate) {
 func (t *Translator) endedWithout(l *Line, user, cmd string) ([]Out, fate) {
 	job := t.jobID(l.machine(), user, cmd)
 	var r *Run
-	for at := t.runs.order.Front(); at != nil; at = at.Next() {
+	for at := t.table(l.scope()).order.Front(); at != nil; at = at.Next() {
 		if run := at.Value.(*Run); run.Job == job && run.Scope == l.scope() {
 			if !run.Ended {
 				r = run

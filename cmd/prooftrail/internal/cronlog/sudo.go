@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prooftrail/prooftrail/cmd/prooftrail/internal/syslog"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -24,6 +25,9 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 		return nil, unknown
 	}
 	user, rest := m[1], m[2]
+	if s := l.Sender; s.Kind == syslog.Credentials && s.UID != 0 && t.identity(l, user) == "claimed" && t.cfg.User(s.UID) != "" {
+		return nil, forged // sudo writes as the user who calls it
+	}
 	if c := sudoContinued.FindStringSubmatch(rest); c != nil {
 		e := t.sudoEvent(l, user, "success")
 		e.Details["continued"] = true

@@ -1,7 +1,9 @@
 package cronlog
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/url"
@@ -28,13 +30,14 @@ type Tabs struct {
 	mu        sync.Mutex
 	schedules map[string]map[string]string // by crontab, by job id
 	same      map[string]fileMark          // of crontabs whose version is the last one seen
+	learned   map[string][sha256.Size]byte // the digest of the text that schedules are of
 }
 
 // fileMark tells whether a file may have changed.
 type fileMark struct {
-	size     int64
-	modified time.Time
-	inode    uint64
+	size              int64
+	modified, changed time.Time // changed is the kernel's, and can't be set back
+	inode             uint64
 }
 
 // systemTab is cron's name for /etc/crontab; those in cron.d have their file's name behind it.
@@ -92,11 +95,16 @@ func (t *Tabs) read(name string) (text string, mark fileMark, ok bool, err error
 	case !info.Mode().IsRegular():
 		return "", mark, false, errors.New("not a regular file")
 	case info.Size() > maxTab:
-		return "", mark, false, errors.New("longer than 256 KiB")
+		return "", mark, false, errTooLong
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxTab))
+	b, err := io.ReadAll(io.LimitReader(f, maxTab+1)) // it may have grown
+	if err == nil && len(b) > maxTab {
+		err = errTooLong
+	}
 	return string(b), markOf(info), err == nil, err
 }
+
+var errTooLong = errors.New("longer than 256 KiB")
 
 // names are the crontabs that there are, and those that were seen.
 func (t *Tabs) names() (all []string, err error) {
@@ -128,7 +136,10 @@ func (t *Tabs) names() (all []string, err error) {
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
-	return all[:min(len(all), maxTabs)], err
+	if n := len(all) - maxTabs; n > 0 {
+		all, err = all[:maxTabs], errors.Join(err, fmt.Errorf("%d crontabs are not looked at: there are more than %d", n, maxTabs))
+	}
+	return all, err
 }
 
 func (t *Tabs) stateFile(name string) string {
@@ -198,20 +209,36 @@ func (t *Tabs) unchanged(name string) bool {
 	return ok && err == nil && mark == markOf(info)
 }
 
-// learn remembers the schedules of a crontab's jobs, and the file's mark if it is what was seen last.
-func (t *Tabs) learn(name string, mark fileMark, jobs map[string]string) {
+// mark remembers the file's mark, if it is what was seen last, and says whether the schedules are of that text.
+func (t *Tabs) mark(name string, mark fileMark, text string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.schedules == nil {
-		t.schedules, t.same = map[string]map[string]string{}, map[string]fileMark{}
+	if t.same == nil {
+		t.same, t.schedules, t.learned = map[string]fileMark{}, map[string]map[string]string{}, map[string][sha256.Size]byte{}
 	}
 	delete(t.same, name)
-	delete(t.schedules, name)
 	if mark != (fileMark{}) {
 		t.same[name] = mark
 	}
+	of, ok := t.learned[name]
+	return ok && of == sha256.Sum256([]byte(text))
+}
+
+// forget has the crontab looked at again.
+func (t *Tabs) forget(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.same, name)
+}
+
+// learn remembers the schedules of a crontab's jobs.
+func (t *Tabs) learn(name, text string, jobs map[string]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.schedules, name)
+	delete(t.learned, name)
 	if len(jobs) > 0 {
-		t.schedules[name] = jobs
+		t.schedules[name], t.learned[name] = jobs, sha256.Sum256([]byte(text))
 	}
 }
 

@@ -121,8 +121,8 @@ func (m *machine) kept(outs []Out) (got []string) {
 	for _, o := range outs {
 		valid(m.t, o.Event)
 		got = append(got, brief(o.Event))
-		if o.Kept != nil {
-			if err := o.Kept(); err != nil {
+		if o.Done != nil {
+			if err := o.Done(true); err != nil {
 				m.t.Error(err)
 			}
 		}

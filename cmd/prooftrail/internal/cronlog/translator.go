@@ -42,8 +42,9 @@ type Out struct {
 	Event event.Event
 	// Lane: events with the same lane are to be kept in order.
 	Lane string
-	// Kept is nil, or remembers what the event is about: until it is called, the same difference makes the same event again.
-	Kept func() error
+	// Done is nil, or is to be called once, with whether the event is kept: it remembers what the event tells, or has it told again.
+	// A process that ends before that tells it again, too.
+	Done func(kept bool) error
 }
 
 // Stats are what became of lines.
@@ -65,10 +66,14 @@ type Translator struct {
 
 	mu      sync.Mutex
 	stats   Stats
-	runs    runs
-	deletes map[string]deletion // crontabs that are about to go
-	told    map[string]*seenTab // versions that are not in their files yet
+	runs    runs                   // of this machine, by its cron
+	claims  runs                   // of whatever else says so
+	deletes map[deleteKey]deletion // crontabs that are about to go
+	told    map[string]*seenTab    // versions that are not in their files yet
+	digests map[[sha256.Size]byte]string
 	late    []lateError
+	unread  map[string]string // why crontabs can't be read, as it was told
+	cleaned bool              // State, of what a crash has left
 }
 
 // New makes a translator.
@@ -76,7 +81,7 @@ func New(cfg Config) *Translator {
 	if cfg.User == nil {
 		cfg.User = func(int) string { return "" }
 	}
-	return &Translator{cfg: cfg, runs: newRuns(), deletes: map[string]deletion{}, told: map[string]*seenTab{}}
+	return &Translator{cfg: cfg, runs: newRuns(), claims: newRuns(), deletes: map[deleteKey]deletion{}, told: map[string]*seenTab{}, unread: map[string]string{}}
 }
 
 // MayMatter says quickly of a raw line whether it is worth taking apart.
@@ -144,7 +149,7 @@ func (t *Translator) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.stats
-	s.Open, s.Evicted = t.runs.open(), t.runs.evicted
+	s.Open, s.Evicted = t.runs.open()+t.claims.open(), t.runs.evicted+t.claims.evicted
 	return s
 }
 
@@ -170,6 +175,9 @@ func (t *Translator) event(l *Line, user, action, outcome string) event.Event {
 	}
 	if l.PID > 0 {
 		e.Details["pid"] = l.PID
+	}
+	if l.Sender.Kind == syslog.Credentials && l.Sender.UID != 0 {
+		e.Details["sender_uid"] = l.Sender.UID
 	}
 	if l.Cut {
 		e.Details["cut"] = true
@@ -256,9 +264,19 @@ const maxText = 4 << 10
 
 func (t *Translator) masked(s string) string { return t.short(s, maxText) }
 
-// short masks a text and cuts it. It is cut before too, for masking takes its time; of a secret that is cut, the rest is still
-// where it says what it is.
-func (t *Translator) short(s string, n int) string { return clip(t.cfg.Mask(clip(s, n)), n) }
+// maskMore is how much more of a text is masked than is shown of it: a secret that is known by its end, as the password in a URL by
+// the @ behind it, isn't known when that is cut off.
+const maskMore = 1 << 10
+
+// short masks a text and cuts it. It is cut before too, for masking takes its time; the word that was cut then is left out.
+func (t *Translator) short(s string, n int) string {
+	cut := clip(s, n+maskMore)
+	masked := t.cfg.Mask(cut)
+	if at := strings.LastIndexAny(masked, " \t"); len(s) > n+maskMore && at > 0 {
+		masked = masked[:at]
+	}
+	return clip(masked, n)
+}
 
 // hmac is what is said of content that may be guessed.
 func (t *Translator) hmac(purpose string, parts ...string) string {

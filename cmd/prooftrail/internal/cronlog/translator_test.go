@@ -140,7 +140,8 @@ func TestLines(t *testing.T) {
 
 		{local(1000), "sudo:    alice : PWD=/tmp/cap ; USER=root ; COMMAND=/bin/echo hi", "sudo.run success by alice to command:/bin/echo self", "matter"},
 		{local(1000), "sudo:    alice : TTY=pts/0 ; PWD=/tmp ; USER=root ; ENV=A=b ; COMMAND=/bin/echo", "sudo.run success by alice to command:/bin/echo self", "matter"},
-		{local(1001), "sudo:    alice : TTY=pts/0 ; PWD=/tmp ; USER=root ; COMMAND=/bin/echo", "sudo.run success by alice to command:/bin/echo claimed", "matter"},
+		{local(1001), "sudo:    alice : TTY=pts/0 ; PWD=/tmp ; USER=root ; COMMAND=/bin/echo", "syslog.forged attempt/sender by bob to program:sudo self", "forged"},
+		{local(4242), "sudo:    alice : TTY=pts/0 ; PWD=/tmp ; USER=root ; COMMAND=/bin/echo", "sudo.run success by alice to command:/bin/echo claimed", "matter"},
 		{local(1000), "sudo:    alice : user NOT in sudoers ; PWD=/tmp/cap ; USER=root ; COMMAND=/usr/bin/true", "sudo.run denied/user_not_in_sudoers by alice to command:/usr/bin/true self", "matter"},
 		{local(1000), "sudo:    alice : command not allowed ; PWD=/tmp/cap ; USER=bob ; COMMAND=/usr/bin/echo 'a ; USER=root ; COMMAND=x'", "sudo.run denied/command_not_allowed by alice to command:/usr/bin/echo self", "matter"},
 		{local(1000), "sudo:    alice : 3 incorrect password attempts ; TTY=pts/0 ; PWD=/tmp ; USER=root ; COMMAND=/bin/sh", "sudo.run denied/incorrect_password by alice to command:/bin/sh self", "matter"},

@@ -22,7 +22,7 @@ type Forwarder struct {
 	lines            chan []byte
 	done             chan struct{}
 
-	closing     atomic.Bool
+	closing     atomic.Int64 // when Close was called, in Unix nanoseconds; 0: it was not
 	waiting     atomic.Int64
 	sent, lost  atomic.Uint64
 	lastFailure atomic.Pointer[error]
@@ -60,9 +60,9 @@ func (f *Forwarder) Send(raw []byte) {
 	}
 }
 
-// Close passes on what waits, if the other side takes it, and ends it. Send must not be called any more.
+// Close passes on what waits, as far as the other side takes it within a second or two, and ends it. Send must not be called any more.
 func (f *Forwarder) Close() {
-	f.closing.Store(true)
+	f.closing.Store(time.Now().UnixNano())
 	close(f.lines)
 	<-f.done
 }
@@ -82,8 +82,13 @@ func (f *Forwarder) run() {
 	for raw := range f.lines {
 		f.waiting.Add(-int64(len(raw)))
 		err := errors.New("the other side isn't there")
-		if c == nil && !time.Now().Before(again) && !(f.closing.Load() && !again.IsZero()) {
-			if c, err = net.Dial(f.network, f.address); err != nil {
+		closing := f.closing.Load()
+		if closing != 0 && time.Since(time.Unix(0, closing)) > forwardWait {
+			f.lost.Add(1)
+			continue
+		}
+		if c == nil && !time.Now().Before(again) && (closing == 0 || again.IsZero()) {
+			if c, err = net.DialTimeout(f.network, f.address, forwardWait); err != nil {
 				c, again = nil, time.Now().Add(forwardWait)
 			}
 		}

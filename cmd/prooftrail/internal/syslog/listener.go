@@ -50,10 +50,16 @@ func (s *Sender) Key() string {
 	case s.Peer.Addr().Is4() || s.Peer.Addr().Is4In6():
 		return s.Peer.Addr().Unmap().String()
 	case s.Peer.IsValid():
-		p, _ := s.Peer.Addr().WithZone("").Prefix(64)
-		return p.String()
+		return network(s.Peer.Addr()).String()
 	}
 	return string(s.Kind)
+}
+
+// network is what one sender has: an address, or of IPv6 as many as there are in a /64.
+func network(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	p, _ := a.Prefix(min(a.BitLen(), 64)) // it fails for no address alone
+	return p
 }
 
 // Packet is a line as it came.
@@ -68,7 +74,7 @@ type Packet struct {
 type Config struct {
 	Handle func(Packet)
 	TLS    *tls.Config // of tls: sockets
-	// Conns and PeerConns bound the connections of each listener. Defaults 256 and 32.
+	// Conns and PeerConns bound the connections of each listener, and those from one address, or one /64 of IPv6. Defaults 256 and 32.
 	Conns, PeerConns int
 	// Idle is after how long without a line a connection is closed, Partial the time for a line that has begun. Defaults 1
 	// hour and 30 s.
@@ -99,7 +105,7 @@ type Listener struct {
 	wg                                 sync.WaitGroup
 
 	mu    sync.Mutex
-	peers map[netip.Addr]int
+	peers map[netip.Prefix]int
 	open  map[net.Conn]struct{}
 }
 
@@ -121,7 +127,7 @@ func Listen(spec string, cfg Config) (*Listener, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Listener{cfg: cfg, spec: spec, peers: map[netip.Addr]int{}, open: map[net.Conn]struct{}{}, drops: func() uint64 { return 0 }}
+	l := &Listener{cfg: cfg, spec: spec, peers: map[netip.Prefix]int{}, open: map[net.Conn]struct{}{}, drops: func() uint64 { return 0 }}
 	kind, address, ok := strings.Cut(spec, ":")
 	if !ok || address == "" && kind != "systemd" {
 		return nil, fmt.Errorf("%q: expected unix:PATH, relay:PATH, systemd:, udp:ADDRESS, tcp:ADDRESS or tls:ADDRESS", spec)
@@ -255,16 +261,16 @@ func (l *Listener) accept(c net.Conn, tlsConfig *tls.Config) {
 	from = unmap(from)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil || l.closed.Load() || len(l.open) >= l.cfg.Conns || l.peers[from.Addr()] >= l.cfg.PeerConns {
+	if err != nil || l.closed.Load() || len(l.open) >= l.cfg.Conns || l.peers[network(from.Addr())] >= l.cfg.PeerConns {
 		l.refused.Add(1)
 		_ = c.Close() // nobody was heard
 		return
 	}
-	l.peers[from.Addr()]++
+	l.peers[network(from.Addr())]++
 	l.open[c] = struct{}{}
 	l.conns.Add(1)
 	l.wg.Go(func() {
-		defer l.release(c, from.Addr())
+		defer l.release(c, network(from.Addr()))
 		err := l.stream(c, from, tlsConfig)
 		if err != nil && !errors.Is(err, io.EOF) && !l.closed.Load() {
 			l.bads.Add(1)
@@ -273,7 +279,7 @@ func (l *Listener) accept(c net.Conn, tlsConfig *tls.Config) {
 	})
 }
 
-func (l *Listener) release(c net.Conn, from netip.Addr) {
+func (l *Listener) release(c net.Conn, from netip.Prefix) {
 	_ = c.Close() // all was read
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -294,24 +295,37 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestBudget(t *testing.T) {
+	from := func(name string) Sender { return Sender{Kind: TLS, Name: name} }
 	b := NewBudget(1, 3)
 	for i := range 5 {
-		if ok := b.Allow("a"); ok != (i < 3) {
+		if ok := b.Allow(from("a")); ok != (i < 3) {
 			t.Errorf("%d: %v", i, ok)
 		}
 	}
 	taken := 0
 	for i := range 3 * maxSenders {
-		if b.Allow(fmt.Sprint(i)) {
+		if b.Allow(from(fmt.Sprint(i))) {
 			taken++
 		}
 	}
-	if taken < 27 || taken > 40 || len(b.now)+len(b.old) > 2*maxSenders {
-		t.Errorf("%d lines of made-up senders were taken, %d are remembered", taken, len(b.now)+len(b.old))
+	if taken < 27 || taken > 40 || len(b.others.now)+len(b.others.old) > 2*maxSenders {
+		t.Errorf("%d lines of made-up senders were taken, %d are remembered", taken, len(b.others.now)+len(b.others.old))
+	}
+	if !b.Allow(Sender{Kind: Credentials, UID: 1000}) {
+		t.Error("what others send is taken from a user of this machine")
 	}
 	for none, i := NewBudget(0, 1), 0; i < 2; i++ {
-		if !none.Allow("a") {
+		if !none.Allow(from("a")) {
 			t.Error("0 is a bound")
+		}
+	}
+}
+
+// TestNetwork: of IPv6 whoever has one address has 2^64.
+func TestNetwork(t *testing.T) {
+	for address, want := range map[string]string{"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32", "2001:db8::1:2": "2001:db8::/64", "fe80::1%eth0": "fe80::/64"} {
+		if got := network(netip.MustParseAddr(address)).String(); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
 		}
 	}
 }

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package cronlog
+
+const noFollow, noBlock = 0, 0
