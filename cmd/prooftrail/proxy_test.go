@@ -207,6 +207,7 @@ func TestProxyLogDown(t *testing.T) {
 			t.Errorf("best effort is answered %d", status)
 		}
 	}
+	r.wait(`prooftrail_proxy_events_total{mode="best-effort"}`, func(v float64) bool { return v == 3 }) // each is taken after its answer
 	if status := r.do(t.Context(), "DELETE", "/v1/jobs/a", ""); status != 503 || seen.Load() != 3 {
 		t.Errorf("required is answered %d; the scheduler saw %d", status, seen.Load())
 	}

@@ -152,10 +152,11 @@ func (r *rig) run(t testing.TB) {
 	t.Cleanup(r.stop)
 }
 
-// wait waits until something is so.
+// wait waits until something is so: long, for many tests that read much run at a time, and share the processors with
+// other packages'.
 func wait(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !so() {
 		select {
 		case <-deadline:

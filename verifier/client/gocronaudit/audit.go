@@ -72,6 +72,9 @@ type Audit struct {
 
 	updating sync.Mutex // for one call of Update through By at a time
 
+	life  sync.Mutex
+	alive bool // the scheduler has started and not stopped, as far as it was logged
+
 	mu      sync.Mutex
 	runs    map[uuid.UUID][]*run        // that have started
 	due     map[uuid.UUID]due           // of the run that is about to start

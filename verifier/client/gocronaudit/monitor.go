@@ -31,21 +31,38 @@ func (m *monitor) say(action string) {
 	m.a.put(event.Event{Time: time.Now(), Action: action, Outcome: "success", Actor: m.a.cfg.Actor, Target: []event.Target{{Type: "scheduler", ID: "gocron"}}})
 }
 
+// stopped logs scheduler.stop once, and what follows. gocron tells of a stop from a goroutine of its own, which may be
+// after it has told of the shutdown that caused it, and after Shutdown has returned.
+func (m *monitor) stopped(more ...string) {
+	m.a.life.Lock()
+	defer m.a.life.Unlock()
+	if m.a.alive {
+		m.a.alive = false
+		m.say("scheduler.stop")
+	}
+	for _, action := range more {
+		m.say(action)
+	}
+}
+
 // SchedulerStarted logs scheduler.start.
 func (m *monitor) SchedulerStarted() {
+	m.a.life.Lock()
+	m.a.alive = true
 	m.say("scheduler.start")
+	m.a.life.Unlock()
 	m.scheduler(func(s gocron.SchedulerMonitor) { s.SchedulerStarted() })
 }
 
 // SchedulerStopped logs scheduler.stop.
 func (m *monitor) SchedulerStopped() {
-	m.say("scheduler.stop")
+	m.stopped()
 	m.scheduler(func(s gocron.SchedulerMonitor) { s.SchedulerStopped() })
 }
 
-// SchedulerShutdown logs scheduler.shutdown.
+// SchedulerShutdown logs scheduler.shutdown, and scheduler.stop before it.
 func (m *monitor) SchedulerShutdown() {
-	m.say("scheduler.shutdown")
+	m.stopped("scheduler.shutdown")
 	m.scheduler(func(s gocron.SchedulerMonitor) { s.SchedulerShutdown() })
 }
 
