@@ -101,6 +101,8 @@ func TestConfigCheck(t *testing.T) {
 		"limits.body_timeout":             func(c *Config) { c.Limits.BodyTimeout = -time.Second },
 		"limits.answer_timeout":           func(c *Config) { c.Limits.AnswerTimeout = 0 },
 		"limits.body_memory":              func(c *Config) { c.Limits.BodyMemory = 16<<20 - 1 },
+		"limits.quarantine_items":         func(c *Config) { c.Limits.QuarantineItems = 0 },
+		"limits.quarantine_bytes":         func(c *Config) { c.Limits.QuarantineBytes = -1 },
 		"limits.max_connections":          func(c *Config) { c.Limits.MaxConnections = -1 },
 	} {
 		c := good()

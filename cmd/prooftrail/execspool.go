@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -317,19 +318,12 @@ func (x *execFlags) spoolDir() (dir, source string, err error) {
 			return given
 		}
 		host, _ := os.Hostname()
-		return "cron://" + url.PathEscape(orElse(host, "localhost")) + "/" + url.PathEscape(orElse(userName(), strconv.Itoa(os.Getuid())))
+		return "cron://" + url.PathEscape(cmp.Or(host, "localhost")) + "/" + url.PathEscape(cmp.Or(userName(), strconv.Itoa(os.Getuid())))
 	})
 	if err == nil && given != "" && given != source {
 		err = fmt.Errorf("the spool %s is of the source %q, not %q", dir, source, given)
 	}
 	return dir, source, err
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 func (x *execFlags) spoolPath() (string, error) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -157,7 +158,7 @@ func (x *syslogFlags) read(e *cli.Env) (err error) {
 	}
 	if x.source == "" {
 		host, _ := os.Hostname()
-		x.source = "cron://" + url.PathEscape(orElse(host, "localhost")) + "/syslog"
+		x.source = "cron://" + url.PathEscape(cmp.Or(host, "localhost")) + "/syslog"
 	}
 	x.base = filepath.Clean(x.base)
 	x.spool = filepath.Join(x.base, "queue")

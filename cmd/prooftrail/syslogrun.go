@@ -261,8 +261,7 @@ func (r *syslogRun) handle(p syslog.Packet) {
 	for _, f := range r.forwards {
 		f.Send(p.Raw)
 	}
-	raw := string(p.Raw)
-	if !cronlog.MayMatter(raw) {
+	if !cronlog.MayMatter(p.Raw) {
 		r.counts.ignored.Add(1)
 		return
 	}

@@ -21,6 +21,8 @@ import (
 	"k8s.io/apiserver/plugin/pkg/audit/buffered"
 	"k8s.io/apiserver/plugin/pkg/audit/truncate"
 	"k8s.io/apiserver/plugin/pkg/audit/webhook"
+
+	"github.com/prooftrail/prooftrail/deployment/check/servertest"
 )
 
 // flag is the number that docs/ingest.md gives a flag of the API server.
@@ -77,10 +79,10 @@ func event(id string, change func(*auditinternal.Event)) *auditinternal.Event {
 }
 
 // wantOnce finds each of the events with these audit ids in the log exactly once.
-func (s *server) wantOnce(ids map[string]bool) map[string]entry {
+func (s *server) wantOnce(ids map[string]bool) map[string]servertest.Entry {
 	s.t.Helper()
-	found := map[string]entry{}
-	for _, e := range s.entries() {
+	found := map[string]servertest.Entry{}
+	for _, e := range s.Entries("kubernetes") {
 		id, _ := e["/origin/request_id"].(string)
 		if _, twice := found[id]; twice {
 			s.t.Errorf("%s is there twice", id)
@@ -100,7 +102,6 @@ func (s *server) wantOnce(ids map[string]bool) map[string]entry {
 // isn't sent again.
 func TestWebhook(t *testing.T) {
 	s := newServer(t)
-	s.start()
 	b := plain(t, s)
 	const n = 400 // the API server's own greatest batch
 	ids, batch := map[string]bool{}, []*auditinternal.Event{}
@@ -118,7 +119,7 @@ func TestWebhook(t *testing.T) {
 	batch[5].ImpersonatedUser = &authnv1.UserInfo{Username: "bob"}
 	for range 2 { // a client that didn't get the answer sends all of it again
 		if !b.ProcessEvents(batch...) {
-			t.Fatalf("the webhook's client dropped the batch\n%s", s.stderr.String())
+			t.Fatal("the webhook's client dropped the batch")
 		}
 	}
 	found := s.wantOnce(ids)
@@ -133,18 +134,17 @@ func TestWebhook(t *testing.T) {
 		}
 	}
 	var waiting []struct{ Status, Reason string }
-	list := s.run("prooftrail", "quarantine", "list", "--json", "--server", "https://"+s.address, "--ca", "log-ca.pem", "--token-file", s.token("admin"))
+	list := s.Run("prooftrail", "quarantine", "list", "--json", "--server", s.URL, "--ca", "log-ca.pem", "--token-file", s.TokenFile("admin"))
 	if err := json.Unmarshal([]byte(list), &waiting); err != nil || len(waiting) != 1 || !strings.HasPrefix(waiting[0].Reason, "stage: ") {
 		t.Errorf("in the quarantine: %s, %v", list, err)
 	}
-	s.audit()
+	s.Audit("--ca", "log-ca.pem")
 }
 
 // TestBuffered: a flood through the buffer and the truncation, with the server killed and started again in the middle, is in
 // the log, each event once. Long objects are cut by the API server, and batches stay within what a delivery may have.
 func TestBuffered(t *testing.T) {
 	s := newServer(t)
-	s.start()
 	b := batched(t, s)
 	stop := make(chan struct{})
 	if err := b.Run(stop); err != nil {
@@ -170,8 +170,8 @@ func TestBuffered(t *testing.T) {
 	for i := range 1500 {
 		send(fmt.Sprintf("flood-%d", i), nil)
 		if i == 700 {
-			s.kill()
-			s.start()
+			s.Kill()
+			s.Start()
 		}
 	}
 	close(stop)
@@ -180,5 +180,5 @@ func TestBuffered(t *testing.T) {
 	if e := found["too-long"]; e["/details/level"] != "Metadata" && e["/change/patch"] == nil {
 		t.Errorf("the long one: %v", e)
 	}
-	s.audit()
+	s.Audit("--ca", "log-ca.pem")
 }

@@ -35,7 +35,7 @@ func made(t *testing.T, id string, data any) cloudevents.Event {
 
 func TestCloudEvents(t *testing.T) {
 	s := newServer(t)
-	client, err := cloudevents.NewClientHTTP(cloudevents.WithTarget(s.url+"/v1/ingest/cloudevents"), cehttp.WithHeader("Authorization", "Bearer "+s.token("submit")))
+	client, err := cloudevents.NewClientHTTP(cloudevents.WithTarget(s.URL+"/v1/ingest/cloudevents"), cehttp.WithHeader("Authorization", "Bearer "+s.Token("submit")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,14 +55,15 @@ func TestCloudEvents(t *testing.T) {
 	if res := client.Send(binary, own); !cloudevents.IsACK(res) {
 		t.Fatalf("an event of ours: %v", res)
 	}
-	batch, err := cehttp.NewHTTPRequestFromEvents(t.Context(), s.url+"/v1/ingest/cloudevents", []cloudevents.Event{made(t, "in a batch", data), made(t, "structured", data)})
+	batch, err := cehttp.NewHTTPRequestFromEvents(t.Context(), s.URL+"/v1/ingest/cloudevents", []cloudevents.Event{made(t, "in a batch", data), made(t, "structured", data)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, b := s.do("submit", batch); status != http.StatusOK || strings.Count(string(b), `"accepted"`) != 1 || strings.Count(string(b), `"duplicate"`) != 1 {
+	if status, b := s.Do("submit", batch); status != http.StatusOK || strings.Count(string(b), `"accepted"`) != 1 || strings.Count(string(b), `"duplicate"`) != 1 {
 		t.Errorf("a batch: %d %s", status, b)
 	}
-	entries := s.entries("cloudevents")
+	entries := s.Entries("cloudevents")
+	s.Audit()
 	if len(entries) != 4 {
 		t.Fatalf("%d events", len(entries))
 	}
@@ -75,15 +76,15 @@ func TestCloudEvents(t *testing.T) {
 		if id == "own" {
 			want = map[string]any{"/id": id, "/action": "job.delete", "/actor/id": "u1", "/job/id": "j", "/details/data": nil, "/time": "2026-11-27T09:00:00Z"}
 		}
-		entries[i].want(t, want)
+		entries[i].Want(t, want)
 	}
 	text, err := json.Marshal(made(t, "structured", data))
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(text)
-	entries[0].want(t, map[string]any{"/ingest/raw_sha256": hex.EncodeToString(sum[:])})
-	if q := s.quarantined(); len(q) != 0 {
+	entries[0].Want(t, map[string]any{"/ingest/raw_sha256": hex.EncodeToString(sum[:])})
+	if q := quarantined(t, s); len(q) != 0 {
 		t.Errorf("in the quarantine: %q", q)
 	}
 }
@@ -97,21 +98,22 @@ func TestCloudEventsQuarantine(t *testing.T) {
 		`{"specversion":"1.0","type":"a.b","source":"cron://a","id":"1","data_base64":5}`:       "/data_base64: expected a string, and no data beside it",
 		`{"specversion":"1.0","type":"a.b","source":"cron://a","id":"1","":0,"subject":"lost"}`: "/: expected a name of 1 to 128 lower-case letters and digits",
 	} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/v1/ingest/cloudevents", strings.NewReader(body))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/ingest/cloudevents", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Header.Set("Content-Type", "application/cloudevents+json")
-		if status, b := s.do("submit", r); status != http.StatusOK || !strings.Contains(string(b), `"quarantined"`) {
+		if status, b := s.Do("submit", r); status != http.StatusOK || !strings.Contains(string(b), `"quarantined"`) {
 			t.Errorf("%s: %d %s", body, status, b)
 		}
-		if q := s.quarantined(); !slices.Contains(q, "cloudevents "+want) {
+		if q := quarantined(t, s); !slices.Contains(q, "cloudevents "+want) {
 			t.Errorf("%s: in the quarantine: %q", body, q)
 		}
 	}
-	if entries := s.entries("cloudevents"); len(entries) != 0 {
+	if entries := s.Entries("cloudevents"); len(entries) != 0 {
 		t.Errorf("in the log: %v", entries)
 	}
+	s.Audit()
 }
 
 // TestSDKIsNoReader shows why the server doesn't read with the SDK. Where one of these fails, the SDK has become better, and

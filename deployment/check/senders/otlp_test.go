@@ -16,13 +16,15 @@ import (
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/prooftrail/prooftrail/deployment/check/servertest"
 )
 
 // provider is what a scheduler sets up to log by OTLP.
-func provider(t *testing.T, s *server, compression otlploghttp.Compression) *sdklog.LoggerProvider {
+func provider(t *testing.T, s *servertest.Server, compression otlploghttp.Compression) *sdklog.LoggerProvider {
 	t.Helper()
-	exporter, err := otlploghttp.New(t.Context(), otlploghttp.WithEndpointURL(s.url+"/v1/ingest/otlp"), otlploghttp.WithCompression(compression),
-		otlploghttp.WithHeaders(map[string]string{"Authorization": "Bearer " + s.token("submit")}))
+	exporter, err := otlploghttp.New(t.Context(), otlploghttp.WithEndpointURL(s.URL+"/v1/ingest/otlp"), otlploghttp.WithCompression(compression),
+		otlploghttp.WithHeaders(map[string]string{"Authorization": "Bearer " + s.Token("submit")}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,19 +84,20 @@ func TestOTLP(t *testing.T) {
 	if !strings.Contains(text, "kept in the quarantine") || !strings.Contains(text, "2") {
 		t.Errorf("the exporter was told %q, want two rejected records", text)
 	}
-	entries := s.entries("otlp")
+	entries := s.Entries("otlp")
+	s.Audit()
 	if len(entries) != 2 {
 		t.Fatalf("%d events", len(entries))
 	}
 	for i, e := range entries {
-		e.want(t, map[string]any{
+		e.Want(t, map[string]any{
 			"/id": []string{"gzip", "plain"}[i], "/source": "otel:crond/node1", "/action": "job.delete", "/outcome": "success", "/time": "2026-11-27T10:00:00.000000005Z",
 			"/actor/type": "user", "/actor/id": "ann", "/origin/ip": "192.0.2.7", "/origin/user_agent": "curl/8", "/origin/host": "n1",
 			"/origin/trace_id": "01020300000000000000000000000000", "/job/id": "j1", "/details/scope": "crond 1.2", "/labels/ingest.sender": "token",
 			"/details/body": map[string]any{"ratio": "0.5", "nodes": []any{"a", "9007199254740992"}}, "/details/attributes": map[string]any{"forced": true},
 		})
 	}
-	q := s.quarantined()
+	q := quarantined(t, s)
 	slices.Sort(q)
 	if want := []string{
 		"otlp attributes.prooftrail.action: expected an action, or an event name that says what was done: the record has neither",

@@ -1,6 +1,7 @@
 package cronlog
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -128,11 +129,11 @@ func (t *Translator) notLoaded(l *Line, tab, what, text string) []Out {
 
 // tabTarget names a crontab as cron does.
 func (t *Translator) tabTarget(tab string) event.Target {
-	return event.Target{Type: "crontab", ID: orElse(t.short(tab, 512), "?")}
+	return event.Target{Type: "crontab", ID: cmp.Or(t.short(tab, 512), "?")}
 }
 
 var notSlug = regexp.MustCompile(`[^a-z0-9]+`)
 
 func slug(s string) string {
-	return clip(orElse(strings.Trim(notSlug.ReplaceAllString(strings.ToLower(strings.ReplaceAll(s, "'", "")), "_"), "_"), "unknown"), 64)
+	return clip(cmp.Or(strings.Trim(notSlug.ReplaceAllString(strings.ToLower(strings.ReplaceAll(s, "'", "")), "_"), "_"), "unknown"), 64)
 }

@@ -90,7 +90,7 @@ func (t *Translator) tabEvent(l *Line, actor, whose, action, outcome string) []O
 }
 
 func (t *Translator) user(name string) event.Actor {
-	return event.Actor{Type: "user", ID: orElse(t.short(name, 512), "unknown")}
+	return event.Actor{Type: "user", ID: cmp.Or(t.short(name, 512), "unknown")}
 }
 
 // replaced is for REPLACE. The crontab that is read may be a later one already; then the next line finds no difference.
@@ -240,7 +240,7 @@ func (t *Translator) seen(v version, now time.Time) event.Event {
 		Labels:  map[string]string{"ingest.sender": "file", "ingest.identity": "observed"},
 		Details: map[string]any{"crontab": clip(t.cfg.Tabs.path(v.name), 512)},
 		Target:  []event.Target{t.tabTarget(v.name)},
-		Origin:  &event.Origin{Host: clip(orElse(t.cfg.Host, "localhost"), 512)},
+		Origin:  &event.Origin{Host: clip(cmp.Or(t.cfg.Host, "localhost"), 512)},
 	}
 }
 

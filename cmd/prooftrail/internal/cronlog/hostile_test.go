@@ -24,7 +24,8 @@ func (m *machine) done(outs []Out, kept bool) {
 	}
 }
 
-// TestLongestTab: one user's longest crontab is told, and his saying again that he has replaced it costs next to nothing.
+// TestLongestTab: one user's longest crontab is told, and is masked once for it: of its jobs only those are for which there is room in
+// the event. His saying again that he has replaced it costs next to nothing.
 func TestLongestTab(t *testing.T) {
 	m := newMachine(t)
 	m.scan(noon)
@@ -36,7 +37,11 @@ func TestLongestTab(t *testing.T) {
 			fmt.Fprintf(&b, "* * * * * %s%d\n", name, i)
 		}
 		m.write("alice", b.String(), noon)
+		masked = 0
 		equal(t, "REPLACE", m.say(1000, "crontab[9]: (alice) REPLACE (alice)"), "config.update success by alice to crontab:alice self")
+		if masked > b.Len()+16<<10 {
+			t.Errorf("for a crontab of %d bytes %d are masked", b.Len(), masked)
+		}
 		masked = 0
 		equal(t, "REPLACE by the same", m.say(1000, "crontab[9]: (alice) REPLACE (alice)"), "config.update success by alice to crontab:alice self")
 		if masked > 4<<10 {
@@ -173,11 +178,16 @@ func TestCutSecrets(t *testing.T) {
 			t.Fatalf("%s", e.Job.Name)
 		}
 	}
+	// Masking makes a text shorter: what was cut comes to where it is shown.
+	token := "curl --token " + strings.Repeat("s3cr3t", 300) + " "
 	for i := range 80 {
 		at := maxText - 40 + i%40 + i/40*maskMore
-		if s := tr.masked("curl " + strings.Repeat("x", at-5) + " https://ada:hunter2hunter2@host/path and more" + strings.Repeat("y", 60)); strings.Contains(s, "hunt") {
+		if s := tr.masked(token + strings.Repeat("x", at-len(token)) + " https://ada:hunter2hunter2@host/path and more" + strings.Repeat("y", 60)); strings.Contains(s, "hunt") || strings.Contains(s, "s3cr3t") {
 			t.Fatalf("at %d: %s", at, s)
 		}
+	}
+	if plain := strings.Repeat("word ", 2000); tr.masked(plain) != plain[:maxText] {
+		t.Error("more is cut than has to be")
 	}
 }
 

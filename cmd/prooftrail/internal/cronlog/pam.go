@@ -1,6 +1,7 @@
 package cronlog
 
 import (
+	"cmp"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -64,7 +65,7 @@ func (p *pamEvent) session(text string) (event.Event, bool) {
 		e := p.event(m[1], "auth.login", "success")
 		by := m[3]
 		if by == "" && m[4] != "" {
-			by = orElse(p.name(m[4]), "#"+m[4])
+			by = cmp.Or(p.name(m[4]), "#"+m[4])
 		}
 		if by != "" && by != m[1] {
 			e.Details["by"] = p.t.masked(by)
@@ -130,12 +131,12 @@ func (p *pamEvent) failure(more string, m []string) event.Event {
 	if user == "" { // PAM doesn't repeat what may be a password, typed too early
 		e.Actor = event.Actor{Type: "anonymous", ID: "unknown"}
 	}
-	for name, v := range map[string]string{"tty": m[3], "by": orElse(m[4], m[0]), "by_uid": m[1], "more": more} {
+	for name, v := range map[string]string{"tty": m[3], "by": cmp.Or(m[4], m[0]), "by_uid": m[1], "more": more} {
 		if v != "" {
 			e.Details[name] = p.t.masked(v)
 		}
 	}
-	if by := orElse(m[4], m[0]); by != "" {
+	if by := cmp.Or(m[4], m[0]); by != "" {
 		e.Labels["ingest.identity"] = p.t.identity(p.l, by)
 	}
 	setOrigin(&e, m[5])
@@ -150,7 +151,7 @@ func (p *pamEvent) denied(user, code, text string) event.Event {
 
 func (p *pamEvent) event(user, action, outcome string) event.Event {
 	e := p.t.event(p.l, user, action, outcome)
-	e.Actor = event.Actor{Type: "user", ID: orElse(p.t.short(user, 512), "unknown"), AuthMethod: clip("pam_"+p.module, 128)}
+	e.Actor = event.Actor{Type: "user", ID: cmp.Or(p.t.short(user, 512), "unknown"), AuthMethod: clip("pam_"+p.module, 128)}
 	e.Target = []event.Target{{Type: "service", ID: p.t.short(p.service, 512)}}
 	return e
 }

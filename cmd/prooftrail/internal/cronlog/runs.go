@@ -1,6 +1,7 @@
 package cronlog
 
 import (
+	"cmp"
 	"container/list"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ type runKey struct {
 	pid   int
 }
 
-// Run is a run that was seen to start. Its members are exported for SaveRuns.
+// Run is a run that was seen to start. Its members are exported for those who keep it as JSON.
 type Run struct {
 	Scope       string    `json:"scope,omitempty"`
 	PID         int       `json:"pid"`    // of the command
@@ -190,7 +191,7 @@ type ending struct {
 
 // finish makes run.finish.
 func (t *Translator) finish(l *Line, r *Run, end ending) Out {
-	outcome := orElse(end.outcome, "failure")
+	outcome := cmp.Or(end.outcome, "failure")
 	e := t.runEvent(l, r, "run.finish", outcome)
 	if outcome != "unknown" && !r.Began.IsZero() {
 		ms := max(l.Received.Sub(r.Began).Milliseconds(), 0)

@@ -1,6 +1,7 @@
 package cronlog
 
 import (
+	"cmp"
 	"regexp"
 	"strconv"
 	"strings"
@@ -56,7 +57,7 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 	}
 	e.Details["command"] = t.masked(s.command)
 	program, _, _ := strings.Cut(s.command, " ")
-	e.Target[0] = event.Target{Type: "command", ID: orElse(t.short(program, 512), "?")}
+	e.Target[0] = event.Target{Type: "command", ID: cmp.Or(t.short(program, 512), "?")}
 	if s.ambiguous {
 		e.Labels["sudo.ambiguous"] = "true"
 		e.Details["line"] = t.masked(rest)
@@ -66,7 +67,7 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 
 func (t *Translator) sudoEvent(l *Line, user, outcome string) event.Event {
 	e := t.event(l, user, "sudo.run", outcome)
-	e.Actor = event.Actor{Type: "user", ID: orElse(t.short(user, 512), "unknown"), AuthMethod: "sudo"}
+	e.Actor = event.Actor{Type: "user", ID: cmp.Or(t.short(user, 512), "unknown"), AuthMethod: "sudo"}
 	e.Target = []event.Target{{Type: "command", ID: "?"}}
 	return e
 }

@@ -1,6 +1,7 @@
 package cronlog
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -55,7 +56,7 @@ func TestDiff(t *testing.T) {
 		d := diff(parseTab(tt.before, "u"), parseTab(tt.after, "u"))
 		var got []string
 		for _, c := range d.jobs {
-			s := c.action + " " + orElse(c.before.command, c.after.command)
+			s := c.action + " " + cmp.Or(c.before.command, c.after.command)
 			if c.action == "job.update" && c.before.command != c.after.command {
 				s += " -> " + c.after.command
 			}

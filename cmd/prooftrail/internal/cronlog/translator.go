@@ -1,6 +1,8 @@
 package cronlog
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -85,8 +87,8 @@ func New(cfg Config) *Translator {
 }
 
 // MayMatter says quickly of a raw line whether it is worth taking apart.
-func MayMatter(raw string) bool {
-	return strings.Contains(raw, "cron") || strings.Contains(raw, "CRON") || strings.Contains(raw, "pam_") || strings.Contains(raw, "sudo")
+func MayMatter(raw []byte) bool {
+	return bytes.Contains(raw, []byte("cron")) || bytes.Contains(raw, []byte("CRON")) || bytes.Contains(raw, []byte("pam_")) || bytes.Contains(raw, []byte("sudo"))
 }
 
 // fate is what a line is.
@@ -249,8 +251,8 @@ func (t *Translator) forgedLine(l *Line) Out {
 	e := t.event(l, "", "syslog.forged", "attempt")
 	e.Labels["ingest.identity"] = "self" // it is about whoever sent it
 	e.Reason = &event.Reason{Code: "sender", Text: "the kernel says that uid " + uid + " sent it"}
-	e.Actor = event.Actor{Type: "user", ID: orElse(t.cfg.User(l.Sender.UID), "#"+uid), AuthMethod: "unix-credentials"}
-	e.Target = []event.Target{{Type: "program", ID: orElse(clip(l.Program, 128), "?")}}
+	e.Actor = event.Actor{Type: "user", ID: cmp.Or(t.cfg.User(l.Sender.UID), "#"+uid), AuthMethod: "unix-credentials"}
+	e.Target = []event.Target{{Type: "program", ID: cmp.Or(clip(l.Program, 128), "?")}}
 	e.Details["line"] = t.masked(l.Text)
 	e.Details["sender_pid"] = l.Sender.PID
 	return Out{Event: e, Lane: "forged"}
@@ -298,11 +300,4 @@ func clip(s string, n int) string {
 		n--
 	}
 	return s[:n]
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

@@ -160,7 +160,7 @@ func TestLines(t *testing.T) {
 		if got != tt.want || len(outs) > 1 || fate[tt.fate] != 1 {
 			t.Errorf("%q: %q, %+v; want %q, %s", tt.text, got, st, tt.want, tt.fate)
 		}
-		if tt.fate != "ignored" && !MayMatter("<78>Nov 27 12:00:00 "+tt.text) {
+		if tt.fate != "ignored" && !MayMatter([]byte("<78>Nov 27 12:00:00 "+tt.text)) {
 			t.Errorf("%q isn't worth taking apart", tt.text)
 		}
 	}

@@ -354,7 +354,7 @@ func TestForward(t *testing.T) {
 	}
 	f.Close()
 
-	// The other side doesn't read.
+	// The other side doesn't read. Were each line waited for, in Send or in Close, this would take hours.
 	stuck, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path + "2", Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -363,19 +363,15 @@ func TestForward(t *testing.T) {
 	if f, err = NewForwarder("unix:" + path + "2"); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	for range 20_000 {
+	const lines = 20_000
+	for range lines {
 		f.Send(make([]byte, 1000))
-	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("it took %s", took)
 	}
 	if _, lost, _ := f.Counts(); lost < 10_000 {
 		t.Errorf("%d are lost", lost)
 	}
-	began = time.Now()
 	f.Close()
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("to close took %s", took)
+	if sent, lost, _ := f.Counts(); sent+lost != lines {
+		t.Errorf("of %d lines %d were sent, %d lost", lines, sent, lost)
 	}
 }
