@@ -122,14 +122,14 @@ func TestEventCodesAreListed(t *testing.T) {
 // is there.
 func TestNamedTestsExist(t *testing.T) {
 	var all strings.Builder
-	for _, dir := range []string{"verifier", "personality", "cmd", "docs"} {
+	for _, dir := range []string{"verifier", "personality", "cmd", "docs", "deployment"} {
 		for _, text := range sources(t, dir, true) {
 			all.WriteString(text)
 		}
 	}
 	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z0-9_]+)`")
-	for _, path := range []string{"docs/threats.md", "docs/tampering.md", "docs/design.md"} {
-		for _, line := range pages(t)[path].prose {
+	for path, p := range pages(t) {
+		for _, line := range p.prose {
 			for _, m := range named.FindAllStringSubmatch(line, -1) {
 				if !strings.Contains(all.String(), "func "+m[1]+"(") {
 					t.Errorf("%s names %s, which isn't there", path, m[1])
@@ -169,7 +169,7 @@ func TestExitCodesAreListed(t *testing.T) {
 	for path, file := range map[string]string{"docs/operate/commands.md": "cmd/prooftrail/run.go", "docs/operate/monitor.md": "cmd/prooftrail-monitor/run.go"} {
 		text := strings.Join(pages(t)[path].prose, "\n")
 		_, table, _ := strings.Cut(text, "## Exit codes")
-		names := regexp.MustCompile(`\n\t\{Name: "([a-z]+)", `).FindAllStringSubmatch(sources(t, "cmd", false)[file], -1)
+		names := regexp.MustCompile(`\n\t\{Name: "([a-z-]+)", `).FindAllStringSubmatch(sources(t, "cmd", false)[file], -1)
 		if len(names) == 0 {
 			t.Fatalf("no commands found in %s", file)
 		}

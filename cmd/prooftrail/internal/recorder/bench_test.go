@@ -30,7 +30,7 @@ func BenchmarkRecorder(b *testing.B) {
 	defer upstream.Close()
 	for _, c := range []struct{ method, path string }{{"GET", "/v1/jobs"}, {"POST", "/v1/jobs/nightly/run"}, {"PUT", "/v1/jobs/nightly"}} {
 		b.Run(c.method, func(b *testing.B) {
-			p, err := New(config(upstream.URL, ready(b, "ready:dkron"), noQueue{}))
+			p, err := New(config(b, upstream.URL, ready(b, "ready:dkron"), noQueue{}))
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -99,7 +99,7 @@ func (q *fakeQueue) clear() {
 	q.events = nil
 }
 
-// bench is a recorder between a test and a scheduler.
+// stand is a recorder between a test and a scheduler.
 type stand struct {
 	t        *testing.T
 	queue    *fakeQueue
@@ -126,10 +126,11 @@ func parsedRules(t testing.TB, text string) *rules.Set {
 	return s
 }
 
-func config(upstream string, set *rules.Set, q Queue) Config {
+func config(t testing.TB, upstream string, set *rules.Set, q Queue) Config {
+	t.Helper()
 	u, err := url.Parse(upstream)
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	return Config{
 		Upstream: u, Rules: set, Mode: rules.BestEffort, Queue: q, Masker: mask.Default(), Key: bytes.Repeat([]byte{7}, 32),
@@ -144,7 +145,7 @@ func newStand(t *testing.T, set *rules.Set, scheduler http.HandlerFunc, change f
 	t.Helper()
 	s := &stand{t: t, queue: newFakeQueue(t), upstream: httptest.NewServer(scheduler)}
 	t.Cleanup(s.upstream.Close)
-	cfg := config(s.upstream.URL, set, s.queue)
+	cfg := config(t, s.upstream.URL, set, s.queue)
 	cfg.TrustedProxies = []netip.Prefix{}
 	if change != nil {
 		change(&cfg)

@@ -438,12 +438,12 @@ func TestConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg := config("http://x", parsedRules(t, allRules), nil)
+		cfg := config(t, "http://x", parsedRules(t, allRules), nil)
 		if cfg.Upstream = u; !fails(cfg) {
 			t.Errorf("took %s", text)
 		}
 	}
-	cfg := config("http://x", parsedRules(t, allRules), nil)
+	cfg := config(t, "http://x", parsedRules(t, allRules), nil)
 	if cfg.Key = nil; !fails(cfg) {
 		t.Error("took no key")
 	}

@@ -3,6 +3,7 @@ package doc
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func (p Pointer) Find(v any) []any {
 			return nil
 		}
 		var found []any
-		for _, name := range sortedNames(v) {
+		for _, name := range slices.Sorted(maps.Keys(v)) {
 			found = appendFound(found, p[1:].Find(v[name]))
 		}
 		return found
@@ -94,15 +95,6 @@ func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 func appendFound(found, more []any) []any {
 	return append(found, more[:min(len(more), maxFound-len(found))]...)
-}
-
-func sortedNames(m map[string]any) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // Text is a value as text: a string as it is, null as nothing, an object or array as JSON.

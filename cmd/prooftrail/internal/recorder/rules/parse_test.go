@@ -12,6 +12,7 @@ func TestParseErrors(t *testing.T) {
 	rule := func(members string) string {
 		return "version: 1\nrules:\n  - {name: a, path: \"/x/{id}\", action: job.update, target: {type: job, id: \"path:id\"}" + members + "}\n"
 	}
+	own := func(action string) string { return "version: 1\nrules: [{name: a, path: /x, action: " + action + "}]" }
 	for text, want := range map[string]string{
 		"":                                            "EOF",
 		"version: 2":                                  "expected 1",
@@ -24,8 +25,11 @@ func TestParseErrors(t *testing.T) {
 		"version: 1\nactor: [{}]":                     "actor[0]: expected one of",
 		rule(", mode: strict"):                        `mode "strict"`,
 		rule(", method: [get]"):                       "in capitals",
-		rule(", action: audit.read"):                  "already",
-		rule(", target: {type: \"\"}"):                "already",
+		rule(", action: job.read"):                    "already",
+		own("audit.read, target: {type: job}"):        `action: "audit.read": expected dotted lower case`,
+		own("job, target: {type: job}"):               `action: "job": expected dotted lower case`,
+		own("job.read, target: {type: \"\"}"):         "target: type",
+		own("job.read"):                               "target: type",
 		rule(", if: {\"status:\": 200}"):              "isn't known before the answer",
 		rule(", if: {\"body:x\": 200}"):               "line 3",
 		rule(", if: {\"path:no\": 200}"):              "has no {no}",
