@@ -178,13 +178,13 @@ func (k *SourceKeys) Check(o *seal.Opening) SignatureVerdict {
 
 // check also returns the lines that are about the entry's source.
 func (k *SourceKeys) check(o *seal.Opening) (v SignatureVerdict, lines []*sourceKeyLine) {
-	source, tenant := fieldOf(o, "/source"), fieldOf(o, "/tenant")
+	source, tenant := o.Field("/source"), o.Field("/tenant")
 	if source == nil || !source.Shown || k.tenant && (tenant == nil || !tenant.Shown) {
 		return SignatureVerdict{Status: SignatureHidden, Required: true}, nil
 	}
 	lines, required := k.of(o.Text("/tenant"), o.Text("/source"), o.Time)
 	v.Required = required
-	signature := fieldOf(o, "/ingest/signature")
+	signature := o.Field("/ingest/signature")
 	switch {
 	case len(lines) == 0:
 		return v, nil
@@ -222,16 +222,6 @@ func (k *SourceKeys) of(tenant, source string, at time.Time) (lines []*sourceKey
 		}
 	}
 	return lines, required
-}
-
-// fieldOf returns the field at a pointer, nil if there is none.
-func fieldOf(o *seal.Opening, pointer string) *seal.OpenedField {
-	for i := range o.Fields {
-		if o.Fields[i].Pointer == pointer {
-			return &o.Fields[i]
-		}
-	}
-	return nil
 }
 
 // ErrSignatureNotShown is returned by [Verdict.CheckSignature] where the source has to sign, and whether it has isn't shown.

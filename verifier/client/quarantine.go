@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -52,15 +51,11 @@ func (c *Client) Quarantine(ctx context.Context) ([]Quarantined, error) {
 		if len(all) > 0 {
 			query.Set("after", all[len(all)-1].ID)
 		}
-		a, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/quarantine", query: query, limit: limitBatch})
-		if err != nil {
-			return nil, err
-		}
 		var w struct {
 			Items []Quarantined `json:"items"`
 		}
-		if err := json.Unmarshal(a.body, &w); err != nil {
-			return nil, fmt.Errorf("quarantine: %w: %w", errProtocol, err)
+		if err := c.doJSON(ctx, request{method: http.MethodGet, path: "/v1/quarantine", query: query, limit: limitBatch}, &w); err != nil {
+			return nil, err
 		}
 		for _, q := range w.Items {
 			if len(all) > 0 && q.ID <= all[len(all)-1].ID {
@@ -77,12 +72,11 @@ func (c *Client) Quarantine(ctx context.Context) ([]Quarantined, error) {
 // Quarantined reads an item with its content. The server logs that. It takes a token with the role admin.
 // ErrNotFound: there is none with that id.
 func (c *Client) Quarantined(ctx context.Context, id string) (*Quarantined, error) {
-	a, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/quarantine/" + url.PathEscape(id), limit: limitBatch})
-	if err != nil {
+	q := new(Quarantined)
+	if err := c.doJSON(ctx, request{method: http.MethodGet, path: "/v1/quarantine/" + url.PathEscape(id), limit: limitBatch}, q); err != nil {
 		return nil, err
 	}
-	q := new(Quarantined)
-	if err := json.Unmarshal(a.body, q); err != nil || q.ID != id {
+	if q.ID != id {
 		return nil, fmt.Errorf("quarantine: %w", errProtocol)
 	}
 	return q, nil
@@ -96,14 +90,14 @@ func (c *Client) Replay(ctx context.Context, id, source string) ([]ItemResult, e
 	if source != "" {
 		query = url.Values{"source": {source}}
 	}
-	a, err := c.do(ctx, request{method: http.MethodPost, path: "/v1/quarantine/" + url.PathEscape(id) + "/replay", query: query, limit: limitEntry, once: true})
-	if err != nil {
-		return nil, err
-	}
 	var w struct {
 		Results []ItemResult `json:"results"`
 	}
-	if err := json.Unmarshal(a.body, &w); err != nil || w.Results == nil {
+	r := request{method: http.MethodPost, path: "/v1/quarantine/" + url.PathEscape(id) + "/replay", query: query, limit: limitEntry, once: true}
+	if err := c.doJSON(ctx, r, &w); err != nil {
+		return nil, err
+	}
+	if w.Results == nil {
 		return nil, fmt.Errorf("replay: %w", errProtocol)
 	}
 	return w.Results, nil

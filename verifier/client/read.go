@@ -72,13 +72,9 @@ func (c *Client) Event(ctx context.Context, source, id string) (*Entry, error) {
 }
 
 func (c *Client) entry(ctx context.Context, path string, query url.Values) (*Entry, error) {
-	a, err := c.do(ctx, request{method: http.MethodGet, path: path, query: query, limit: limitEntry})
-	if err != nil {
-		return nil, err
-	}
 	var w wireEntry
-	if err := json.Unmarshal(a.body, &w); err != nil {
-		return nil, fmt.Errorf("%w: %w", errProtocol, err)
+	if err := c.doJSON(ctx, request{method: http.MethodGet, path: path, query: query, limit: limitEntry}, &w); err != nil {
+		return nil, err
 	}
 	if w.Index == nil || w.Entry == "" || len(w.LeafHash) != len(verifier.Hash{}) || w.Receipt == "" {
 		return nil, fmt.Errorf("%w: a member is missing", errProtocol)
@@ -189,15 +185,11 @@ func (c *Client) ConsistencyProof(ctx context.Context, first, second uint64) ([]
 
 // proof fetches the hashes of a proof.
 func (c *Client) proof(ctx context.Context, path string, query url.Values) ([]verifier.Hash, error) {
-	a, err := c.do(ctx, request{method: http.MethodGet, path: c.logPath(path), limit: limitProblem, query: query})
-	if err != nil {
-		return nil, err
-	}
 	var w struct {
 		Proof [][]byte `json:"proof"`
 	}
-	if err := json.Unmarshal(a.body, &w); err != nil {
-		return nil, fmt.Errorf("%w: %w", errProtocol, err)
+	if err := c.doJSON(ctx, request{method: http.MethodGet, path: c.logPath(path), limit: limitProblem, query: query}, &w); err != nil {
+		return nil, err
 	}
 	proof := make([]verifier.Hash, len(w.Proof))
 	for i, b := range w.Proof {

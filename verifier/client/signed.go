@@ -99,20 +99,11 @@ func checkSigned(o *seal.Opening, e *seal.Envelope, status Status, signer *Sourc
 	if err == nil || status != Duplicate {
 		return nil, err
 	}
-	if isErased(o, "/ingest/signature") {
+	if f := o.Field("/ingest/signature"); f != nil && !f.Shown && f.ErasedBy != nil {
 		return []string{"/ingest/signature"}, nil
 	}
 	if signer != nil && seal.CheckSource(o, signer.public) == nil {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnsigned, err)
-}
-
-func isErased(o *seal.Opening, pointer string) bool {
-	for i := range o.Fields {
-		if f := &o.Fields[i]; f.Pointer == pointer {
-			return !f.Shown && f.ErasedBy != nil
-		}
-	}
-	return false
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -33,19 +32,11 @@ type SourceKeyRequest struct {
 
 // AddSourceKey registers a key. It takes a token with the role admin. It is never repeated, as AddToken isn't.
 func (c *Client) AddSourceKey(ctx context.Context, r SourceKeyRequest) (*SourceKey, error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("add source key: %w", err)
-	}
-	a, err := c.do(ctx, request{
-		method: http.MethodPost, path: "/v1/source-keys", contentType: "application/json", body: body,
-		limit: limitProblem, once: true,
-	})
-	if err != nil {
+	var k SourceKey
+	if err := c.create(ctx, "/v1/source-keys", r, &k); err != nil {
 		return nil, err
 	}
-	var k SourceKey
-	if err := json.Unmarshal(a.body, &k); err != nil || k.ID == "" || k.VKey != r.VKey {
+	if k.ID == "" || k.VKey != r.VKey {
 		return nil, fmt.Errorf("add source key: %w", errProtocol)
 	}
 	return &k, nil
@@ -53,15 +44,11 @@ func (c *Client) AddSourceKey(ctx context.Context, r SourceKeyRequest) (*SourceK
 
 // SourceKeys lists the keys, revoked ones too. It takes a token with the role admin.
 func (c *Client) SourceKeys(ctx context.Context) ([]SourceKey, error) {
-	a, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/source-keys", limit: limitSmall})
-	if err != nil {
-		return nil, err
-	}
 	var w struct {
 		Keys []SourceKey `json:"source_keys"`
 	}
-	if err := json.Unmarshal(a.body, &w); err != nil {
-		return nil, fmt.Errorf("source keys: %w: %w", errProtocol, err)
+	if err := c.doJSON(ctx, request{method: http.MethodGet, path: "/v1/source-keys", limit: limitSmall}, &w); err != nil {
+		return nil, err
 	}
 	return w.Keys, nil
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -31,22 +30,14 @@ type TokenRequest struct {
 // again. It takes a token with the role admin. It is never repeated: after a
 // failure of the network, list the tokens to see whether one was made.
 func (c *Client) AddToken(ctx context.Context, r TokenRequest) (*Token, string, error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, "", fmt.Errorf("add token: %w", err)
-	}
-	a, err := c.do(ctx, request{
-		method: http.MethodPost, path: "/v1/tokens", contentType: "application/json", body: body,
-		limit: limitProblem, once: true,
-	})
-	if err != nil {
-		return nil, "", err
-	}
 	var w struct {
 		Token
 		Secret string `json:"token"`
 	}
-	if err := json.Unmarshal(a.body, &w); err != nil || w.ID == "" || w.Secret == "" {
+	if err := c.create(ctx, "/v1/tokens", r, &w); err != nil {
+		return nil, "", err
+	}
+	if w.ID == "" || w.Secret == "" {
 		return nil, "", fmt.Errorf("add token: %w", errProtocol)
 	}
 	return &w.Token, w.Secret, nil
@@ -54,15 +45,11 @@ func (c *Client) AddToken(ctx context.Context, r TokenRequest) (*Token, string, 
 
 // Tokens lists the tokens. It takes a token with the role admin.
 func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
-	a, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/tokens", limit: limitSmall})
-	if err != nil {
-		return nil, err
-	}
 	var w struct {
 		Tokens []Token `json:"tokens"`
 	}
-	if err := json.Unmarshal(a.body, &w); err != nil {
-		return nil, fmt.Errorf("tokens: %w: %w", errProtocol, err)
+	if err := c.doJSON(ctx, request{method: http.MethodGet, path: "/v1/tokens", limit: limitSmall}, &w); err != nil {
+		return nil, err
 	}
 	return w.Tokens, nil
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,30 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 			return nil, err // the last failure says more than "context ended"
 		}
 	}
+}
+
+// doJSON makes the request and reads its answer.
+func (c *Client) doJSON(ctx context.Context, r request, answer any) error {
+	a, err := c.do(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(a.body, answer); err != nil {
+		return fmt.Errorf("%s %s: %w: %w", r.method, r.path, errProtocol, err)
+	}
+	return nil
+}
+
+// create posts what is to be made, once, and reads what was.
+func (c *Client) create(ctx context.Context, path string, what, answer any) error {
+	body, err := json.Marshal(what)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", http.MethodPost, path, err)
+	}
+	return c.doJSON(ctx, request{
+		method: http.MethodPost, path: path, contentType: "application/json", body: body,
+		limit: limitProblem, once: true,
+	}, answer)
 }
 
 // attempt makes the request once. pause is negative when another attempt is no

@@ -116,16 +116,25 @@ func (o *Opening) Event() event.Fields {
 	return out
 }
 
+// Field returns the field at pointer, shown or not; nil if there is none.
+func (o *Opening) Field(pointer string) *OpenedField {
+	for i := range o.Fields {
+		if o.Fields[i].Pointer == pointer {
+			return &o.Fields[i]
+		}
+	}
+	return nil
+}
+
 // Text returns the string that the field at pointer shows; "" if it isn't shown, isn't
 // there, or is no string.
 func (o *Opening) Text(pointer string) string {
-	for i := range o.Fields {
-		if f := &o.Fields[i]; f.Pointer == pointer && f.Shown {
-			shown := event.Fields{{Pointer: pointer, Value: f.Value}}
-			return shown.Text(pointer)
-		}
+	f := o.Field(pointer)
+	if f == nil || !f.Shown {
+		return ""
 	}
-	return ""
+	shown := event.Fields{{Pointer: pointer, Value: f.Value}}
+	return shown.Text(pointer)
 }
 
 // Withheld returns the pointers of the fields that aren't shown, in order.

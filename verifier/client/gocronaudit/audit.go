@@ -147,9 +147,6 @@ func (a *Audit) logRemovals() {
 
 // put logs an event.
 func (a *Audit) put(e event.Event) {
-	if e.Time.IsZero() {
-		e.Time = time.Now()
-	}
 	if a.cfg.Edit == nil || a.cfg.Edit(&e) {
 		a.hand.Put(e)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -136,8 +137,9 @@ func TestFailures(t *testing.T) {
 		action    string
 		code      string
 	}{
-		"error": {func() error { return errors.New("no room, password=hunter2") }, nil, "run.finish", "error"},
-		"panic": {func() error { panic("ouch") }, []gocron.EventListener{gocron.AfterJobRunsWithPanic(func(uuid.UUID, string, any) {})}, "run.finish", "panic"},
+		"error":   {func() error { return errors.New("no room, password=hunter2") }, nil, "run.finish", "error"},
+		"no text": {func() error { return errors.New("x" + strings.Repeat("\xff", 4000)) }, nil, "run.finish", "error"},
+		"panic":   {func() error { panic("ouch") }, []gocron.EventListener{gocron.AfterJobRunsWithPanic(func(uuid.UUID, string, any) {})}, "run.finish", "panic"},
 		"before": {func() error { return nil }, []gocron.EventListener{gocron.BeforeJobRunsSkipIfBeforeFuncErrors(func(uuid.UUID, string) error { return errors.New("not today") })},
 			"run.skip", "before"},
 	} {

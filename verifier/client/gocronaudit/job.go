@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/client/internal/fit"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -23,15 +24,7 @@ type jobInfo struct {
 }
 
 func infoOf(j gocron.Job) jobInfo {
-	return jobInfo{j.ID(), cut(j.Name(), 512), cut(scheduleText(j.Schedule()), 4096), j.Tags()}
-}
-
-// cut keeps what the schema has room for.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "")
+	return jobInfo{j.ID(), fit.Text(j.Name(), 512), fit.Text(scheduleText(j.Schedule()), 4096), j.Tags()}
 }
 
 // event makes an event about the job.

@@ -10,21 +10,22 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/client/internal/fit"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
 // monitor is what gocron calls. Nothing in it waits, or asks the scheduler anything.
 type monitor struct{ a *Audit }
 
-// next calls the user's own monitor.
-func next[T any](own T, isNil bool, call func(T)) {
-	if !isNil {
+// next calls the user's own monitor, if there is one.
+func next[T comparable](own T, call func(T)) {
+	if own != *new(T) {
 		call(own)
 	}
 }
 
 func (m *monitor) scheduler(call func(gocron.SchedulerMonitor)) {
-	next(m.a.cfg.SchedulerMonitor, m.a.cfg.SchedulerMonitor == nil, call)
+	next(m.a.cfg.SchedulerMonitor, call)
 }
 
 func (m *monitor) say(action string) {
@@ -122,20 +123,20 @@ func (m *monitor) ConcurrencyLimitReached(limit string, job gocron.Job) {
 // IncrementJob logs run.skip if another instance has the lock. All else is logged elsewhere.
 func (m *monitor) IncrementJob(id uuid.UUID, name string, tags []string, status gocron.JobStatus) {
 	if status == gocron.Skip {
-		m.a.skip(jobInfo{id: id, name: cut(name, 512), tags: tags}, "not_leader", "another instance is the leader, or has the lock")
+		m.a.skip(jobInfo{id: id, name: fit.Text(name, 512), tags: tags}, "not_leader", "another instance is the leader, or has the lock")
 	}
-	next(m.a.cfg.Monitor, m.a.cfg.Monitor == nil, func(o gocron.Monitor) { o.IncrementJob(id, name, tags, status) })
+	next(m.a.cfg.Monitor, func(o gocron.Monitor) { o.IncrementJob(id, name, tags, status) })
 }
 
 // RecordJobTiming is for others.
 func (m *monitor) RecordJobTiming(start, end time.Time, id uuid.UUID, name string, tags []string) {
-	next(m.a.cfg.Monitor, m.a.cfg.Monitor == nil, func(o gocron.Monitor) { o.RecordJobTiming(start, end, id, name, tags) })
+	next(m.a.cfg.Monitor, func(o gocron.Monitor) { o.RecordJobTiming(start, end, id, name, tags) })
 }
 
 // RecordJobTimingWithStatus logs run.finish.
 func (m *monitor) RecordJobTimingWithStatus(start, end time.Time, id uuid.UUID, name string, tags []string, status gocron.JobStatus, err error) {
-	m.a.finished(jobInfo{id: id, name: cut(name, 512), tags: tags}, start, end, err)
-	next(m.a.cfg.MonitorStatus, m.a.cfg.MonitorStatus == nil, func(o gocron.MonitorStatus) {
+	m.a.finished(jobInfo{id: id, name: fit.Text(name, 512), tags: tags}, start, end, err)
+	next(m.a.cfg.MonitorStatus, func(o gocron.MonitorStatus) {
 		o.RecordJobTimingWithStatus(start, end, id, name, tags, status, err)
 	})
 }
@@ -198,7 +199,7 @@ func (a *Audit) finished(j jobInfo, start, end time.Time, err error) {
 
 // errorText is what there is room for in a reason.
 // An error whose method panics, as that of a nil pointer may, mustn't end the process: fmt sees to that.
-func errorText(err error) string { return cut(fmt.Sprint(err), 4096) }
+func errorText(err error) string { return fit.Text(fmt.Sprint(err), 4096) }
 
 // jobFailed logs run.skip if the run hasn't begun: of one that has, the end was logged just before.
 func (a *Audit) jobFailed(j jobInfo, err error) {

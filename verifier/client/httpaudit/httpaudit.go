@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/client/internal/fit"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -205,7 +206,7 @@ func (x *exchange) event(outcome, code string) event.Event {
 	}
 	origin := *x.origin // Edit may change it, and others read it by then
 	e := event.Event{Time: time.Now(), Action: x.route.Action, Outcome: outcome, Actor: fitting(actor), Origin: &origin,
-		Details: map[string]any{"method": cut(x.r.Method, 32), "path": cut(x.r.URL.Path, 4096)}}
+		Details: map[string]any{"method": fit.Text(x.r.Method, 32), "path": fit.Text(x.r.URL.Path, 4096)}}
 	if outcome != "attempt" {
 		e.Details["status"], e.Details["bytes"], e.Details["duration_ms"] = x.w.status, x.w.bytes, time.Since(x.began).Milliseconds()
 	}
@@ -216,7 +217,7 @@ func (x *exchange) event(outcome, code string) event.Event {
 	if id == "" {
 		id = x.r.Method + " " + x.r.URL.Path
 	}
-	e.Target = []event.Target{{Type: "route", ID: cut(id, 512)}}
+	e.Target = []event.Target{{Type: "route", ID: fit.Text(id, 512)}}
 	if x.route.Edit != nil {
 		x.route.Edit(x.r, &e)
 	}
@@ -248,17 +249,14 @@ func fitting(a event.Actor) event.Actor {
 		a.Type = "user"
 	}
 	for _, s := range []*string{&a.ID, &a.Name, &a.SessionID, &a.CredentialID, &a.OnBehalfOf} {
-		*s = cut(*s, 512)
+		*s = fit.Text(*s, 512)
 	}
-	a.AuthMethod = cut(a.AuthMethod, 128)
+	a.AuthMethod = fit.Text(a.AuthMethod, 128)
 	if a.ID == "" {
 		a.ID = "unknown"
 	}
 	return a
 }
-
-// cut keeps what the schema has room for.
-func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }
 
 // newID is a request's id, if nobody has given it one.
 func newID() string { return rand.Text() }

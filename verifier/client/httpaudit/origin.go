@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/prooftrail/prooftrail/verifier/client/internal/fit"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -14,13 +15,13 @@ const maxForwarded = 32
 
 // origin says where a request came from.
 func (m *Middleware) origin(r *http.Request) *event.Origin {
-	o := &event.Origin{UserAgent: cut(r.UserAgent(), 4096), Host: cut(r.Host, 512), RequestID: cut(r.Header.Get(m.cfg.RequestID), 512), TraceID: traceID(r)}
+	o := &event.Origin{UserAgent: fit.Text(r.UserAgent(), 4096), Host: fit.Text(r.Host, 512), RequestID: fit.Text(r.Header.Get(m.cfg.RequestID), 512), TraceID: traceID(r)}
 	if o.RequestID == "" {
 		o.RequestID = newID()
 	}
 	claims := m.claims(r)
 	for _, c := range claims[max(0, len(claims)-maxForwarded):] {
-		o.Forwarded = append(o.Forwarded, cut(c, 512))
+		o.Forwarded = append(o.Forwarded, fit.Text(c, 512))
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil { // a Unix socket, or what a router has put there

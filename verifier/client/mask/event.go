@@ -3,6 +3,7 @@ package mask
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -157,10 +158,7 @@ func (m *Masker) labels(all map[string]string) map[string]string {
 			continue
 		}
 		if out == nil {
-			out = make(map[string]string, len(all))
-			for name, s := range all {
-				out[name] = s
-			}
+			out = maps.Clone(all)
 		}
 		out[name] = masked
 	}
@@ -260,10 +258,7 @@ func (m *Masker) object(all map[string]any, secret bool, depth int) (map[string]
 			continue
 		}
 		if out == nil {
-			out = make(map[string]any, len(all))
-			for name, v := range all {
-				out[name] = v
-			}
+			out = maps.Clone(all)
 		}
 		out[name] = masked
 	}

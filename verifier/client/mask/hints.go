@@ -49,9 +49,12 @@ func (h hints) add(what hint, word string) {
 	h[code[word[0]]<<10|code[word[1]]<<5|code[word[2]]] |= what
 }
 
-// in says what is hinted at in a text.
+// in says what is hinted at in a text. Without a table that can't be told: all is.
 func (h hints) in(s string) (found hint) {
-	if len(h) != 1<<tripleBits || len(s) < 3 {
+	if len(h) != 1<<tripleBits {
+		return ^hint(0)
+	}
+	if len(s) < 3 {
 		return 0
 	}
 	t := code[s[0]]<<5 | code[s[1]]
@@ -74,7 +77,7 @@ func usualHints() hints {
 		hintScheme: {"bea", "sic"},
 		hintHook:   {"hoo"},
 		hintBot:    {"bot"},
-		hintTwilio: {"sk0"}, // a digit counts like any other
+		hintTwilio: {"sk0", "ska", "skb", "skc", "skd", "ske", "skf"}, // a digit counts like any other
 		hintEntra:  {"0q~"},
 		hintDriver: {"tcp", "ix("},
 		hintOracle: {"acl", "lpl" /* sqlplus */},

@@ -25,6 +25,11 @@ func TestHints(t *testing.T) {
 			t.Errorf("nothing hints at %s", p.prefix)
 		}
 	}
+	for _, digit := range "0123456789abcdef" {
+		if h.in(" SK"+string(digit))&hintTwilio == 0 {
+			t.Errorf("nothing hints at a key of Twilio's that begins with %c", digit)
+		}
+	}
 	if found := h.in("the report of January was sent to 42 customers at 10:15, and all is well"); found != 0 {
 		t.Errorf("%b hints at nothing", found)
 	}

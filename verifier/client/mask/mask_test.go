@@ -32,10 +32,14 @@ func TestText(t *testing.T) {
 		"a?x=1&access_key=hunter2&y=2":                                           "a?x=1&access_key=[masked]&y=2",
 		"rotate token nightly":                                                   "rotate token nightly",
 		"My-Badge: 77":                                                           "My-Badge: [masked]",
+		"sid SKa123456789abcdef0123456789abcdef":                                 "sid [masked]",
 		"EMP-1234":                                                               "EMP-[masked]",
 	} {
 		if got := m.Text(text); got != want {
 			t.Errorf("%q became %q, expected %q", text, got, want)
+		}
+		if got, want := new(mask.Masker).Text(text), mask.Default().Text(text); got != want {
+			t.Errorf("%q became %q with a zero Masker, expected %q", text, got, want)
 		}
 	}
 }

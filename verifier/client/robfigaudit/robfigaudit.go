@@ -26,6 +26,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/client/internal/fit"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -110,7 +111,7 @@ func (a *Audit) parses(spec string) error {
 
 // refused logs that, and returns the error.
 func (a *Audit) refused(ctx context.Context, e event.Event, err error) error {
-	e.Outcome, e.Reason = "failure", &event.Reason{Code: "refused", Text: cut(err.Error())}
+	e.Outcome, e.Reason = "failure", &event.Reason{Code: "refused", Text: fit.Text(err.Error(), maxReason)}
 	_ = enqueue(ctx, a.q, a.cfg, e, client.BestEffort) // it was said
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/robfig/cron/v3"
@@ -92,6 +93,7 @@ func TestEnds(t *testing.T) {
 	}{
 		"returns": {func() {}, "success", ""},
 		"panics":  {func() { panic("ouch") }, "failure", "panic"},
+		"no text": {func() { panic(strings.Repeat("\xff", 4000)) }, "failure", "panic"},
 		"exits":   {runtime.Goexit, "failure", "goexit"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +104,7 @@ func TestEnds(t *testing.T) {
 				defer func() { seen <- recover() }()
 				job.Run()
 			}()
-			if v := <-seen; (v != nil) != (name == "panics") {
+			if v := <-seen; (v != nil) != (c.code == "panic") {
 				t.Errorf("recovered %v", v)
 			}
 			e := r.Wait("run.finish", 1)[0]

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
 
 	"github.com/prooftrail/prooftrail/verifier/client"
+	"github.com/prooftrail/prooftrail/verifier/client/internal/fit"
 	"github.com/prooftrail/prooftrail/verifier/event"
 )
 
@@ -41,6 +41,9 @@ func wrap(q client.Enqueuer, job event.Job, cfg Config, j cron.Job) cron.Job {
 	})
 }
 
+// maxReason is how much of an error is logged, in bytes.
+const maxReason = 4096
+
 // run is one run.
 type run struct {
 	q     client.Enqueuer
@@ -60,7 +63,7 @@ func (r *run) finish() {
 		return
 	}
 	v := recover()
-	e.Outcome, e.Reason = "failure", &event.Reason{Code: "panic", Text: cut(fmt.Sprint(v))}
+	e.Outcome, e.Reason = "failure", &event.Reason{Code: "panic", Text: fit.Text(fmt.Sprint(v), maxReason)}
 	if v == nil {
 		e.Reason = &event.Reason{Code: "goexit"}
 	}
@@ -68,13 +71,4 @@ func (r *run) finish() {
 	if v != nil {
 		panic(v)
 	}
-}
-
-// cut keeps what there is room for in a reason.
-func cut(s string) string {
-	const most = 4096
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "")
 }
