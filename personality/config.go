@@ -1,6 +1,7 @@
 package personality
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,7 +60,7 @@ type Config struct {
 	Adapters []ingest.Adapter
 	// QuarantineItems bounds the items of one tenant in the quarantine, and QuarantineBytes what they
 	// take in bytes, 1 MiB at least. A delivery that would add more is refused with
-	// pubstore.ErrQuarantineFull. Defaults 10000 and 64 MiB.
+	// ErrQuarantineFull. Defaults 10000 and 64 MiB.
 	QuarantineItems int
 	QuarantineBytes int64
 	// Witnesses says whose cosignatures the public heads need. Nil: nobody's.
@@ -88,36 +89,16 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("the data directory is not given")
 	}
 	c.Dir = filepath.Clean(c.Dir)
-	if c.Anchor == "" {
-		c.Anchor = c.Dir + ".anchor"
-	}
-	if c.QueueEvents == 0 {
-		c.QueueEvents = 4096
-	}
-	if c.QueueBytes == 0 {
-		c.QueueBytes = 64 << 20
-	}
-	if c.MaxUnpublished == 0 {
-		c.MaxUnpublished = 100_000
-	}
-	if c.MaxLag == 0 {
-		c.MaxLag = 10 * time.Second
-	}
-	if c.MaxBatch == 0 {
-		c.MaxBatch = 500
-	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = 128 << 20
-	}
-	if c.MinFree == 0 {
-		c.MinFree = 256 << 20
-	}
-	if c.QuarantineItems == 0 {
-		c.QuarantineItems = 10_000
-	}
-	if c.QuarantineBytes == 0 {
-		c.QuarantineBytes = 64 << 20
-	}
+	c.Anchor = cmp.Or(c.Anchor, c.Dir+".anchor")
+	c.QueueEvents = cmp.Or(c.QueueEvents, 4096)
+	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
+	c.MaxUnpublished = cmp.Or(c.MaxUnpublished, 100_000)
+	c.MaxLag = cmp.Or(c.MaxLag, 10*time.Second)
+	c.MaxBatch = cmp.Or(c.MaxBatch, 500)
+	c.CacheBytes = cmp.Or(c.CacheBytes, 128<<20)
+	c.MinFree = cmp.Or(c.MinFree, 256<<20)
+	c.QuarantineItems = cmp.Or(c.QuarantineItems, 10_000)
+	c.QuarantineBytes = cmp.Or(c.QuarantineBytes, 64<<20)
 	if c.Trillian != nil && c.Database == nil {
 		return c, errors.New("a log whose tree a Trillian cluster keeps needs a database for the rest")
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/prooftrail/prooftrail/personality/pubstore"
 )
@@ -36,11 +35,6 @@ var (
 
 // maxPlace bounds Place, in bytes: a hold has MaxHold at most.
 const maxPlace = 512
-
-// clipPlace keeps a place within that.
-func clipPlace(place string) string {
-	return strings.ToValidUTF8(place[:min(len(place), maxPlace)], "")
-}
 
 // text is what is stored.
 func (h hold) text() (string, error) {

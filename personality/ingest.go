@@ -96,7 +96,7 @@ type Taken struct {
 // Ingest takes a delivery. When it returns no error, every item that isn't skipped is in the log or in
 // the quarantine, on stable storage; there is a result for each, in order. *FormError for what has no
 // items, ErrNotFound for an adapter that isn't there, ErrForbidden, the error of Charge,
-// pubstore.ErrQuarantineFull, and those of Admit that may pass: then nothing is lost if the sender sends
+// ErrQuarantineFull, and those of Admit that may pass: then nothing is lost if the sender sends
 // all of it again.
 func (s *Service) Ingest(ctx context.Context, from Caller, d Delivery) (*Taken, error) {
 	release, err := s.use()

@@ -141,7 +141,7 @@ type migration struct {
 
 func newMigration(cfg MigrateConfig) (*migration, error) {
 	m := &migration{cfg: cfg, tiles: copyTiles, step: func(_ string, f func() error) error { return f() }, change: func(bool, *parts) {}}
-	m.cfg.FromPlace, m.cfg.ToPlace = clipPlace(cfg.FromPlace), clipPlace(cfg.ToPlace)
+	m.cfg.FromPlace, m.cfg.ToPlace = cutText(cfg.FromPlace, maxPlace), cutText(cfg.ToPlace, maxPlace)
 	var err error
 	if m.from, err = cfg.From.withDefaults(); err != nil {
 		return nil, fmt.Errorf("the old log: %w", err)

@@ -349,7 +349,7 @@ func TestReplayKeepsWhatItFindsNothingIn(t *testing.T) {
 	}
 }
 
-// whole is picky, and can't read a body as long as it has no lines.
+// whole is picky once it knows what to refuse; until then it panics at any body.
 type whole struct{ picky }
 
 func (w whole) Translate(r *ingest.Request) ([]ingest.Item, error) {

@@ -270,13 +270,8 @@ func (s *Service) putSourceKey(ctx context.Context, sk pubstore.SourceKey) error
 	if err != nil {
 		return err
 	}
-	err = s.store.PutSourceKey(ctx, sk, "")
-	var held *pubstore.HeadMovedError
-	if errors.As(err, &held) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	if err != nil {
-		return err
+	if err := s.store.PutSourceKey(ctx, sk, ""); err != nil {
+		return unheld(err)
 	}
 	return s.sourceKeys.put(sk)
 }

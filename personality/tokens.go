@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -230,13 +229,8 @@ func (s *Service) putToken(ctx context.Context, st pubstore.Token) error {
 	if err != nil {
 		return err
 	}
-	err = s.store.PutToken(ctx, st, "")
-	var held *pubstore.HeadMovedError
-	if errors.As(err, &held) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	if err != nil {
-		return err
+	if err := s.store.PutToken(ctx, st, ""); err != nil {
+		return unheld(err)
 	}
 	s.tokens.put(st)
 	return nil

@@ -161,6 +161,13 @@ func (x *exchange) send(status int, contentType []string, body []byte) {
 	x.written += int64(n)
 }
 
+// sendNothing answers with a status alone.
+func (x *exchange) sendNothing(status int) {
+	x.w.Header()["Cache-Control"] = valueNoStore
+	x.status = status
+	x.w.WriteHeader(status)
+}
+
 // extend gives the client another WriteTimeout to read.
 func (x *exchange) extend() {
 	// Not every ResponseWriter has deadlines (a test's recorder); none is needed there.

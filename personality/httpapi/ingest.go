@@ -59,12 +59,11 @@ func (a *API) deliver(x *exchange, adapter, sender string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	x.w.Header()["Cache-Control"] = valueNoStore
 	if taken.Answer.ContentType == "" {
-		x.status = taken.Answer.Status
-		x.w.WriteHeader(x.status)
+		x.sendNothing(taken.Answer.Status)
 		return nil
 	}
+	x.w.Header()["Cache-Control"] = valueNoStore
 	x.send(taken.Answer.Status, []string{taken.Answer.ContentType}, taken.Answer.Body)
 	return nil
 }

@@ -318,9 +318,8 @@ func (h *harness) wantLogged(want map[string]string) {
 	}
 }
 
-// TestReplayInParts: of a whole body that couldn't be read, what can be by now goes to the log, and the rest waits on
-// its own.
-func TestReplayInParts(t *testing.T) {
+// TestReplayFailsAgain: what fails again, under another source too, stays where it is and becomes no second item.
+func TestReplayFailsAgain(t *testing.T) {
 	h := withWords(t, nil, nil)
 	h.post("submit", wordsPath, "", "panic", 200)
 	items := h.post("submit", wordsPath, "", "nonsense", 200).items(t)
@@ -365,7 +364,7 @@ func TestQuarantineFull(t *testing.T) {
 func TestIngestMany(t *testing.T) {
 	h := withWords(t, nil, nil)
 	var body strings.Builder
-	const n = 3000
+	const n = ingest.MaxItems
 	for i := range n {
 		fmt.Fprintf(&body, "login user%d\n", i)
 	}

@@ -100,8 +100,6 @@ func (a *API) dropQuarantined(x *exchange) error {
 	if err := a.cfg.Log.QuarantineDrop(x.r.Context(), x.caller(), x.args[0]); err != nil {
 		return err
 	}
-	x.status = http.StatusNoContent
-	x.w.Header()["Cache-Control"] = valueNoStore
-	x.w.WriteHeader(x.status)
+	x.sendNothing(http.StatusNoContent)
 	return nil
 }

@@ -103,8 +103,6 @@ func (a *API) revokeSourceKey(x *exchange) error {
 	if err := a.cfg.Log.RevokeSourceKey(x.r.Context(), x.caller(), x.args[0], release == "true"); err != nil {
 		return err
 	}
-	x.status = http.StatusNoContent
-	x.w.Header()["Cache-Control"] = valueNoStore
-	x.w.WriteHeader(x.status)
+	x.sendNothing(http.StatusNoContent)
 	return nil
 }

@@ -121,9 +121,7 @@ func (a *API) revokeToken(x *exchange) error {
 	if err := a.cfg.Log.RevokeToken(x.r.Context(), x.caller(), x.args[0]); err != nil {
 		return err
 	}
-	x.status = http.StatusNoContent
-	x.w.Header()["Cache-Control"] = valueNoStore
-	x.w.WriteHeader(x.status)
+	x.sendNothing(http.StatusNoContent)
 	return nil
 }
 

@@ -19,7 +19,7 @@ func (m *MySQL) PutQuarantined(ctx context.Context, items []Quarantined, most Qu
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.ID, b.ID))
 	})
 	err := m.inTx(ctx, func(tx *sql.Tx) error {
-		if err := checkFree(ctx, tx, hold); err != nil {
+		if err := checkFree(ctx, tx, holdShared, hold); err != nil {
 			return err
 		}
 		for len(items) > 0 {
@@ -34,14 +34,20 @@ func (m *MySQL) PutQuarantined(ctx context.Context, items []Quarantined, most Qu
 		}
 		return nil
 	})
-	return m.quarantineError(ctx, err, "quarantine")
+	return m.heldError(ctx, err, "quarantine")
 }
+
+// How checkFree reads the head's hold: beside others that do, or one after the other.
+const (
+	holdShared = "SELECT hold FROM prooftrail_head WHERE one = 1 LOCK IN SHARE MODE"
+	holdAlone  = "SELECT hold FROM prooftrail_head WHERE one = 1 FOR UPDATE"
+)
 
 // checkFree returns errHeadMoved unless the head's hold is this one, and keeps SetHold out until the
 // transaction ends.
-func checkFree(ctx context.Context, tx *sql.Tx, hold string) error {
+func checkFree(ctx context.Context, tx *sql.Tx, query, hold string) error {
 	var held []byte
-	if err := tx.QueryRowContext(ctx, "SELECT hold FROM prooftrail_head WHERE one = 1 LOCK IN SHARE MODE").Scan(&held); err != nil {
+	if err := tx.QueryRowContext(ctx, query).Scan(&held); err != nil {
 		return miss(err)
 	}
 	if string(held) != hold {
@@ -50,8 +56,8 @@ func checkFree(ctx context.Context, tx *sql.Tx, hold string) error {
 	return nil
 }
 
-// quarantineError is the error of a transaction of the quarantine's.
-func (m *MySQL) quarantineError(ctx context.Context, err error, op string) error {
+// heldError is the error of a transaction that has called checkFree.
+func (m *MySQL) heldError(ctx context.Context, err error, op string) error {
 	switch {
 	case errors.Is(err, errHeadMoved):
 		stored, herr := m.Head(ctx)
@@ -198,7 +204,7 @@ func (m *MySQL) ListQuarantined(ctx context.Context, tenant, after string, count
 // DropQuarantined implements Quarantine.
 func (m *MySQL) DropQuarantined(ctx context.Context, id, hold string) error {
 	err := m.inTx(ctx, func(tx *sql.Tx) error {
-		if err := checkFree(ctx, tx, hold); err != nil {
+		if err := checkFree(ctx, tx, holdShared, hold); err != nil {
 			return err
 		}
 		var tenant string
@@ -215,7 +221,7 @@ func (m *MySQL) DropQuarantined(ctx context.Context, id, hold string) error {
 		}
 		return setSize(ctx, tx, tenant, QuarantineSize{size.Items - 1, size.Bytes - bytes})
 	})
-	return m.quarantineError(ctx, err, "drop quarantined item")
+	return m.heldError(ctx, err, "drop quarantined item")
 }
 
 // dropItem removes the rows of an item, and returns how many bytes they held.

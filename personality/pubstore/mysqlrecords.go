@@ -9,16 +9,8 @@ import (
 )
 
 // Tokens implements Store.
-func (m *MySQL) Tokens(ctx context.Context) (tokens []Token, err error) {
-	err = m.records(ctx, "tokens", "SELECT id, token FROM prooftrail_token ORDER BY id", func(id string, v []byte) error {
-		t, err := parseToken(id, v)
-		tokens = append(tokens, t)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return tokens, nil
+func (m *MySQL) Tokens(ctx context.Context) ([]Token, error) {
+	return mysqlRecords(ctx, m, "tokens", "SELECT id, token FROM prooftrail_token ORDER BY id", parseToken)
 }
 
 // PutToken implements Store.
@@ -27,16 +19,8 @@ func (m *MySQL) PutToken(ctx context.Context, t Token, hold string) error {
 }
 
 // SourceKeys implements Store.
-func (m *MySQL) SourceKeys(ctx context.Context) (keys []SourceKey, err error) {
-	err = m.records(ctx, "source keys", "SELECT id, source_key FROM prooftrail_source_key ORDER BY id", func(id string, v []byte) error {
-		k, err := parseSourceKey(id, v)
-		keys = append(keys, k)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return keys, nil
+func (m *MySQL) SourceKeys(ctx context.Context) ([]SourceKey, error) {
+	return mysqlRecords(ctx, m, "source keys", "SELECT id, source_key FROM prooftrail_source_key ORDER BY id", parseSourceKey)
 }
 
 // PutSourceKey implements Store.
@@ -44,27 +28,29 @@ func (m *MySQL) PutSourceKey(ctx context.Context, k SourceKey, hold string) erro
 	return m.putRecord(ctx, "source key", "REPLACE INTO prooftrail_source_key (id, source_key) VALUES (?, ?)", k.ID, k, hold)
 }
 
-// records calls each with the rows of a query, an id and JSON.
-func (m *MySQL) records(ctx context.Context, what, query string, each func(id string, v []byte) error) (err error) {
+// mysqlRecords returns what parse makes of the rows of a query, an id and JSON.
+func mysqlRecords[T any](ctx context.Context, m *MySQL, what, query string, parse func(id string, v []byte) (T, error)) (list []T, err error) {
 	rows, err := m.db.QueryContext(ctx, query)
 	if err != nil {
-		return failed(err, "read %s", what)
+		return nil, failed(err, "read %s", what)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var id string
 		var v []byte
 		if err := rows.Scan(&id, &v); err != nil {
-			return failed(err, "read %s", what)
+			return nil, failed(err, "read %s", what)
 		}
-		if err := each(id, v); err != nil {
-			return err
+		record, err := parse(id, v)
+		if err != nil {
+			return nil, err
 		}
+		list = append(list, record)
 	}
 	if err := rows.Err(); err != nil {
-		return failed(err, "read %s", what)
+		return nil, failed(err, "read %s", what)
 	}
-	return nil
+	return list, nil
 }
 
 func (m *MySQL) putRecord(ctx context.Context, what, replace, id string, record any, hold string) error {
@@ -72,24 +58,12 @@ func (m *MySQL) putRecord(ctx context.Context, what, replace, id string, record 
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", what, err)
 	}
-	var held []byte
 	err = m.inTx(ctx, func(tx *sql.Tx) error {
-		// The row's lock keeps SetHold out.
-		if err := tx.QueryRowContext(ctx, "SELECT hold FROM prooftrail_head WHERE one = 1 FOR UPDATE").Scan(&held); err != nil {
+		if err := checkFree(ctx, tx, holdAlone, hold); err != nil {
 			return err
-		}
-		if string(held) != hold {
-			return errHeadMoved
 		}
 		_, err := tx.ExecContext(ctx, replace, id, v)
 		return err
 	})
-	if errors.Is(err, errHeadMoved) {
-		stored, herr := m.Head(ctx)
-		return errors.Join(fmt.Errorf("store %s: %w", what, &HeadMovedError{Stored: stored.Head, Want: stored.Head, Hold: true}), herr)
-	}
-	if err != nil {
-		return failed(err, "store %s", what)
-	}
-	return nil
+	return m.heldError(ctx, err, "store "+what)
 }

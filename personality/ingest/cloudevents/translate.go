@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/prooftrail/prooftrail/personality/ingest"
@@ -37,7 +38,7 @@ func (c *cloudEvent) event(r *ingest.Request) (event.Event, error) {
 			return e, foreign.Errorf("/source", "a URI with a scheme in lower case, or the parameter source with one")
 		}
 	}
-	if e.Source != c.source || len(c.id) > 128 || strings.ContainsFunc(c.id, control) {
+	if e.Source != c.source || len(c.id) > 128 || strings.ContainsFunc(c.id, unicode.IsControl) {
 		e.ID = r.ID("cloudevents", c.source, c.id)
 	}
 	c.outcome(&e)
@@ -49,8 +50,6 @@ func (c *cloudEvent) event(r *ingest.Request) (event.Event, error) {
 	c.payload(e.Details)
 	return e, nil
 }
-
-func control(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }
 
 // native takes the data for what it is: an event of ours.
 func (c *cloudEvent) native(budget *foreign.Budget) (e event.Event, err error) {

@@ -34,7 +34,9 @@ type audit struct {
 		Truncated string `json:"audit.k8s.io/truncated"`
 	} `json:"annotations"`
 
-	left int // length of a requestObject that is too long to be read
+	left int  // length of a requestObject that is too long to be read
+	read bool // tree is what decode makes of it: see requested
+	tree any
 }
 
 // maxObject is how long a requestObject that is read is at most, in bytes: decoded it takes many times that. The API server cuts what

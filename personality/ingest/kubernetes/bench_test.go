@@ -10,7 +10,7 @@ import (
 
 // BenchmarkTranslate is a batch of 400 audit events with masking: what a delivery costs before it is sealed.
 func BenchmarkTranslate(b *testing.B) {
-	body := `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + strings.Repeat(audited(nil)+",", 399) + audited(nil) + `]}`
+	body := `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[` + strings.Repeat(audited(b, nil)+",", 399) + audited(b, nil) + `]}`
 	m, err := mask.New(nil, nil)
 	if err != nil {
 		b.Fatal(err)

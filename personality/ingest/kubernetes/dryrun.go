@@ -26,7 +26,7 @@ func (a *audit) dryRun() dryRun {
 			return onlyTold
 		}
 	case "delete", "deletecollection":
-		options, seen := decode(a.Request).(map[string]any)
+		options, seen := a.requested().(map[string]any)
 		list, _ := options["dryRun"].([]any)
 		switch {
 		case len(list) > 0, asked && !seen && a.wholeRequest():

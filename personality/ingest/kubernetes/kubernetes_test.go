@@ -65,7 +65,8 @@ func fields(t testing.TB, it ingest.Item) event.Fields {
 }
 
 // audited is an audit event as the API server makes it, with members replaced or added.
-func audited(change map[string]any) string {
+func audited(t testing.TB, change map[string]any) string {
+	t.Helper()
 	a := map[string]any{
 		"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Request", "auditID": "0d1f3c9a-1111-4222-8333-444455556666", "stage": "ResponseComplete",
 		"requestURI": "/apis/batch/v1/namespaces/billing/cronjobs/invoices?fieldManager=kubectl", "verb": "patch",
@@ -85,7 +86,7 @@ func audited(change map[string]any) string {
 	}
 	b, err := json.Marshal(a)
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	return string(b)
 }
@@ -95,7 +96,7 @@ func ref(resource, group, namespace, name, sub string) map[string]any {
 }
 
 func TestWhole(t *testing.T) {
-	f := one(t, audited(nil))
+	f := one(t, audited(t, nil))
 	for pointer, want := range map[string]string{
 		"/action": "job.disable", "/outcome": "success", "/source": "k8s://test", "/time": "2026-11-27T09:59:58.123456Z",
 		"/actor/type": "user", "/actor/id": "ann@example.com", "/actor/credential_id": "X509SHA256=ab",
@@ -195,7 +196,7 @@ func TestActions(t *testing.T) {
 		{"the later time", map[string]any{"requestReceivedTimestamp": nil}, map[string]string{"/time": "2026-11-27T09:59:58.223456Z"}},
 		{"a time that can't be", map[string]any{"requestReceivedTimestamp": "0001-01-01T00:00:00Z", "stageTimestamp": nil}, map[string]string{"/time": "2026-11-27T10:00:00Z"}},
 	} {
-		f := one(t, audited(c.change))
+		f := one(t, audited(t, c.change))
 		for pointer, want := range c.want {
 			if got := f.Text(pointer); got != want {
 				t.Errorf("%s: %s is %q, want %q", c.name, pointer, got, want)
@@ -211,11 +212,11 @@ func TestSkipped(t *testing.T) {
 		"watch":          {"stage": "ResponseStarted", "verb": "watch"},
 		"own accounting": {"verb": "update", "user": map[string]any{"username": "system:serviceaccount:kube-system:cronjob-controller"}, "objectRef": ref("cronjobs", "batch", "a", "b", "status")},
 	} {
-		if items := translate(t, audited(change)); len(items) != 1 || !items[0].Skip {
+		if items := translate(t, audited(t, change)); len(items) != 1 || !items[0].Skip {
 			t.Errorf("%s: %+v", name, items)
 		}
 	}
-	f := one(t, audited(map[string]any{"verb": "update", "objectRef": ref("cronjobs", "batch", "a", "b", "status")}))
+	f := one(t, audited(t, map[string]any{"verb": "update", "objectRef": ref("cronjobs", "batch", "a", "b", "status")}))
 	if f.Text("/action") != "kubernetes.update" {
 		t.Errorf("a user's update of a status is %s", f.Text("/action"))
 	}
@@ -226,14 +227,14 @@ func TestNoContentOfSecrets(t *testing.T) {
 	object := map[string]any{"data": map[string]any{"k": "hunter2"}, "stringData": map[string]any{"hunter2": "x"}, "spec": "hunter2"}
 	for _, resource := range []string{"secrets", "configmaps"} {
 		for _, verb := range []string{"create", "update", "patch", "delete", "get"} {
-			f := one(t, audited(map[string]any{"verb": verb, "level": "RequestResponse", "objectRef": ref(resource, "", "a", "b", ""), "requestObject": object, "responseObject": object}))
+			f := one(t, audited(t, map[string]any{"verb": verb, "level": "RequestResponse", "objectRef": ref(resource, "", "a", "b", ""), "requestObject": object, "responseObject": object}))
 			if strings.Contains(string(f.JSON()), "hunter2") {
 				t.Errorf("%s %s: %s", verb, resource, f.JSON())
 			}
 		}
 	}
 	// The environment and the arguments of a job are masked by their names.
-	f := one(t, audited(map[string]any{"verb": "update", "requestObject": json.RawMessage(`{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"containers":[{"name":"c",
+	f := one(t, audited(t, map[string]any{"verb": "update", "requestObject": json.RawMessage(`{"spec":{"jobTemplate":{"spec":{"template":{"spec":{"containers":[{"name":"c",
 		"env":[{"name":"DB_PASSWORD","value":"hunter2"},{"name":"MONTH","value":"11"},{"name":"KEY","valueFrom":{"secretKeyRef":{"name":"db","key":"k"}}}],
 		"args":["--password","hunter2","--verbose"],"command":["sh","-c","mysql --password=hunter2 x"]}]}}}}}}`)}))
 	text := string(f.JSON())
@@ -253,13 +254,13 @@ func TestUnreadable(t *testing.T) {
 		{`[]`, "expected an object"}, {`5`, "expected an object"}, {`{"items":5}`, "items: expected an array"}, {`{"items":null`, "no JSON"},
 		{`{"kind":"EventList","apiVersion":"audit.k8s.io/v1"} x`, "expected nothing behind"}, {`{"kind":5}`, "expected string, not number"},
 		{`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[5]}`, "expected struct, not number"},
-		{audited(map[string]any{"stage": "hunter2"}), "stage: expected"},
-		{audited(map[string]any{"auditID": ""}), "auditID: expected"},
-		{audited(map[string]any{"verb": nil}), "verb: expected"},
-		{audited(map[string]any{"sourceIPs": []any{"a", nil}}), "expected lists of texts"}, {audited(map[string]any{"sourceIPs": "hunter2"}), "expected lists of texts"},
-		{audited(map[string]any{"user": "hunter2"}), "user: expected struct, not string"},
-		{audited(map[string]any{"stageTimestamp": "hunter2"}), "a timestamp: expected"},
-		{audited(map[string]any{"stageTimestamp": 5}), "a timestamp: expected"},
+		{audited(t, map[string]any{"stage": "hunter2"}), "stage: expected"},
+		{audited(t, map[string]any{"auditID": ""}), "auditID: expected"},
+		{audited(t, map[string]any{"verb": nil}), "verb: expected"},
+		{audited(t, map[string]any{"sourceIPs": []any{"a", nil}}), "expected lists of texts"}, {audited(t, map[string]any{"sourceIPs": "hunter2"}), "expected lists of texts"},
+		{audited(t, map[string]any{"user": "hunter2"}), "user: expected struct, not string"},
+		{audited(t, map[string]any{"stageTimestamp": "hunter2"}), "a timestamp: expected"},
+		{audited(t, map[string]any{"stageTimestamp": 5}), "a timestamp: expected"},
 		{strings.Repeat("[", 1<<20), "expected an object"}, {`{"items":[` + strings.Repeat("[", 1<<20), "no JSON at byte"},
 	} {
 		items := translate(t, c.body)
@@ -270,14 +271,15 @@ func TestUnreadable(t *testing.T) {
 	if _, err := New().Translate(request("")); err == nil {
 		t.Error("an empty body was taken")
 	}
-	mixed := translate(t, `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[`+audited(nil)+`,{"auditID":5},`+audited(map[string]any{"stage": "RequestReceived"})+`]}`)
+	mixed := translate(t, `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[`+audited(t, nil)+`,{"auditID":5},`+audited(t, map[string]any{"stage": "RequestReceived"})+`]}`)
 	if len(mixed) != 3 || mixed[0].Err != nil || mixed[1].Err == nil || !mixed[2].Skip {
 		t.Errorf("a list with a bad one: %+v", mixed)
 	}
 }
 
 // hostile are audit events in which a client of the API server has put what it likes, wherever it can.
-func hostile() []string {
+func hostile(t testing.TB) []string {
+	t.Helper()
 	long, deep := strings.Repeat("<\u0000é", 100_000), `"x"`
 	for range 500 {
 		deep = `{"a":[` + deep + `]}`
@@ -288,42 +290,42 @@ func hostile() []string {
 	}
 	wide += "}}"
 	return []string{
-		audited(map[string]any{"auditID": long, "userAgent": long, "sourceIPs": []string{long, long, "1.2.3.4"}, "requestURI": "/" + long}),
-		audited(map[string]any{"auditID": "../..\u0007", "objectRef": nil, "requestURI": "", "verb": "GET\u0000"}),
-		audited(map[string]any{"sourceIPs": strings.Split(strings.Repeat("x,", 1000), ",")}),
-		audited(map[string]any{"objectRef": ref(long, long, long, long, long), "verb": "create"}),
-		audited(map[string]any{"objectRef": map[string]any{}, "verb": long}),
-		audited(map[string]any{"user": map[string]any{"username": long, "groups": []string{long}, "extra": map[string]any{"authentication.kubernetes.io/credential-id": []string{long}}}, "impersonatedUser": map[string]any{"username": long}}),
-		audited(map[string]any{"requestObject": json.RawMessage(deep)}),
-		audited(map[string]any{"requestObject": json.RawMessage(`{"spec":` + deep + `}`), "verb": "create"}),
-		audited(map[string]any{"requestObject": json.RawMessage(wide)}),
-		audited(map[string]any{"requestObject": json.RawMessage(`{"spec":{"a":1.5,"b":-0,"c":1e999,"d":null,"e":[null,{}],"f":{},"g":99999999999999999999,"":1,"~/":2,"schedule":7}}`)}),
-		audited(map[string]any{"requestObject": json.RawMessage(`[{"op":"evil","path":"x"},{"op":"add","path":"/a~"},{"op":"replace","path":"/spec/suspend","value":"yes"},{"op":"move","path":"/a","from":"b"},{"op":"remove","path":"/x"}]`)}),
-		audited(map[string]any{"requestObject": json.RawMessage(`["x"]`)}),
-		audited(map[string]any{"requestObject": json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)}),
-		audited(map[string]any{"requestObject": json.RawMessage(`{"spec":{"x":"` + strings.Repeat("x", 1<<20) + `"}}`)}),
-		audited(map[string]any{"requestObject": json.RawMessage(`{"metadata":{"ownerReferences":[{"kind":"CronJob","name":"` + strings.Repeat("n", 5000) + `"}],"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"9999999"}}}`),
+		audited(t, map[string]any{"auditID": long, "userAgent": long, "sourceIPs": []string{long, long, "1.2.3.4"}, "requestURI": "/" + long}),
+		audited(t, map[string]any{"auditID": "../..\u0007", "objectRef": nil, "requestURI": "", "verb": "GET\u0000"}),
+		audited(t, map[string]any{"sourceIPs": strings.Split(strings.Repeat("x,", 1000), ",")}),
+		audited(t, map[string]any{"objectRef": ref(long, long, long, long, long), "verb": "create"}),
+		audited(t, map[string]any{"objectRef": map[string]any{}, "verb": long}),
+		audited(t, map[string]any{"user": map[string]any{"username": long, "groups": []string{long}, "extra": map[string]any{"authentication.kubernetes.io/credential-id": []string{long}}}, "impersonatedUser": map[string]any{"username": long}}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(deep)}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(`{"spec":` + deep + `}`), "verb": "create"}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(wide)}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(`{"spec":{"a":1.5,"b":-0,"c":1e999,"d":null,"e":[null,{}],"f":{},"g":99999999999999999999,"":1,"~/":2,"schedule":7}}`)}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(`[{"op":"evil","path":"x"},{"op":"add","path":"/a~"},{"op":"replace","path":"/spec/suspend","value":"yes"},{"op":"move","path":"/a","from":"b"},{"op":"remove","path":"/x"}]`)}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(`["x"]`)}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(`{"spec":{"x":"` + strings.Repeat("x", 1<<20) + `"}}`)}),
+		audited(t, map[string]any{"requestObject": json.RawMessage(`{"metadata":{"ownerReferences":[{"kind":"CronJob","name":"` + strings.Repeat("n", 5000) + `"}],"annotations":{"batch.kubernetes.io/cronjob-scheduled-timestamp":"9999999"}}}`),
 			"verb": "create", "objectRef": ref("jobs", "batch", "a", "", "")}),
-		audited(map[string]any{"responseStatus": map[string]any{"code": 1 << 40, "message": long, "reason": long}, "annotations": map[string]any{"authorization.k8s.io/reason": long, "authorization.k8s.io/decision": long}}),
-		audited(map[string]any{"responseStatus": map[string]any{"code": -5}}),
+		audited(t, map[string]any{"responseStatus": map[string]any{"code": 1 << 40, "message": long, "reason": long}, "annotations": map[string]any{"authorization.k8s.io/reason": long, "authorization.k8s.io/decision": long}}),
+		audited(t, map[string]any{"responseStatus": map[string]any{"code": -5}}),
 		// What masking makes longer.
-		audited(map[string]any{"userAgent": strings.Repeat("token=a ", 512), "auditID": strings.Repeat("token=a ", 64), "verb": "create", "user": map[string]any{"username": strings.Repeat("token=a ", 64), "groups": []string{strings.Repeat("token=a ", 64)}},
+		audited(t, map[string]any{"userAgent": strings.Repeat("token=a ", 512), "auditID": strings.Repeat("token=a ", 64), "verb": "create", "user": map[string]any{"username": strings.Repeat("token=a ", 64), "groups": []string{strings.Repeat("token=a ", 64)}},
 			"sourceIPs": []string{strings.Repeat("token=a ", 64), "::1"}, "objectRef": ref("cronjobs", "batch", strings.Repeat("token=a ", 32), strings.Repeat("token=a ", 64), ""),
 			"requestObject":  map[string]any{"spec": map[string]any{"schedule": strings.Repeat("token=a ", 512), "timeZone": strings.Repeat("token=a ", 16), "args": strings.Repeat("pwd=a ", 13_000)}},
 			"responseStatus": map[string]any{"code": 201}}),
-		audited(map[string]any{"requestReceivedTimestamp": "9999-12-31T23:59:59.999999999-23:00"}),
+		audited(t, map[string]any{"requestReceivedTimestamp": "9999-12-31T23:59:59.999999999-23:00"}),
 	}
 }
 
 // TestHostile: nothing that a client of the API server can choose keeps an event out of the log.
 func TestHostile(t *testing.T) {
-	for _, body := range hostile() {
+	for _, body := range hostile(t) {
 		f := one(t, body)
 		if f.Text("/action") == "" {
 			t.Errorf("%.100s: no action", body)
 		}
 	}
-	f := one(t, hostile()[0])
+	f := one(t, hostile(t)[0])
 	if cut := f.Text("/details/cut"); !strings.Contains(cut, "origin.user_agent") || !strings.Contains(cut, "origin.request_id") {
 		t.Errorf("what was cut is %q", cut)
 	}
@@ -331,7 +333,7 @@ func TestHostile(t *testing.T) {
 
 // TestSameAuditID: a client that gives its requests the audit id of another one's hides nothing.
 func TestSameAuditID(t *testing.T) {
-	a, b := one(t, audited(nil)), one(t, audited(map[string]any{"verb": "delete"}))
+	a, b := one(t, audited(t, nil)), one(t, audited(t, map[string]any{"verb": "delete"}))
 	if a.Text("/id") == b.Text("/id") || a.Text("/origin/request_id") != b.Text("/origin/request_id") {
 		t.Errorf("ids %s and %s", a.Text("/id"), b.Text("/id"))
 	}
@@ -372,7 +374,7 @@ func TestMemory(t *testing.T) {
 		return head + strings.TrimSuffix(strings.Repeat(unit, (size-len(head)-len(tail))/len(unit)), ",") + tail
 	}
 	of := func(member, unit, end string) string {
-		whole := audited(map[string]any{member: nil})
+		whole := audited(t, map[string]any{member: nil})
 		return fill(strings.TrimSuffix(whole, "}")+`,"`+member+`":`+end[:1], unit, end[1:]+"}")
 	}
 	for name, body := range map[string]string{
@@ -440,7 +442,7 @@ func FuzzTranslate(f *testing.F) {
 			f.Add([]byte(item))
 		}
 	}
-	for _, body := range hostile() {
+	for _, body := range hostile(f) {
 		if len(body) < 64<<10 {
 			f.Add([]byte(body))
 		}

@@ -55,7 +55,7 @@ func (m *meta) scheduledFor(name string) time.Time {
 
 // requestMeta reads what the request's object says of itself; nothing if it isn't there, or is no object.
 func (a *audit) requestMeta() meta {
-	m := foreign.At(decode(a.Request), "metadata")
+	m := foreign.At(a.requested(), "metadata")
 	owners, _ := foreign.At(m, "ownerReferences").([]any)
 	return meta{name: text(m, "name"), generateName: text(m, "generateName"), due: text(m, "annotations", "batch.kubernetes.io/cronjob-scheduled-timestamp"), owners: owners}
 }
@@ -75,7 +75,7 @@ func (a *audit) cronSpec() (s cronSpec) {
 			}
 		}
 	} else {
-		spec, _ = foreign.At(decode(a.Request), "spec").(map[string]any)
+		spec, _ = foreign.At(a.requested(), "spec").(map[string]any)
 	}
 	s.Schedule, s.TimeZone = text(spec, "schedule"), text(spec, "timeZone")
 	if suspend, ok := spec["suspend"].(bool); ok { // not a boolean: the API server refuses it too
@@ -94,7 +94,7 @@ func (a *audit) jsonPatch() (ops []patchOp, ok bool) {
 	if a.Verb != "patch" || len(a.Request) == 0 || a.Request[0] != '[' {
 		return nil, false
 	}
-	list, ok := decode(a.Request).([]any)
+	list, ok := a.requested().([]any)
 	for _, o := range list {
 		if _, is := o.(map[string]any); !is {
 			return nil, false
@@ -114,7 +114,7 @@ func (a *audit) patchesOnlySuspend() bool {
 		}
 		return true
 	}
-	o, _ := decode(a.Request).(map[string]any)
+	o, _ := a.requested().(map[string]any)
 	spec, _ := o["spec"].(map[string]any)
 	_, has := spec["suspend"]
 	return has && len(o) == 1 && len(spec) == 1
@@ -125,7 +125,7 @@ func (a *audit) finished() (failed *event.Reason, final bool) {
 	if a.Ref == nil || a.Ref.APIGroup != "batch" || a.Ref.Resource != "jobs" || a.Ref.Subresource != "status" {
 		return nil, false
 	}
-	conditions, _ := foreign.At(decode(a.Request), "status", "conditions").([]any)
+	conditions, _ := foreign.At(a.requested(), "status", "conditions").([]any)
 	for _, c := range conditions {
 		switch kind := text(c, "type"); {
 		case text(c, "status") != "True":
@@ -157,7 +157,7 @@ func (a *audit) change() *event.Change {
 			return leftOut(len(a.Request))
 		}
 		p = jsonPatchOperations(ops)
-	} else if o, ok := decode(a.Request).(map[string]any); ok && a.Verb == "patch" {
+	} else if o, ok := a.requested().(map[string]any); ok && a.Verb == "patch" {
 		p = mergeOperations(nil, "", o, 0)
 	} else if ok {
 		for _, name := range []string{"spec", "roleRef", "subjects", "rules"} {
@@ -219,7 +219,7 @@ func pointer(s string) bool {
 // mergeOperations takes a merge patch apart: null removes, an object names members, anything else is a new value.
 func mergeOperations(p []event.Operation, at string, o map[string]any, depth int) []event.Operation {
 	for _, name := range sortedNames(o) {
-		path := at + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+		path := at + "/" + foreign.EscapeToken(name)
 		switch v := o[name].(type) {
 		case nil:
 			p = append(p, event.Operation{Op: "remove", Path: path})
@@ -237,6 +237,14 @@ func mergeOperations(p []event.Operation, at string, o map[string]any, depth int
 		}
 	}
 	return p
+}
+
+// requested is the request's object, read once; nil if it isn't there, or isn't JSON. Whoever asks for it doesn't change it.
+func (a *audit) requested() any {
+	if !a.read {
+		a.read, a.tree = true, decode(a.Request)
+	}
+	return a.tree
 }
 
 // decode reads JSON with its numbers as they are; nil if it isn't JSON.

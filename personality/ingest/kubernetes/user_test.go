@@ -39,7 +39,7 @@ func TestUsersTricks(t *testing.T) {
 			"requestObject": raw(`{"status":{"conditions":[{"type":"Complete","status":"True"}]}}`)}, "kubernetes.patch"},
 		{"secrets that are watched", map[string]any{"stage": "ResponseStarted", "verb": "watch", "objectRef": secret, "requestObject": nil}, "credential.read"},
 	} {
-		body := audited(c.change)
+		body := audited(t, c.change)
 		items := translate(t, body)
 		if len(items) != 1 || items[0].Err != nil || items[0].Skip {
 			t.Errorf("%s: items %+v", c.desc, items)
@@ -53,7 +53,7 @@ func TestUsersTricks(t *testing.T) {
 			t.Errorf("%s: it changed something", c.desc)
 		}
 	}
-	f := one(t, audited(map[string]any{"requestObject": json.RawMessage(`[{"op":"replace","path":"/spec/schedule","Path":"/metadata/labels/a","value":"* * * * *"}]`)}))
+	f := one(t, audited(t, map[string]any{"requestObject": json.RawMessage(`[{"op":"replace","path":"/spec/schedule","Path":"/metadata/labels/a","value":"* * * * *"}]`)}))
 	if v, _ := f.Get("/change/patch"); string(v) != `[{"op":"replace","path":"/spec/schedule","value":"* * * * *"}]` {
 		t.Errorf("the change is told as %s", v)
 	}

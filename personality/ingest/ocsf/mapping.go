@@ -1,11 +1,13 @@
 package ocsf
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/prooftrail/prooftrail/personality/ingest"
 	"github.com/prooftrail/prooftrail/personality/ingest/foreign"
@@ -53,16 +55,6 @@ func (m *mapping) event() (event.Event, error) {
 // text is the text at a path, or that of a number.
 func (m *mapping) text(path ...string) string { return foreign.Text(m.all, 512, path...) }
 
-// first is the first of some texts that isn't empty.
-func first(texts ...string) string {
-	for _, s := range texts {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
-}
-
 func (m *mapping) action() error {
 	activity, ok := foreign.Int(m.all, "activity_id")
 	if !ok {
@@ -85,7 +77,7 @@ func (m *mapping) action() error {
 
 func (m *mapping) identity() error {
 	if m.e.Source = m.r.Source; m.e.Source == "" {
-		product := first(m.text("metadata", "product", "name"), m.text("metadata", "product", "uid"))
+		product := cmp.Or(m.text("metadata", "product", "name"), m.text("metadata", "product", "uid"))
 		if product == "" {
 			return foreign.Errorf("/metadata/product/name", "the name of the product, or the parameter source")
 		}
@@ -97,7 +89,7 @@ func (m *mapping) identity() error {
 		m.e.Source = "ocsf:" + product
 	}
 	m.e.ID = m.text("metadata", "uid")
-	if m.e.ID == "" || len(m.e.ID) > 128 || strings.ContainsFunc(m.e.ID, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }) {
+	if m.e.ID == "" || len(m.e.ID) > 128 || strings.ContainsFunc(m.e.ID, unicode.IsControl) {
 		m.e.ID = m.r.ID("ocsf", string(m.raw))
 	}
 	return nil
@@ -127,25 +119,25 @@ func (m *mapping) outcome() {
 	switch response := m.responseCode(); {
 	case m.is("action_id", 2) || response == "401" || response == "403":
 		m.e.Outcome = "denied"
-		code = first(code, response)
+		code = cmp.Or(code, response)
 	case id == 1 || id == 0 && strings.EqualFold(status, "success"):
 		m.e.Outcome = "success"
 		return
 	case id == 2 || id == 0 && strings.EqualFold(status, "failure"):
 		m.e.Outcome = "failure"
-		code = first(code, response)
+		code = cmp.Or(code, response)
 	default:
 		m.e.Outcome = "unknown"
 	}
 	m.e.Reason = &event.Reason{
-		Code: foreign.Token(first(code, status), "unstated"),
-		Text: first(foreign.Text(m.all, 8192, "status_detail"), foreign.Text(m.all, 8192, "message")),
+		Code: foreign.Token(cmp.Or(code, status), "unstated"),
+		Text: cmp.Or(foreign.Text(m.all, 8192, "status_detail"), foreign.Text(m.all, 8192, "message")),
 	}
 }
 
 // responseCode is what the API or HTTP answered.
 func (m *mapping) responseCode() string {
-	return first(m.text("api", "response", "code"), m.text("http_response", "code"))
+	return cmp.Or(m.text("api", "response", "code"), m.text("http_response", "code"))
 }
 
 func (m *mapping) is(name string, n int64) bool {
@@ -162,9 +154,9 @@ func (m *mapping) who() {
 		user = foreign.At(m.all, "job", "user")
 	}
 	a := event.Actor{
-		Type: "user", ID: userID(user), Name: first(foreign.Text(user, 512, "full_name"), foreign.Text(user, 512, "name")),
-		SessionID:    first(m.text("actor", "session", "uid"), m.text("session", "uid")),
-		CredentialID: first(foreign.Text(user, 512, "credential_uid"), m.text("actor", "session", "credential_uid")),
+		Type: "user", ID: userID(user), Name: cmp.Or(foreign.Text(user, 512, "full_name"), foreign.Text(user, 512, "name")),
+		SessionID:    cmp.Or(m.text("actor", "session", "uid"), m.text("session", "uid")),
+		CredentialID: cmp.Or(foreign.Text(user, 512, "credential_uid"), m.text("actor", "session", "credential_uid")),
 		AuthMethod:   foreign.Clip(m.text("auth_protocol"), 128),
 	}
 	if kind, _ := foreign.Int(user, "type_id"); kind == 3 || kind == 4 {
@@ -172,7 +164,7 @@ func (m *mapping) who() {
 	}
 	if a.ID == "" {
 		a.Type = "service"
-		a.ID = first(m.text("actor", "app_uid"), m.text("actor", "app_name"), m.text("actor", "invoked_by"),
+		a.ID = cmp.Or(m.text("actor", "app_uid"), m.text("actor", "app_name"), m.text("actor", "invoked_by"),
 			m.text("actor", "process", "name"), m.text("metadata", "product", "name"), m.e.Source)
 	}
 	m.e.Actor = a
@@ -180,14 +172,14 @@ func (m *mapping) who() {
 
 // userID is what a user or an entity is known by.
 func userID(user any) string {
-	return first(foreign.Text(user, 512, "uid"), foreign.Text(user, 512, "name"), foreign.Text(user, 512, "email_addr"))
+	return cmp.Or(foreign.Text(user, 512, "uid"), foreign.Text(user, 512, "name"), foreign.Text(user, 512, "email_addr"))
 }
 
 func (m *mapping) origin() {
 	o := event.Origin{
-		IP: foreign.IP(m.text("src_endpoint", "ip")), Host: first(m.text("src_endpoint", "hostname"), m.text("src_endpoint", "svc_name")),
+		IP: foreign.IP(m.text("src_endpoint", "ip")), Host: cmp.Or(m.text("src_endpoint", "hostname"), m.text("src_endpoint", "svc_name")),
 		UserAgent: foreign.Text(m.all, 4096, "http_request", "user_agent"),
-		RequestID: first(m.text("http_request", "uid"), m.text("api", "request", "uid")),
+		RequestID: cmp.Or(m.text("http_request", "uid"), m.text("api", "request", "uid")),
 		TraceID:   foreign.Clip(m.text("trace", "uid"), 128),
 	}
 	if n, ok := foreign.Int(m.all, "src_endpoint", "port"); ok && o.IP != "" {

@@ -1,6 +1,7 @@
 package ocsf
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -23,7 +24,7 @@ func (m *mapping) about() error {
 		if err := m.needs("user", "account"); err != nil {
 			return err
 		}
-		if id := first(m.text("service", "uid"), m.text("service", "name"), m.text("dst_endpoint", "uid"),
+		if id := cmp.Or(m.text("service", "uid"), m.text("service", "name"), m.text("dst_endpoint", "uid"),
 			m.text("dst_endpoint", "hostname"), m.text("dst_endpoint", "svc_name"), m.text("dst_endpoint", "ip")); id != "" {
 			m.e.Target = append(m.e.Target, event.Target{Type: "service", ID: id})
 		}
@@ -52,7 +53,7 @@ func (m *mapping) entity() error {
 			of = foreign.At(entity, name)
 		}
 		if id := userID(of); id != "" {
-			m.e.Target = []event.Target{{Type: foreign.Token(m.text("entity", "type"), first(name, "entity")), ID: id, Name: foreign.Text(of, 512, "name")}}
+			m.e.Target = []event.Target{{Type: foreign.Token(m.text("entity", "type"), cmp.Or(name, "entity")), ID: id, Name: foreign.Text(of, 512, "name")}}
 			return nil
 		}
 	}
@@ -60,11 +61,11 @@ func (m *mapping) entity() error {
 }
 
 func (m *mapping) job() error {
-	j := event.Job{ID: first(m.text("job", "uid"), m.text("job", "name")), Name: m.text("job", "name")}
+	j := event.Job{ID: cmp.Or(m.text("job", "uid"), m.text("job", "name")), Name: m.text("job", "name")}
 	if j.ID == "" {
 		return foreign.Errorf("/job", "an object with a uid or a name")
 	}
-	j.Node = first(m.text("device", "hostname"), m.text("device", "name"))
+	j.Node = cmp.Or(m.text("device", "hostname"), m.text("device", "name"))
 	m.e.Job = &j
 	m.e.Target = []event.Target{{Type: "job", ID: j.ID, Name: j.Name}}
 	return nil

@@ -174,20 +174,21 @@ func TestUnmapped(t *testing.T) {
 }
 
 // record is a request with one record.
-func record(set func(resource pcommon.Map, r plog.LogRecord)) []byte {
+func record(t testing.TB, set func(resource pcommon.Map, r plog.LogRecord)) []byte {
+	t.Helper()
 	l := plog.NewLogs()
 	rl := l.ResourceLogs().AppendEmpty()
 	set(rl.Resource().Attributes(), rl.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty())
 	b, err := plogotlp.NewExportRequestFromLogs(l).MarshalProto()
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	return b
 }
 
 func TestSource(t *testing.T) {
 	make := func(own, resource, service string) []byte {
-		return record(func(res pcommon.Map, r plog.LogRecord) {
+		return record(t, func(res pcommon.Map, r plog.LogRecord) {
 			r.SetEventName("a.b")
 			for name, v := range map[string]string{"prooftrail.source": resource, "service.name": service} {
 				if v != "" {
@@ -243,7 +244,7 @@ func TestRefuses(t *testing.T) {
 			r.Attributes().PutStr("prooftrail.job.name", "j")
 		}},
 	} {
-		items := translate(t, request(protobufType, record(func(res pcommon.Map, r plog.LogRecord) {
+		items := translate(t, request(protobufType, record(t, func(res pcommon.Map, r plog.LogRecord) {
 			res.PutStr("service.name", "s")
 			c.set(res, r)
 		})))
