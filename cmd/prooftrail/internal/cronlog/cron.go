@@ -24,10 +24,10 @@ func parts(text string) (user, what, detail string, ok bool) {
 }
 
 var (
-	withPID      = regexp.MustCompile(`^\[([1-9][0-9]{0,9})\] ?`)
-	failed       = regexp.MustCompile(`^grandchild #([1-9][0-9]{0,9}) failed with exit status ([0-9]{1,3})$`)
-	killed       = regexp.MustCompile(`^grandchild #([1-9][0-9]{0,9}) terminated by signal ([0-9]{1,3})(, dumped core)?$`)
-	whileReading = regexp.MustCompile(`^Error: (.*); while reading (?:crontab for user )?(.*)$`)
+	withPID      = lazily(`^\[([1-9][0-9]{0,9})\] ?`)
+	failed       = lazily(`^grandchild #([1-9][0-9]{0,9}) failed with exit status ([0-9]{1,3})$`)
+	killed       = lazily(`^grandchild #([1-9][0-9]{0,9}) terminated by signal ([0-9]{1,3})(, dumped core)?$`)
+	whileReading = lazily(`^Error: (.*); while reading (?:crontab for user )?(.*)$`)
 )
 
 // bad are what cron says of a crontab that it doesn't load.
@@ -63,7 +63,7 @@ func (t *Translator) cron(l *Line) ([]Out, fate) {
 
 // cronText is for lines without parentheses: faults in crontabs, and what PAM answers when a job isn't run.
 func (t *Translator) cronText(l *Line) ([]Out, fate) {
-	if m := whileReading.FindStringSubmatch(l.Text); m != nil {
+	if m := whileReading().FindStringSubmatch(l.Text); m != nil {
 		return t.notLoaded(l, m[2], "syntax", m[1]), matters
 	}
 	if l.Severity <= 3 {
@@ -73,7 +73,7 @@ func (t *Translator) cronText(l *Line) ([]Out, fate) {
 }
 
 func (t *Translator) cronError(l *Line, detail string) ([]Out, fate) {
-	for i, re := range []*regexp.Regexp{failed, killed} {
+	for i, re := range []*regexp.Regexp{failed(), killed()} {
 		if m := re.FindStringSubmatch(detail); m != nil {
 			pid, _ := strconv.Atoi(m[1])
 			n, _ := strconv.Atoi(m[2])
@@ -132,8 +132,8 @@ func (t *Translator) tabTarget(tab string) event.Target {
 	return event.Target{Type: "crontab", ID: cmp.Or(t.short(tab, 512), "?")}
 }
 
-var notSlug = regexp.MustCompile(`[^a-z0-9]+`)
+var notSlug = lazily(`[^a-z0-9]+`)
 
 func slug(s string) string {
-	return clip(cmp.Or(strings.Trim(notSlug.ReplaceAllString(strings.ToLower(strings.ReplaceAll(s, "'", "")), "_"), "_"), "unknown"), 64)
+	return clip(cmp.Or(strings.Trim(notSlug().ReplaceAllString(strings.ToLower(strings.ReplaceAll(s, "'", "")), "_"), "_"), "unknown"), 64)
 }

@@ -3,7 +3,6 @@ package cronlog
 import (
 	"cmp"
 	"net/netip"
-	"regexp"
 	"strings"
 
 	"github.com/prooftrail/prooftrail/verifier/event"
@@ -11,24 +10,24 @@ import (
 
 // What PAM's modules write: pam_unix and, in the same words, pam_sss.
 var (
-	pamLine       = regexp.MustCompile(`^pam_([a-z0-9_]+)\(([^():]{1,128}):([a-z]+)\): ?(.*)$`)
-	pamOpened     = regexp.MustCompile(`^session opened for user (\S+?)(?:\(uid=(-?\d+)\))? by (\S*?)(?:\(uid=(-?\d+)\))?$`)
-	pamClosed     = regexp.MustCompile(`^session closed for user (\S+)$`)
-	pamFailure    = regexp.MustCompile(`^authentication failure; logname=(.*?) uid=(-?\d+) euid=(-?\d+) tty=(.*?) ruser=(.*?) rhost=(\S*)(?:\s+user=(.*))?$`)
-	pamMore       = regexp.MustCompile(`^(\d+) more authentication failures?; logname=(.*?) uid=(-?\d+) euid=(-?\d+) tty=(.*?) ruser=(.*?) rhost=(\S*)(?:\s+user=(.*))?$`)
-	pamAccount    = regexp.MustCompile(`^account (.+?) has (expired \(account expired\)|expired \(failed to change password\)|password changed in future)$`)
-	pamExpired    = regexp.MustCompile(`^expired password for user (.+?) \((.*)\)$`)
-	pamChanged    = regexp.MustCompile(`^password changed for (.+)$`)
-	pamBlank      = regexp.MustCompile(`^user \[(.*)\] has blank password; authenticated without it$`)
-	pamAccess     = regexp.MustCompile("^access denied for user [`'](.*)' from [`'](.*)'$")
-	pamNotNeeded  = regexp.MustCompile(`^(check pass; user unknown|could not identify user|username \[.*\] obtained|bad username|auth could not identify|conversation failed)`)
+	pamLine       = lazily(`^pam_([a-z0-9_]+)\(([^():]{1,128}):([a-z]+)\): ?(.*)$`)
+	pamOpened     = lazily(`^session opened for user (\S+?)(?:\(uid=(-?\d+)\))? by (\S*?)(?:\(uid=(-?\d+)\))?$`)
+	pamClosed     = lazily(`^session closed for user (\S+)$`)
+	pamFailure    = lazily(`^authentication failure; logname=(.*?) uid=(-?\d+) euid=(-?\d+) tty=(.*?) ruser=(.*?) rhost=(\S*)(?:\s+user=(.*))?$`)
+	pamMore       = lazily(`^(\d+) more authentication failures?; logname=(.*?) uid=(-?\d+) euid=(-?\d+) tty=(.*?) ruser=(.*?) rhost=(\S*)(?:\s+user=(.*))?$`)
+	pamAccount    = lazily(`^account (.+?) has (expired \(account expired\)|expired \(failed to change password\)|password changed in future)$`)
+	pamExpired    = lazily(`^expired password for user (.+?) \((.*)\)$`)
+	pamChanged    = lazily(`^password changed for (.+)$`)
+	pamBlank      = lazily(`^user \[(.*)\] has blank password; authenticated without it$`)
+	pamAccess     = lazily("^access denied for user [`'](.*)' from [`'](.*)'$")
+	pamNotNeeded  = lazily(`^(check pass; user unknown|could not identify user|username \[.*\] obtained|bad username|auth could not identify|conversation failed)`)
 	pamOfNoMatter = map[string]bool{"limits": true, "env": true, "loginuid": true, "motd": true, "mail": true, "keyinit": true,
 		"systemd": true, "umask": true, "lastlog": true, "selinux": true, "gnome_keyring": true}
 )
 
 // pam is for lines that begin with pam_MODULE(SERVICE:TYPE).
 func (t *Translator) pam(l *Line) ([]Out, fate) {
-	m := pamLine.FindStringSubmatch(l.Text)
+	m := pamLine().FindStringSubmatch(l.Text)
 	if m == nil {
 		return nil, unknown
 	}
@@ -36,7 +35,7 @@ func (t *Translator) pam(l *Line) ([]Out, fate) {
 	if pamOfNoMatter[module] {
 		return nil, ignored
 	}
-	if service == "cron" && (pamOpened.MatchString(text) || pamClosed.MatchString(text)) {
+	if service == "cron" && (pamOpened().MatchString(text) || pamClosed().MatchString(text)) {
 		return nil, ignored // of each job; run.start says the same
 	}
 	p := pamEvent{t: t, l: l, module: module, service: service}
@@ -46,7 +45,7 @@ func (t *Translator) pam(l *Line) ([]Out, fate) {
 	if e, ok := p.refusal(text); ok {
 		return p.out(e), matters
 	}
-	if pamNotNeeded.MatchString(text) {
+	if pamNotNeeded().MatchString(text) {
 		return nil, ignored // a failure follows
 	}
 	return nil, unknown
@@ -61,7 +60,7 @@ type pamEvent struct {
 
 // session is for sessions and passwords.
 func (p *pamEvent) session(text string) (event.Event, bool) {
-	if m := pamOpened.FindStringSubmatch(text); m != nil {
+	if m := pamOpened().FindStringSubmatch(text); m != nil {
 		e := p.event(m[1], "auth.login", "success")
 		by := m[3]
 		if by == "" && m[4] != "" {
@@ -73,13 +72,13 @@ func (p *pamEvent) session(text string) (event.Event, bool) {
 		}
 		return e, true
 	}
-	if m := pamClosed.FindStringSubmatch(text); m != nil {
+	if m := pamClosed().FindStringSubmatch(text); m != nil {
 		return p.event(m[1], "auth.logout", "success"), true
 	}
-	if m := pamChanged.FindStringSubmatch(text); m != nil {
+	if m := pamChanged().FindStringSubmatch(text); m != nil {
 		return p.event(m[1], "credential.rotate", "success"), true
 	}
-	if m := pamBlank.FindStringSubmatch(text); m != nil {
+	if m := pamBlank().FindStringSubmatch(text); m != nil {
 		e := p.event(m[1], "auth.login", "success")
 		e.Actor.AuthMethod = "blank-password"
 		return e, true
@@ -103,19 +102,19 @@ func (p *pamEvent) name(uid string) string {
 
 // refusal is for whom PAM doesn't let in.
 func (p *pamEvent) refusal(text string) (event.Event, bool) {
-	if m := pamFailure.FindStringSubmatch(text); m != nil {
+	if m := pamFailure().FindStringSubmatch(text); m != nil {
 		return p.failure("", m[1:]), true
 	}
-	if m := pamMore.FindStringSubmatch(text); m != nil {
+	if m := pamMore().FindStringSubmatch(text); m != nil {
 		return p.failure(m[1], m[2:]), true
 	}
-	if m := pamAccount.FindStringSubmatch(text); m != nil {
+	if m := pamAccount().FindStringSubmatch(text); m != nil {
 		return p.denied(m[1], "account", m[2]), true
 	}
-	if m := pamExpired.FindStringSubmatch(text); m != nil {
+	if m := pamExpired().FindStringSubmatch(text); m != nil {
 		return p.denied(m[1], "password_expired", m[2]), true
 	}
-	if m := pamAccess.FindStringSubmatch(text); m != nil {
+	if m := pamAccess().FindStringSubmatch(text); m != nil {
 		e := p.denied(m[1], "access", "")
 		setOrigin(&e, m[2])
 		return e, true

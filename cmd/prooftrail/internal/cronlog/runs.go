@@ -133,7 +133,7 @@ func (t *Translator) jobIDOf(name, scope, user, command string) string {
 
 // command takes the text of CMD or END apart.
 func command(text string) (pid int, cmd string) {
-	if m := withPID.FindStringSubmatch(text); m != nil {
+	if m := withPID().FindStringSubmatch(text); m != nil {
 		pid, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
 	}

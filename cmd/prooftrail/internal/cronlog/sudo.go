@@ -2,7 +2,6 @@ package cronlog
 
 import (
 	"cmp"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -11,9 +10,9 @@ import (
 )
 
 var (
-	sudoLine      = regexp.MustCompile(`^ *(\S+) : (.*)$`)
-	sudoContinued = regexp.MustCompile(`^\(command continued\) ?(.*)$`)
-	sudoAttempts  = regexp.MustCompile(`^(\d+) incorrect password attempts?$`)
+	sudoLine      = lazily(`^ *(\S+) : (.*)$`)
+	sudoContinued = lazily(`^\(command continued\) ?(.*)$`)
+	sudoAttempts  = lazily(`^(\d+) incorrect password attempts?$`)
 )
 
 // sudoMembers are what sudo tells before COMMAND, in its order.
@@ -21,7 +20,7 @@ var sudoMembers = []string{"HOST", "TTY", "CHROOT", "PWD", "USER", "GROUP", "TSI
 
 // sudo is for lines of sudo's own: USER : [WHY ; ]TTY=… ; PWD=… ; USER=… ; COMMAND=…
 func (t *Translator) sudo(l *Line) ([]Out, fate) {
-	m := sudoLine.FindStringSubmatch(l.Text)
+	m := sudoLine().FindStringSubmatch(l.Text)
 	if m == nil {
 		return nil, unknown
 	}
@@ -29,7 +28,7 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 	if s := l.Sender; s.Kind == syslog.Credentials && s.UID != 0 && t.identity(l, user) == "claimed" && t.cfg.User(s.UID) != "" {
 		return nil, forged // sudo writes as the user who calls it
 	}
-	if c := sudoContinued.FindStringSubmatch(rest); c != nil {
+	if c := sudoContinued().FindStringSubmatch(rest); c != nil {
 		e := t.sudoEvent(l, user, "success")
 		e.Details["continued"] = true
 		e.Details["command"] = t.masked(c[1])
@@ -43,7 +42,7 @@ func (t *Translator) sudo(l *Line) ([]Out, fate) {
 	if s.why != "" {
 		e.Outcome = "denied"
 		e.Reason = &event.Reason{Code: slug(s.why), Text: t.masked(s.why)}
-		if n := sudoAttempts.FindStringSubmatch(s.why); n != nil {
+		if n := sudoAttempts().FindStringSubmatch(s.why); n != nil {
 			e.Reason.Code = "incorrect_password"
 			attempts, _ := strconv.Atoi(n[1])
 			e.Details["attempts"] = min(attempts, 1<<30)

@@ -2,7 +2,6 @@ package cronlog
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -22,9 +21,9 @@ type tab struct {
 }
 
 var (
-	setting  = regexp.MustCompile(`^["']?([A-Za-z_][A-Za-z0-9_]*)["']?\s*=\s*(.*)$`)
-	schedule = regexp.MustCompile(`^(@(?:reboot|yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9*][0-9*,/~-]*\s+[0-9*][0-9*,/~-]*\s+[0-9*][0-9*,/~-]*\s+[0-9A-Za-z*][0-9A-Za-z*,/~-]*\s+[0-9A-Za-z*][0-9A-Za-z*,/~-]*)\s+(.*)$`)
-	blanks   = regexp.MustCompile(`[ \t]+`)
+	setting  = lazily(`^["']?([A-Za-z_][A-Za-z0-9_]*)["']?\s*=\s*(.*)$`)
+	schedule = lazily(`^(@(?:reboot|yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9*][0-9*,/~-]*\s+[0-9*][0-9*,/~-]*\s+[0-9*][0-9*,/~-]*\s+[0-9A-Za-z*][0-9A-Za-z*,/~-]*\s+[0-9A-Za-z*][0-9A-Za-z*,/~-]*)\s+(.*)$`)
+	blanks   = lazily(`[ \t]+`)
 )
 
 // parseTab takes a crontab apart. One of the system's (user "") has a user in each line.
@@ -43,7 +42,7 @@ func parseTab(text, user string) (t tab) {
 		if e, ok := parseEntry(line, user); ok {
 			e.line = i + 1
 			t.jobs = append(t.jobs, e)
-		} else if m := setting.FindStringSubmatch(line); m != nil {
+		} else if m := setting().FindStringSubmatch(line); m != nil {
 			t.env[m[1]] = strings.TrimSpace(m[2])
 		}
 	}
@@ -51,14 +50,14 @@ func parseTab(text, user string) (t tab) {
 }
 
 func parseEntry(line, user string) (e entry, ok bool) {
-	m := schedule.FindStringSubmatch(line)
+	m := schedule().FindStringSubmatch(line)
 	if m == nil {
 		return entry{}, false
 	}
-	e.schedule, e.user = blanks.ReplaceAllString(m[1], " "), user
+	e.schedule, e.user = blanks().ReplaceAllString(m[1], " "), user
 	command := m[2]
 	if user == "" {
-		if e.user, command, ok = strings.Cut(blanks.ReplaceAllString(command[:min(len(command), 512)], " ")+command[min(len(command), 512):], " "); !ok {
+		if e.user, command, ok = strings.Cut(blanks().ReplaceAllString(command[:min(len(command), 512)], " ")+command[min(len(command), 512):], " "); !ok {
 			return entry{}, false
 		}
 	}

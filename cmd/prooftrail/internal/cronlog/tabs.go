@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -44,8 +43,8 @@ type fileMark struct {
 const systemTab = "*system*"
 
 var (
-	userName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+$-]{0,63}$`)
-	systemName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+	userName   = lazily(`^[A-Za-z0-9_][A-Za-z0-9_.@+$-]{0,63}$`)
+	systemName = lazily(`^[A-Za-z0-9_-]{1,128}$`)
 )
 
 // path is where the crontab of a name is; "" if there can be none.
@@ -54,9 +53,9 @@ func (t *Tabs) path(name string) string {
 	switch {
 	case name == systemTab:
 		return t.System
-	case system && systemName.MatchString(base) && t.SystemDir != "":
+	case system && systemName().MatchString(base) && t.SystemDir != "":
 		return filepath.Join(t.SystemDir, base)
-	case !system && userName.MatchString(name) && !strings.HasPrefix(name, "tmp.") && t.Spool != "":
+	case !system && userName().MatchString(name) && !strings.HasPrefix(name, "tmp.") && t.Spool != "":
 		return filepath.Join(t.Spool, name)
 	}
 	return ""
